@@ -1,0 +1,211 @@
+"""What the rooms of vem agree on: the tuples that pass between them and the protocols they meet.
+
+Axes, always in this order: ``S`` draws, ``B`` batch, ``K`` components, ``H`` latent dimension,
+``*X`` event of x, ``*Z`` event of z (``[H]`` for a continuous z, nothing for an index).
+
+One sign: everything called ``elbo``, ``bound`` or ``log_*`` is a log-probability in nats, larger is
+better. Only the line that hands a number to an optimizer negates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from torch import Generator as RandomGenerator
+from torch import Tensor
+from torch.nn import Parameter
+
+
+class Batch(NamedTuple):
+    """Some data, and where they stand in the training set."""
+
+    x: Tensor  # [B, *X]
+    rows: Tensor | None  # [B] distinct row numbers in the training set; None = held-out data
+
+
+class Draws(NamedTuple):
+    """S weighted draws per datum from q: E_q[f] = Σ_s exp(log_weight_s) f(z_s)."""
+
+    z: Tensor  # [S, B, *Z]
+    log_q: Tensor  # [S, B] log q(z)
+    log_weight: Tensor  # [S, B]; logsumexp over S is 0
+
+
+class Bound(NamedTuple):
+    """A bound on log p(x), in nats per datum, larger is better."""
+
+    value: Tensor  # [B] what logs, stopping rules and reports read
+    surrogate: Tensor  # [B] what is differentiated
+    terms: dict[str, Tensor]  # reconstruction, kl, … each [B]
+
+
+class LogMarginal(NamedTuple):
+    """What is known of log p(x), in nats per datum."""
+
+    lower: Tensor | None  # [B]
+    upper: Tensor | None  # [B]; equal to lower where log p(x) is exact
+    kind: str
+    diagnostics: dict[str, Tensor]
+
+
+class NoiseSpec(NamedTuple):
+    """The kind and the static shape of one tensor of noise that a step asks for."""
+
+    kind: Literal["normal", "uniform"]
+    shape: tuple[int, ...]
+
+
+Noise = Mapping[str, Tensor]
+
+
+class Schedule(NamedTuple):
+    """Device scalars, written in place by the loop."""
+
+    rate: Tensor  # [] multiplies the step size of every optimizer
+    kl_weight: Tensor  # [] weight of the KL term in the surrogate, never in the value
+
+
+class StepInfo(NamedTuple):
+    """What one step tells the loop."""
+
+    bound: Bound | None  # None where the method has no ELBO; the reason is in the strategy
+    terms: dict[str, Tensor]  # further scalars or [B] tensors to record and to watch for non-finite numbers
+    decoder_evaluations: int  # forward passes of one z through the decoder
+    decoder_gradients: int = 0  # backward passes of one z through the decoder
+
+
+class TrainingSet(NamedTuple):
+    """The training data as a strategy sees them: no labels, no other splits."""
+
+    x: Tensor  # [N, *X]
+    redrawn: bool  # x is drawn anew each epoch (stochastic binarization)
+
+
+class Posterior(Protocol):
+    """q for a batch."""
+
+    def draws(self, noise: Tensor | None) -> Draws:
+        """Draws made from the noise [S, B, *Z] handed in, or the whole support where that is finite."""
+
+    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Continuous q only: z [S, B, H] and log|dz/dε| [S, B] for ε ~ N(0, I)."""
+
+    def mean(self) -> Tensor:
+        """A point that stands for z, [B, H]: E_q[z], or the component probabilities of an index."""
+
+
+@runtime_checkable
+class ClosedKL(Protocol):
+    """A posterior that knows its KL divergence from the standard normal in closed form."""
+
+    def kl_standard_normal(self) -> Tensor:
+        """KL(q ‖ N(0, I)) [B]."""
+
+
+class Family(Protocol):
+    """A set of distributions q_λ(z) with one row of numbers λ for each datum."""
+
+    size: int  # H for a continuous z, K for an index
+    num_params: int
+    latent: Literal["real", "index"]
+
+    def __call__(self, params: Tensor) -> Posterior:
+        """[B, num_params] → q."""
+
+    def start(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """Parameters [B, num_params] of a q near N(mean, scale²); mean, scale [B, H]."""
+
+    def noise(self, draws: int, batch_size: int) -> NoiseSpec | None:
+        """The noise that ``draws`` draws for each of ``batch_size`` data need; None if q enumerates."""
+
+
+class Generator(Protocol):
+    """Anything that makes data: also decoders without a density (adversarial ones)."""
+
+    latent_size: int  # H, or the number of components
+    latent: Literal["real", "index"]
+
+    def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
+        """The noise that ``sample`` needs for ``num`` pairs."""
+
+    def sample(self, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Pairs (z [S, *Z], x [S, *X]) from p(x, z): bidirectional Monte Carlo needs the pair."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """E[x | z], [..., *X] for z [..., *Z]; a draw where there is no closed mean."""
+
+
+class GenerativeModel(Generator, Protocol):
+    """p_θ(x, z) = p(z) p_θ(x | z), with both densities. In vem always a ``torch.nn.Module``."""
+
+    prior_kind: str  # "standard_normal" allows a closed-form KL
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z) [S, B] for z [S, B, *Z]."""
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z) [S, B], normalized; x [B, *X], z [S, B, *Z]."""
+
+    def start(self, x: Tensor, generator: RandomGenerator) -> None:
+        """Set the parameters to a start that looks at the training data x [N, *X]."""
+
+    def notes(self) -> list[str]:
+        """What a reader of the result must know: a scale at its floor, a component that died."""
+
+    def parameters(self) -> Iterator[Parameter]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any: ...
+
+
+@runtime_checkable
+class TractableModel(Protocol):
+    """A generative model whose posterior, log p(x) and M-step have closed forms."""
+
+    def exact_posterior(self, x: Tensor) -> Posterior:
+        """p(z | x)."""
+
+    def log_marginal(self, x: Tensor) -> Tensor:
+        """log p(x) [B]."""
+
+    def statistics(self, x: Tensor, posterior: Posterior) -> dict[str, Tensor]:
+        """Expected sufficient statistics, summed over the batch: they add up over batches."""
+
+    def maximize(self, statistics: Mapping[str, Tensor]) -> None:
+        """Closed-form M-step: θ ← argmax E_q[log p(x, z)] from the summed statistics."""
+
+
+class Objective(Protocol):
+    """The shared estimator of a bound."""
+
+    num_draws: int
+
+    def __call__(self, model: GenerativeModel, x: Tensor, posterior: Posterior, noise: Tensor | None) -> Bound:
+        """The bound for x [B, *X] from noise [S, B, *Z]."""
+
+
+class Strategy(Protocol):
+    """How q is found and θ is moved."""
+
+    no_elbo: str | None  # why this method has no ELBO; None where it has one
+
+    def setup(self, model: GenerativeModel, data: TrainingSet, generator: RandomGenerator) -> None:
+        """See N and the event shape; make starts that look at the data."""
+
+    def noise(self, batch_size: int) -> dict[str, NoiseSpec]:
+        """The noise that ``step``, ``bound`` and ``infer`` take for a batch of this size."""
+
+    def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
+        """q for these data."""
+
+    def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
+        """Pure: changes no state."""
+
+    def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
+        """The bound and one update."""
+
+    def end_epoch(self, model: GenerativeModel) -> bool:
+        """What happens after a pass over the data; True = converged."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

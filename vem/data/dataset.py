@@ -1,0 +1,108 @@
+"""What a data set is to the rest of vem: three splits, each one tensor on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vem.contracts import TrainingSet
+from vem.errors import VemError
+from vem.noise import generator
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set: x [N, *X], labels [N] (int64) or None."""
+
+    x: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: a batch is an index into one tensor.
+
+    ``kind`` says what x is: ``binary`` (0 or 1, the Bernoulli unit) or ``real``. With ``redrawn`` the
+    training x is a Bernoulli draw from the grey levels kept in ``train.x``, made anew each epoch from
+    ``seed``; valid and test are drawn once. ``truth`` holds what a synthetic set was made from.
+    """
+
+    name: str
+    train: Split
+    valid: Split
+    test: Split
+    kind: Literal["binary", "real"]
+    image_shape: tuple[int, int] | None = None
+    redrawn: bool = False
+    seed: int = 0
+    truth: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """*X."""
+        return tuple(self.train.x.shape[1:])
+
+    def split(self, name: str) -> Split:
+        """The split of that name."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}[name]
+
+    def train_x(self, epoch: int) -> Tensor:
+        """The training x of an epoch [N, *X]: the same tensor each time unless the data are redrawn."""
+        if not self.redrawn:
+            return self.train.x
+        grey = self.train.x
+        g = generator(grey.device, self.seed, "binarize", epoch)
+        return torch.bernoulli(grey, generator=g)
+
+    def training_set(self) -> TrainingSet:
+        """What a strategy sees when it is set up."""
+        return TrainingSet(self.train_x(0), self.redrawn)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Data:
+        """The same data elsewhere, x in another floating type."""
+
+        def move(split: Split) -> Split:
+            labels = None if split.labels is None else split.labels.to(device)
+            return Split(split.x.to(device, dtype), labels)
+
+        return replace(
+            self,
+            train=move(self.train),
+            valid=move(self.valid),
+            test=move(self.test),
+            truth={k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in self.truth.items()},
+        )
+
+
+def check(data: Data) -> Data:
+    """Refuse data that no strategy can learn from; return them otherwise.
+
+    Raises:
+        VemError: a split is empty, x is not finite, or the training data are constant.
+    """
+    for name in ("train", "valid", "test"):
+        x = data.split(name).x
+        if x.dim() < 2:
+            raise VemError(
+                f"data={data.name}: the {name} split has shape {tuple(x.shape)}; x must be [N, D] or [N, height, width]. "
+                "One number per datum: reshape it to [N, 1]."
+            )
+        if x.numel() == 0:
+            raise VemError(f"data={data.name}: the {name} split is empty (shape {tuple(x.shape)}).")
+        bad = ~torch.isfinite(x).flatten(1).all(1)
+        if bad.any():
+            raise VemError(
+                f"data={data.name}: {int(bad.sum())} of {len(x)} {name} rows hold NaN or infinite values, "
+                f"the first is row {int(bad.nonzero()[0])}. Remove or impute them."
+            )
+    if bool((data.train.x == data.train.x[:1]).all()):
+        raise VemError(f"data={data.name}: all {len(data.train)} training data are equal, so there is nothing to learn.")
+    return data

@@ -1,0 +1,182 @@
+"""The run directory: names, schema, atomic writes. ``vem.run`` writes it, ``vem.report`` reads it.
+
+One run is one directory::
+
+    config.yaml       the resolved config
+    overrides.yaml    what was typed
+    run.json          status running|done|failed, error, config hash, seed, commit, versions, device, …
+    metrics.csv       one row per record
+    evaluation.json   per split, nats per datum, with errors
+    per_datum.csv     one row per evaluated datum
+    pictures.npz      arrays that the figures are drawn from
+    checkpoint.pt     everything needed to go on bit for bit
+    figures/          png
+    run.log
+
+A file is written to a temporary name and renamed, so that a reader never sees half of one and a full
+disk costs only the new version. A missing or infinite number is ``null`` with a reason, never NaN.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vem.errors import VemError
+
+CONFIG = "config.yaml"
+OVERRIDES = "overrides.yaml"
+RUN = "run.json"
+METRICS = "metrics.csv"
+EVALUATION = "evaluation.json"
+PER_DATUM = "per_datum.csv"
+PICTURES = "pictures.npz"
+CHECKPOINT = "checkpoint.pt"
+BEST_CHECKPOINT = "best.pt"
+FIGURES = "figures"
+LOG = "run.log"
+
+SPLITS = ("train", "valid", "test")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well.
+
+    Raises:
+        VemError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched.
+    """
+    # The process id keeps two writers apart; the suffix stays, since numpy appends one that is missing.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> VemError:
+    """The message for a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        kept = "the earlier version is kept" if path.exists() else "nothing was overwritten"
+        return VemError(f"the disk is full: {path} was not written ({kept}). Free some space and start the same command again.")
+    return VemError(
+        f"{path} cannot be written: {error.strerror or error}. Name a folder you can write to with hydra.run.dir=DIR."
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def number(value: float | None, reason: str | None = None) -> dict[str, Any] | float:
+    """A finite number as itself; anything else as ``{"value": None, "reason": …}``.
+
+    >>> number(1.5), number(float("inf"), "q has no density")
+    (1.5, {'value': None, 'reason': 'q has no density'})
+    """
+    if value is not None and math.isfinite(value):
+        return float(value)
+    return {"value": None, "reason": reason or f"the number is {value}"}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        ValueError: a number in it is NaN or infinite (give it to :func:`number` with the reason).
+    """
+    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file.
+
+    Raises:
+        VemError: the file is missing or broken.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VemError(f"{path} is missing: is {path.parent} the directory of a run?") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VemError(f"{path} is not readable JSON ({error}): delete the run's directory and run it again.") from None
+    if not isinstance(content, dict):
+        raise VemError(f"{path} holds {type(content).__name__}, not an object: delete the run's directory and run it again.")
+    return content
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV atomically; the columns are those of all rows, in order of appearance.
+
+    A missing or non-finite number is an empty cell.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+    write_text(path, text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.9g}" if isinstance(value, float) else value
+
+
+# What a run's numbers do not depend on: where things lie, what it runs on, how much it says of itself.
+NOT_HASHED = ("hydra", "device", "threads", "progress", "data.root", "allow_targets", "training.checkpoint_every")
+
+
+def config_hash(config: Mapping[str, Any], unused: Iterable[str] = ()) -> str:
+    """A hash of what a run's numbers depend on, and of nothing else.
+
+    ``unused`` names further dotted keys to leave out: top-level values that the chosen model does not use.
+
+    >>> config_hash({"seed": 0, "device": "cpu"}) == config_hash({"seed": 0, "device": "cuda"})
+    True
+    """
+    dropped = {*NOT_HASHED, *unused}
+
+    def keep(node: Any, path: str) -> Any:
+        if isinstance(node, Mapping):
+            children = {str(k): f"{path}.{k}" if path else str(k) for k in node}
+            return {k: keep(node[k], p) for k, p in sorted(children.items()) if p not in dropped}
+        if isinstance(node, list | tuple):
+            return [keep(child, path) for child in node]
+        return node
+
+    text = json.dumps(keep(config, ""), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_directories(roots: Iterable[Path]) -> list[Path]:
+    """Every directory at or below ``roots`` that holds a ``run.json``, sorted, each once.
+
+    Raises:
+        VemError: a root does not exist, or there is no run below any of them.
+    """
+    roots = [Path(root) for root in roots]
+    for root in roots:
+        if not root.is_dir():
+            raise VemError(f"{root} is not a directory: name the folder of a run or of a sweep.")
+    found = sorted({path.parent.resolve() for root in roots for path in root.rglob(RUN)})
+    if not found:
+        raise VemError(f"no run below {', '.join(map(str, roots))}: a run's directory holds {RUN}.")
+    return found
