@@ -85,6 +85,9 @@ class TrainingSet(NamedTuple):
 class Posterior(Protocol):
     """q for a batch."""
 
+    def noise(self, num_draws: int) -> NoiseSpec | None:
+        """The noise that ``num_draws`` draws need; None if q enumerates its support."""
+
     def draws(self, noise: Tensor | None) -> Draws:
         """Draws made from the noise [S, B, *Z] handed in, or the whole support where that is finite."""
 
@@ -192,11 +195,12 @@ class Strategy(Protocol):
     def setup(self, model: GenerativeModel, data: TrainingSet, generator: RandomGenerator) -> None:
         """See N and the event shape; make starts that look at the data."""
 
-    def noise(self, batch_size: int) -> dict[str, NoiseSpec]:
-        """The noise that ``step``, ``bound`` and ``infer`` take for a batch of this size."""
+    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
+        """The noise for a batch of this size: of ``step``, ``bound`` and ``infer`` for training rows, or,
+        ``held_out``, of ``infer`` and ``bound`` for data with rows=None."""
 
     def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
-        """q for these data."""
+        """q for these data; at frozen θ, and without a graph."""
 
     def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
         """Pure: changes no state."""

@@ -140,30 +140,37 @@ def _cell(value: Any) -> Any:
     return f"{value:.9g}" if isinstance(value, float) else value
 
 
-# What a run's numbers do not depend on: where things lie, what it runs on, how much it says of itself.
-NOT_HASHED = ("hydra", "device", "threads", "progress", "data.root", "allow_targets", "training.checkpoint_every")
+# What a run's numbers depend on. A top-level value such as latent_dim counts through the sections that
+# interpolate it, so a value that the chosen model does not use does not count.
+HASHED = ("data", "model", "strategy", "training", "evaluation", "seed", "dtype")
+NOT_HASHED = ("data.root", "training.checkpoint_seconds")
 
 
-def config_hash(config: Mapping[str, Any], unused: Iterable[str] = ()) -> str:
-    """A hash of what a run's numbers depend on, and of nothing else.
-
-    ``unused`` names further dotted keys to leave out: top-level values that the chosen model does not use.
+def config_hash(config: Mapping[str, Any]) -> str:
+    """A hash of what a run's numbers depend on, and of nothing else: not of paths, device or threads.
 
     >>> config_hash({"seed": 0, "device": "cpu"}) == config_hash({"seed": 0, "device": "cuda"})
     True
+    >>> config_hash({"seed": 0}) == config_hash({"seed": 1})
+    False
     """
-    dropped = {*NOT_HASHED, *unused}
-
-    def keep(node: Any, path: str) -> Any:
-        if isinstance(node, Mapping):
-            children = {str(k): f"{path}.{k}" if path else str(k) for k in node}
-            return {k: keep(node[k], p) for k, p in sorted(children.items()) if p not in dropped}
-        if isinstance(node, list | tuple):
-            return [keep(child, path) for child in node]
-        return node
-
-    text = json.dumps(keep(config, ""), sort_keys=True)
+    text = json.dumps(hashed_part(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that :func:`config_hash` reads, as flat dotted keys."""
+    flat: dict[str, Any] = {}
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, Mapping) and node:
+            for key, child in node.items():
+                walk(child, f"{path}.{key}" if path else str(key))
+        elif path not in NOT_HASHED:
+            flat[path] = list(node) if isinstance(node, list | tuple) else node
+
+    walk({key: config[key] for key in HASHED if key in config}, "")
+    return flat
 
 
 def run_directories(roots: Iterable[Path]) -> list[Path]:

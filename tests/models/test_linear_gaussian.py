@@ -1,0 +1,272 @@
+"""The linear-Gaussian model against scipy and against joint-Gaussian conditioning in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from torch import Tensor
+
+from vem.contracts import GenerativeModel, TractableModel
+from vem.errors import VemError
+from vem.families.gaussian import DiagonalGaussianPosterior, FullGaussianPosterior
+from vem.models.linear_gaussian import LinearGaussian, maximum_likelihood_ppca
+from vem.noise import fill, generator
+from vem.objectives.elbo import ELBO
+
+KINDS = ("isotropic", "diagonal")
+
+
+def made(
+    device: torch.device,
+    noise: str,
+    event: tuple[int, ...] = (2, 4),
+    latent: int = 3,
+    dtype: torch.dtype = torch.float64,
+) -> LinearGaussian:
+    """A model whose parameters are all away from their defaults."""
+    model = LinearGaussian(event, latent, noise=noise).to(device, dtype)
+    g = generator(device, "made", noise)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=g, device=device, dtype=dtype))
+    return model
+
+
+def numbers(model: LinearGaussian) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """W, b, ψ as numpy arrays in float64."""
+    noise = model.noise_floor + model.log_noise.detach().double().exp().expand(model.bias.shape)
+    return tuple(t.detach().cpu().double().numpy() for t in (model.weight, model.bias, noise))
+
+
+def data(model: LinearGaussian, num: int = 5) -> Tensor:
+    with torch.no_grad():
+        g = generator(model.bias.device, "data")
+        return 3 * fill(model.sample_noise(num), g, model.bias.dtype)["x"] + 1
+
+
+@pytest.mark.parametrize("noise", KINDS)
+def test_log_marginal_is_the_normal_density(device: torch.device, noise: str) -> None:
+    model = made(device, noise)
+    x = data(model)
+    weight, bias, psi = numbers(model)
+    truth = multivariate_normal(bias, weight @ weight.T + np.diag(psi)).logpdf(x.flatten(1).cpu().numpy())
+    np.testing.assert_allclose(model.log_marginal(x).detach().cpu(), truth, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("noise", KINDS)
+def test_posterior_is_the_conditional_of_the_joint_gaussian(device: torch.device, noise: str) -> None:
+    model = made(device, noise)
+    x = data(model)
+    weight, bias, psi = numbers(model)
+    gain = weight.T @ np.linalg.inv(weight @ weight.T + np.diag(psi))
+    q = model.exact_posterior(x)
+    np.testing.assert_allclose(
+        q.mean().detach().cpu(), (x.flatten(1).cpu().numpy() - bias) @ gain.T, atol=1e-10
+    )
+    covariance = (q.scale_tril @ q.scale_tril.mT).detach().cpu()
+    np.testing.assert_allclose(covariance[2], np.eye(3) - gain @ weight, atol=1e-10)
+    assert q.scale_tril.shape == (5, 3, 3) and (q.scale_tril == q.scale_tril.tril()).all()
+    assert (q.scale_tril.diagonal(dim1=1, dim2=2) > 0).all()
+
+
+@pytest.mark.parametrize("noise", KINDS)
+@pytest.mark.parametrize(("event", "latent"), [((2, 4), 3), ((500,), 7), ((2,), 5)])
+def test_sampled_elbo_at_the_exact_posterior_is_log_marginal(
+    device: torch.device, noise: str, event: tuple[int, ...], latent: int
+) -> None:
+    model = made(device, noise, event, latent)
+    x = data(model)
+    eps = torch.randn(4, 5, latent, dtype=torch.float64, device=device, generator=generator(device, 1))
+    for draw in eps:  # zero variance: every single draw gives the number
+        bound = ELBO(kl="sampled")(model, x, model.exact_posterior(x), draw[None])
+        torch.testing.assert_close(bound.value, model.log_marginal(x).detach(), rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("noise", KINDS)
+def test_best_diagonal_is_log_p_minus_its_divergence(device: torch.device, noise: str) -> None:
+    """The bound is log p − KL(q ‖ p(z|x)), KL from its general formula, and no neighbour is better."""
+    model = made(device, noise)
+    x = data(model)
+    q, exact = model.best_diagonal(x), model.exact_posterior(x)
+    truth = torch.distributions.MultivariateNormal(exact.location, scale_tril=exact.scale_tril)
+
+    def bound(location: Tensor, log_scale: Tensor) -> Tensor:
+        p = torch.distributions.MultivariateNormal(location, scale_tril=log_scale.exp().diag_embed())
+        return model.log_marginal(x) - torch.distributions.kl_divergence(p, truth)
+
+    best = model.best_diagonal_bound(x)
+    torch.testing.assert_close(best, bound(q.location, q.log_scale), rtol=0, atol=1e-9)
+    assert (best < model.log_marginal(x) - 1e-3).all()
+    g = generator(device, 2)
+    for _ in range(20):
+        shift = 0.1 * torch.randn(2, *q.location.shape, dtype=torch.float64, device=device, generator=g)
+        assert (bound(q.location + shift[0], q.log_scale + shift[1]) < best).all()
+
+
+def test_float32_keeps_its_digits_with_a_small_noise_and_many_dimensions(device: torch.device) -> None:
+    model = made(device, "diagonal", (784,), 20)
+    with torch.no_grad():
+        model.log_noise.mul_(0.1).sub_(9.0)  # ψ near 1e-4: Λ has entries of 1e7
+    x, _ = model.sample(fill(model.sample_noise(50), generator(device, 3), torch.float64))[::-1]
+    exact = model.log_marginal(x)
+    single = model.float().log_marginal(x.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), exact, rtol=1e-4, atol=0)
+
+
+def test_ppca_oracle_is_a_maximum_of_the_scipy_likelihood() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 5)) + 0.5 * rng.normal(size=(200, 5)) + 3
+
+    def mean_log_likelihood(weight: np.ndarray, bias: np.ndarray, noise: float) -> float:
+        return multivariate_normal(bias, weight @ weight.T + noise * np.eye(5)).logpdf(x).mean()
+
+    best = maximum_likelihood_ppca(torch.from_numpy(x), 2)
+    weight, bias, noise = best.weight.numpy(), best.bias.numpy(), best.noise.item()
+    assert mean_log_likelihood(weight, bias, noise) == pytest.approx(best.log_marginal.item(), abs=1e-10)
+    for _ in range(30):
+        near = (weight + 0.02 * rng.normal(size=weight.shape), bias + 0.02 * rng.normal(size=5), noise)
+        assert mean_log_likelihood(*near) < best.log_marginal.item()
+    for factor in (0.97, 1.03):
+        assert mean_log_likelihood(weight, bias, factor * noise) < best.log_marginal.item()
+
+
+@pytest.mark.parametrize("posterior", ["full", "diagonal"])
+@pytest.mark.parametrize("noise", KINDS)
+def test_m_step_is_stationary_and_statistics_add_up(device: torch.device, noise: str, posterior: str) -> None:
+    """After the M-step the closed expected log-likelihood has zero gradient in every parameter."""
+    model = made(device, noise)
+    x = data(model, 40)
+    model.center.copy_(x.flatten(1).mean(0))
+    q = model.exact_posterior(x) if posterior == "full" else model.best_diagonal(x)
+    if posterior == "full":  # other datum, other covariance: not only the exact posterior's shared one
+        assert isinstance(q, FullGaussianPosterior)
+        scales = torch.linspace(0.5, 2, 40, dtype=x.dtype, device=device)[:, None, None]
+        q = FullGaussianPosterior(q.location.detach(), (q.scale_tril * scales).detach())
+        covariance = q.scale_tril @ q.scale_tril.mT
+        parts = [FullGaussianPosterior(q.location[i], q.scale_tril[i]) for i in (slice(0, 13), slice(13, 40))]
+    else:
+        assert isinstance(q, DiagonalGaussianPosterior)
+        covariance = (2 * q.log_scale.detach()).exp().diag_embed()
+        parts = [
+            DiagonalGaussianPosterior(q.location[i], q.log_scale[i]) for i in (slice(0, 13), slice(13, 40))
+        ]
+    whole = model.statistics(x, q)
+    halves = [model.statistics(x[:13], parts[0]), model.statistics(x[13:], parts[1])]
+    for name, value in whole.items():
+        assert value.dtype == torch.float64
+        torch.testing.assert_close(value, halves[0][name] + halves[1][name])
+    model.maximize(whole)
+    psi = model.noise_variance()
+    spread = torch.einsum("di,bij,dj->bd", model.weight, covariance, model.weight) / psi
+    expected = model.log_likelihood(x, q.mean().detach()[None])[0] - 0.5 * spread.sum(1)
+    for gradient in torch.autograd.grad(expected.mean(), list(model.parameters())):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("noise", KINDS)
+def test_sample_has_the_models_moments(device: torch.device, noise: str) -> None:
+    model = made(device, noise)
+    with torch.no_grad():
+        z, x = model.sample(fill(model.sample_noise(200_000), generator(device, 4), torch.float64))
+    assert z.shape == (200_000, 3) and x.shape == (200_000, 2, 4)
+    weight, bias, psi = numbers(model)
+    flat = x.flatten(1).cpu().numpy()
+    covariance = weight @ weight.T + np.diag(psi)
+    scale = np.sqrt(np.diag(covariance))
+    assert (np.abs(flat.mean(0) - bias) < 5 * scale / np.sqrt(len(flat))).all()
+    error = np.abs(np.cov(flat.T) - covariance) / np.outer(scale, scale)
+    assert error.max() < 5 * np.sqrt(2 / len(flat))
+    # The pair belongs together: x − E[x | z] is the noise.
+    residual = (x - model.decode(z).detach()).flatten(1).var(0).cpu().numpy()
+    np.testing.assert_allclose(residual, psi, rtol=0.03)
+
+
+def test_start_looks_at_the_data_and_only_at_the_generator(device: torch.device, dtype: torch.dtype) -> None:
+    x = 100 + 5 * torch.randn(300, 6, device=device, dtype=dtype, generator=generator(device, 5))
+    models = [LinearGaussian((6,), 2).to(device, dtype) for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        model.start(x, generator(device, seed))
+    assert torch.equal(models[0].weight, models[1].weight) and not torch.equal(
+        models[0].weight, models[2].weight
+    )
+    torch.testing.assert_close(models[0].bias, x.mean(0))
+    assert models[0].noise_variance()[0].item() == pytest.approx(x.var(0).mean().item() / 2, rel=0.02)
+    assert models[0].log_marginal(x).mean() > LinearGaussian((6,), 2).to(device, dtype).log_marginal(x).mean()
+
+
+def test_noise_at_its_floor_is_reported(device: torch.device, dtype: torch.dtype) -> None:
+    x = torch.randn(50, 4, device=device, dtype=dtype, generator=generator(device, 6))
+    x[:, 1] = 2.0
+    model = LinearGaussian((4,), 1, noise="diagonal").to(device, dtype)
+    assert model.notes() == []
+    model.start(x, generator(device, 0))
+    for _ in range(3):
+        model.maximize(model.statistics(x, model.exact_posterior(x)))
+    assert torch.isfinite(model.log_marginal(x)).all()
+    assert (
+        len(model.notes()) == 1 and "1 of 4" in model.notes()[0] and "model.noise_floor" in model.notes()[0]
+    )
+
+
+def test_gradients_match_finite_differences(device: torch.device) -> None:
+    model = made(device, "diagonal", (4,), 2)
+    x = data(model, 3)
+    names = [name for name, _ in model.named_parameters()]
+
+    def log_marginal(*values: Tensor) -> Tensor:
+        state = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(
+            _LogMarginal(model), {f"model.{k}": v for k, v in state.items()}, (x,)
+        )
+
+    inputs = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    assert torch.autograd.gradcheck(log_marginal, inputs)
+
+
+class _LogMarginal(torch.nn.Module):
+    def __init__(self, model: LinearGaussian) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.log_marginal(x)
+
+
+def test_state_dict_round_trip_and_protocols(device: torch.device, dtype: torch.dtype) -> None:
+    model = made(device, "diagonal", dtype=dtype)
+    x = data(model)
+    model.start(x, generator(device, 7))
+    other = LinearGaussian((2, 4), 3, noise="diagonal").to(device, dtype)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model.log_marginal(x), other.log_marginal(x))
+    assert torch.equal(model.center, other.center)
+    generative: GenerativeModel = model
+    assert isinstance(generative, TractableModel)
+    assert model.decode(torch.zeros(5, 2, 3, device=device, dtype=dtype)).shape == (5, 2, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({"latent_dim": 0}, "latent_dim"),
+        ({"latent_dim": 1, "noise": "full"}, "model.noise"),
+        ({"latent_dim": 1, "noise_floor": 0.0}, "model.noise_floor"),
+    ],
+)
+def test_bad_options(options: dict[str, object], place: str) -> None:
+    with pytest.raises(VemError, match=place):
+        LinearGaussian((3,), **options)  # type: ignore[arg-type]  # the point of the test
+
+
+def test_bad_posterior_and_bad_oracle() -> None:
+    from vem.families.categorical import CategoricalPosterior
+
+    with pytest.raises(VemError, match="CategoricalPosterior"):
+        LinearGaussian((3,), 2).statistics(torch.zeros(4, 3), CategoricalPosterior(torch.zeros(4, 2)))
+    with pytest.raises(VemError, match="latent_dim=3"):
+        maximum_likelihood_ppca(torch.randn(10, 3), 3)
+    with pytest.raises(VemError, match="without noise"):
+        maximum_likelihood_ppca(torch.randn(10, 1) @ torch.ones(1, 3), 1)

@@ -1,0 +1,352 @@
+"""Mixtures against scipy, and against plain enumeration in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+from torch import Tensor
+
+from vem.contracts import GenerativeModel, TractableModel
+from vem.errors import VemError
+from vem.families.categorical import Categorical, CategoricalPosterior
+from vem.models.mixture import Mixture, kmeans, kmeans_plus_plus
+from vem.noise import fill, generator
+from vem.objectives.elbo import ELBO
+
+KINDS = ("full", "diagonal", "tied", "spherical", "bernoulli")
+K, EVENT = 3, (2, 2)
+
+
+def mixture(kind: str, components: int = K, event: tuple[int, ...] = EVENT, **options: float) -> Mixture:
+    if kind == "bernoulli":
+        return Mixture(event, components, likelihood="bernoulli", **options)
+    return Mixture(event, components, covariance=kind, **options)
+
+
+def made(device: torch.device, kind: str, dtype: torch.dtype = torch.float64) -> Mixture:
+    """A mixture whose parameters are all away from their defaults."""
+    model = mixture(kind).to(device, dtype)
+    g = generator(device, "made", kind)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=g, device=device, dtype=dtype))
+    return model
+
+
+def data(device: torch.device, kind: str, num: int = 30, dtype: torch.dtype = torch.float64) -> Tensor:
+    x = torch.randn(num, *EVENT, generator=generator(device, "data"), device=device, dtype=dtype)
+    return (x > 0).to(dtype) if kind == "bernoulli" else 2 * x + 1
+
+
+def covariances(model: Mixture) -> np.ndarray:
+    """Σ [K, D, D] from the raw parameters, with numpy only."""
+    raw = {k: v.detach().cpu().double().numpy() for k, v in model.components.named_parameters()}
+    pivots = 1e-6 + np.exp(raw["raw_variance"])
+    size = raw["mean"].shape[1]
+    if "lower" not in raw:
+        return np.stack([np.diag(np.broadcast_to(row, size)) for row in pivots])
+    tril = np.stack(
+        [np.tril(low, -1) + np.diag(np.sqrt(p)) for low, p in zip(raw["lower"], pivots, strict=True)]
+    )
+    return np.broadcast_to(tril @ tril.transpose(0, 2, 1), (K, size, size))
+
+
+def log_joint(model: Mixture, x: Tensor) -> np.ndarray:
+    """log p(x, z = k) [B, K] by enumeration."""
+    flat = x.flatten(1).cpu().double().numpy()
+    logits = model.weight_logits.detach().cpu().double().numpy()
+    log_weights = logits - logsumexp(logits)
+    if "logits" in dict(model.components.named_parameters()):
+        p = 1 / (1 + np.exp(-model.components.logits.detach().cpu().double().numpy()))
+        density = [[np.log(np.where(row == 1, pk, 1 - pk)).sum() for pk in p] for row in flat]
+        return np.array(density) + log_weights
+    means = model.components.means().detach().cpu().double().numpy()
+    normals = [multivariate_normal(m, c) for m, c in zip(means, covariances(model), strict=True)]
+    return np.stack([n.logpdf(flat) for n in normals], 1) + log_weights
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_log_marginal_and_posterior_are_those_of_enumeration(device: torch.device, kind: str) -> None:
+    model, x = made(device, kind), data(device, kind)
+    truth = log_joint(model, x)
+    log_marginal = logsumexp(truth, axis=1)
+    np.testing.assert_allclose(model.log_marginal(x).detach().cpu(), log_marginal, rtol=0, atol=1e-10)
+    log_r = model.exact_posterior(x).log_probs.detach().cpu()
+    np.testing.assert_allclose(log_r, truth - log_marginal[:, None], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_elbo_at_the_exact_posterior_is_log_marginal(device: torch.device, kind: str) -> None:
+    model, x = made(device, kind), data(device, kind)
+    bound = ELBO()(model, x, model.exact_posterior(x), None)
+    torch.testing.assert_close(bound.value, model.log_marginal(x).detach(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_index_gives_its_own_density(device: torch.device, kind: str) -> None:
+    """Not only the enumeration 0 … K − 1: z is gathered."""
+    model, x = made(device, kind), data(device, kind)
+    z = torch.randint(K, (5, len(x)), generator=generator(device, 1), device=device)
+    joint = (model.log_prior(z) + model.log_likelihood(x, z)).detach().cpu().numpy()
+    truth = log_joint(model, x)
+    expected = np.take_along_axis(truth.T, z.cpu().numpy(), 0)
+    np.testing.assert_allclose(joint, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "spherical", "tied", "full"])
+def test_float32_keeps_its_digits_at_small_variances_far_from_zero(device: torch.device, kind: str) -> None:
+    model = made(device, kind)
+    x = 1000 + 1e-2 * data(device, kind)
+    with torch.no_grad():
+        model.components.mean.mul_(1e-2).add_(1000)
+        model.components.raw_variance.sub_(9)
+        if kind in ("full", "tied"):
+            model.components.lower.mul_(1e-2)
+        single = made(device, kind, torch.float32)
+        single.load_state_dict(model.state_dict())
+        model.load_state_dict(single.state_dict())  # the same numbers, rounded once
+    exact = model.log_marginal(x.float().double())
+    assert exact.abs().max() > 5
+    torch.testing.assert_close(single.log_marginal(x.float()).double(), exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_m_step_is_the_maximum_and_statistics_add_up(device: torch.device, kind: str) -> None:
+    model, x = made(device, kind), data(device, kind)
+    r = CategoricalPosterior(torch.randn(len(x), K, dtype=x.dtype, device=device).log_softmax(1))
+    parts = [
+        model.statistics(x[i], CategoricalPosterior(r.log_probs[i])) for i in (slice(0, 7), slice(7, None))
+    ]
+    whole = model.statistics(x, r)
+    for name, value in whole.items():
+        assert value.dtype == torch.float64
+        torch.testing.assert_close(value, parts[0][name] + parts[1][name])
+    model.maximize(whole)
+    # At the maximum the expected log-likelihood has zero gradient.
+    bound = ELBO()(model, x, r, None).surrogate.mean()
+    for gradient in torch.autograd.grad(bound, list(model.parameters())):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_the_floors_the_m_step_never_lowers_the_bound(device: torch.device, kind: str) -> None:
+    """Two data for each component in four dimensions: every covariance is singular."""
+    floor = {"probability_floor": 0.2} if kind == "bernoulli" else {"variance_floor": 0.3}
+    model = mixture(kind, **floor).to(device, torch.float64)
+    x = data(device, kind, 6) * (1 if kind == "bernoulli" else 0.5)
+    r = torch.eye(K, dtype=x.dtype, device=device).repeat(2, 1) * 0.98 + 0.02 / 3
+    q = CategoricalPosterior(r.log())
+    model.maximize(model.statistics(x, q))
+    best = ELBO()(model, x, q, None).value.mean()
+    if kind == "bernoulli":
+        means = model.components.means()
+        assert means.min() >= 0.2 - 1e-12 and means.max() <= 0.8 + 1e-12
+    else:
+        assert np.linalg.eigvalsh(covariances_at(model, 0.3)).min() >= 0.3
+        assert len(model.notes()) == 1 and "model.variance_floor" in model.notes()[0]
+    g = generator(device, 2)
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    for _ in range(200):
+        model.load_state_dict(state)
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                step = 0.05 * torch.randn(p.shape, generator=g, device=device, dtype=p.dtype)
+                p.add_(step.abs() if name.endswith("raw_variance") else step)
+            if kind == "bernoulli":
+                model.components.logits.clamp_(-np.log(4.0), np.log(4.0))
+        inside = kind == "bernoulli" or np.linalg.eigvalsh(covariances_at(model, 0.3)).min() >= 0.3003
+        assert not inside or ELBO()(model, x, q, None).value.mean() <= best + 1e-12
+
+
+def covariances_at(model: Mixture, floor: float) -> np.ndarray:
+    """As ``covariances``, from draws of the model's own factor and for any floor."""
+    components = model.components
+    if hasattr(components, "scale_tril"):
+        tril = components.scale_tril().detach().cpu()
+        return (tril @ tril.mT).numpy()
+    variance = floor + components.raw_variance.detach().exp().cpu()
+    return variance.expand(components.mean.shape).diag_embed().numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sample_has_the_models_moments(device: torch.device, kind: str) -> None:
+    model = made(device, kind)
+    num = 200_000
+    with torch.no_grad():
+        z, x = model.sample(fill(model.sample_noise(num), generator(device, 3), torch.float64))
+        weights = model.log_weights().exp().cpu()
+        means = model.decode(torch.arange(K, device=device)).flatten(1).cpu()
+    assert z.shape == (num,) and z.dtype == torch.int64 and x.shape == (num, *EVENT)
+    share = torch.bincount(z, minlength=K).cpu() / num
+    assert ((share - weights).abs() < 5 * (weights * (1 - weights) / num).sqrt()).all()
+    p = means
+    truth = torch.diag_embed(p * (1 - p)).numpy() if kind == "bernoulli" else covariances(model)
+    for k in range(K):
+        mine = x[z == k].flatten(1).cpu().numpy()
+        scale = np.sqrt(np.diag(truth[k]))
+        assert (np.abs(mine.mean(0) - means[k].numpy()) < 5 * scale / np.sqrt(len(mine))).all()
+        assert (np.abs(np.cov(mine.T) - truth[k]) / np.outer(scale, scale)).max() < 6 * np.sqrt(2 / len(mine))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_start_finds_separate_clusters(device: torch.device, kind: str, dtype: torch.dtype) -> None:
+    labels = torch.arange(600, device=device) % K
+    if kind == "bernoulli":
+        p = torch.tensor([[0.95, 0.95, 0.05, 0.05], [0.05, 0.05, 0.95, 0.95], [0.95, 0.05, 0.95, 0.05]])
+        x = torch.bernoulli(p.to(device, dtype)[labels], generator=generator(device, 4))
+    else:
+        centers = torch.tensor([[0.0, 0, 0, 0], [20, 0, 0, 0], [0, 0, 20, 0]], device=device, dtype=dtype)
+        x = centers[labels] + torch.randn(600, 4, generator=generator(device, 4), device=device, dtype=dtype)
+    found = 0
+    for seed in range(5):
+        model = mixture(kind, event=(4,)).to(device, dtype)
+        model.start(x, generator(device, seed))
+        assigned = model.exact_posterior(x).log_probs.argmax(1)
+        purity = sum(int(torch.bincount(assigned[labels == k], minlength=K).max()) for k in range(K)) / 600
+        found += purity > 0.9 and len(assigned.unique()) == K
+        assert int(model.num_data) == 600 and model.notes() == []
+    assert found == 5
+
+
+def test_start_depends_on_the_generator_alone(device: torch.device) -> None:
+    x = data(device, "full", 200)
+    means = []
+    for seed in (1, 1, 2):
+        model = mixture("full").to(device, torch.float64)
+        model.start(x, generator(device, seed))
+        means.append(model.components.means().detach())
+    assert torch.equal(means[0], means[1]) and not torch.equal(means[0], means[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_components_than_distinct_data_stays_finite(
+    device: torch.device, kind: str, dtype: torch.dtype
+) -> None:
+    x = (
+        torch.tensor([[0.0, 1, 1, 0], [1.0, 1, 0, 0]], device=device, dtype=dtype)
+        .repeat(20, 1)
+        .view(-1, *EVENT)
+    )
+    model = mixture(kind, components=5).to(device, dtype)
+    model.start(x, generator(device, 5))
+    for _ in range(30):
+        model.maximize(model.statistics(x, model.exact_posterior(x)))
+        assert all(torch.isfinite(p).all() for p in model.parameters())
+        assert torch.isfinite(model.log_marginal(x)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dead_component_is_left_alone_and_reported(
+    device: torch.device, kind: str, dtype: torch.dtype
+) -> None:
+    model, x = made(device, kind, dtype), data(device, kind, dtype=dtype)
+    before = {k: v.clone() for k, v in model.components.state_dict().items()}
+    r = torch.tensor([[0.5, 0.5, 0.0]], device=device, dtype=dtype).expand(len(x), K)
+    model.maximize(model.statistics(x, CategoricalPosterior(r.log())))
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert torch.isfinite(model.log_marginal(x)).all()
+    for name, value in model.components.state_dict().items():
+        if value.dim() and len(value) == K:
+            assert torch.equal(value[2], before[name][2]) and not torch.equal(value[0], before[name][0])
+    assert any("1 of 3 components died" in note and "2" in note for note in model.notes())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_ascent_with_a_categorical_family(device: torch.device, kind: str) -> None:
+    """The parameters and a table of logits are learned by gradient as well; finite differences agree."""
+    model, x = made(device, kind), data(device, kind, 4)
+    family = Categorical(K)
+    logits = torch.randn(
+        4, K, dtype=x.dtype, device=device, generator=generator(device, 6), requires_grad=True
+    )
+    names = [name for name, _ in model.named_parameters()]
+
+    def bound(table: Tensor, *values: Tensor) -> Tensor:
+        for name, value in zip(names, values, strict=True):
+            _set(model, name, value)
+        return ELBO()(model, x, family(table), None).surrogate
+
+    values = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    for name in names:
+        _drop(model, name)
+    assert torch.autograd.gradcheck(bound, [logits, *values])
+
+
+def _owner(model: torch.nn.Module, name: str) -> tuple[torch.nn.Module, str]:
+    *path, last = name.split(".")
+    return model.get_submodule(".".join(path)), last
+
+
+def _drop(model: torch.nn.Module, name: str) -> None:
+    owner, last = _owner(model, name)
+    delattr(owner, last)
+
+
+def _set(model: torch.nn.Module, name: str, value: Tensor) -> None:
+    owner, last = _owner(model, name)
+    setattr(owner, last, value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_dict_round_trip_and_protocols(device: torch.device, kind: str, dtype: torch.dtype) -> None:
+    x = data(device, kind, dtype=dtype)
+    model, other = made(device, kind, dtype), mixture(kind).to(device, dtype)
+    model.start(x, generator(device, 7))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model.log_marginal(x), other.log_marginal(x))
+    assert other.notes() == model.notes()
+    generative: GenerativeModel = model
+    assert isinstance(generative, TractableModel)
+    z = torch.zeros(7, 5, dtype=torch.int64, device=device)
+    assert model.decode(z).shape == (7, 5, *EVENT)
+
+
+def test_kmeans_plus_plus_takes_each_distinct_datum_once(device: torch.device) -> None:
+    x = torch.arange(6.0, device=device)[:, None].repeat(50, 1)
+    for seed in range(20):
+        centers = kmeans_plus_plus(x, 6, generator(device, seed))
+        assert sorted(centers.flatten().tolist()) == [0, 1, 2, 3, 4, 5]
+    # Chosen with probability ∝ squared distance: from 0, the datum at 3 nine times as often as the one at 1.
+    y = torch.tensor([[0.0], [1.0], [3.0]], device=device)
+    pairs = [kmeans_plus_plus(y, 2, generator(device, "p", s)).flatten().tolist() for s in range(1500)]
+    second = [b for a, b in pairs if a == 0]
+    assert abs(second.count(3.0) / len(second) - 0.9) < 5 * (0.09 / len(second)) ** 0.5
+    assert abs(len(second) / 1500 - 1 / 3) < 5 * (2 / 9 / 1500) ** 0.5
+
+
+def test_kmeans_lowers_the_distance_and_keeps_an_empty_cluster(device: torch.device) -> None:
+    x = torch.randn(300, 3, generator=generator(device, 8), device=device) + 1000
+
+    def cost(labels: Tensor) -> float:
+        return sum(float((x[labels == k] - x[labels == k].mean(0)).square().sum()) for k in labels.unique())
+
+    start = torch.cat([x[:3], x.new_full((1, 3), -1e4)])
+    costs = [cost(kmeans(x, start, steps)) for steps in (0, 1, 3, 10)]
+    assert costs[0] > costs[1] > costs[2] >= costs[3]
+    assert (kmeans(x, start, 10) < 3).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({"components": 0}, "model.components"),
+        ({"likelihood": "poisson"}, "model.likelihood"),
+        ({"covariance": "diag"}, "model.covariance"),
+        ({"variance_floor": 0.0}, "model.variance_floor"),
+        ({"probability_floor": 0.5}, "model.probability_floor"),
+        ({"regularize": -1.0}, "model.regularize"),
+        ({"likelihood": "bernoulli", "regularize": 1e-6}, "model.regularize"),
+    ],
+)
+def test_bad_options(options: dict[str, object], place: str) -> None:
+    with pytest.raises(VemError, match=place):
+        Mixture((3,), **{"components": 2, **options})  # type: ignore[arg-type]  # the point of the test
+
+
+def test_more_components_than_data() -> None:
+    model = Mixture((2,), 5)
+    with pytest.raises(VemError, match=r"model\.components=5 .* 4 training data"):
+        model.start(torch.randn(4, 2), torch.Generator())

@@ -1,0 +1,121 @@
+"""Run directories written by hand, to the schema of vem.records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vem.records import write_csv
+
+
+def estimate(mean: float, se: float = 0.3) -> dict[str, float]:
+    return {"mean": mean, "se": se, "mc_se": 0.01}
+
+
+def write_run(
+    directory: Path,
+    strategy: str = "local",
+    seed: int = 0,
+    elbo: float | dict[str, Any] = -100.0,
+    epochs: int = 6,
+    evaluated: bool = True,
+    config: dict[str, Any] | None = None,
+    pictures: dict[str, np.ndarray] | None = None,
+    **facts: Any,
+) -> Path:
+    """One run directory; ``elbo`` is the test ELBO, train lies 1 above."""
+    directory.mkdir(parents=True)
+    mixture = strategy == "gmm"
+    run = {
+        "status": "done",
+        "error": None,
+        "seed": seed,
+        "strategy": strategy,
+        "model": "mixture" if mixture else "deep",
+        "family": None if mixture else "diagonal_gaussian",
+        "data": "digits",
+        "binarize": "threshold",
+        "likelihood": "bernoulli",
+        "latent_dim": None if mixture else 2,
+        "num_parameters": 10,
+        "epochs": epochs,
+        "converged": False,
+        "training_seconds": 10.0 + seed,
+        "seconds": 12.0,
+        "decoder_evaluations": 1000,
+        "decoder_gradients": 900,
+        "notes": [],
+        "config_hash": f"{directory}",
+        **facts,
+    }
+    (directory / "run.json").write_text(json.dumps(run))
+    content = {
+        "seed": seed,
+        "device": "cpu",
+        "strategy": {"_target_": f"vem.{strategy}"},
+        "data": {"seed": seed},
+    }
+    (directory / "config.yaml").write_text(yaml.safe_dump(content | (config or {})))
+    level = elbo if isinstance(elbo, float) else -100.0
+    rows = [
+        {
+            "epoch": e,
+            "step": 10 * e,
+            "seconds": 1.5 * e,
+            "split": split,
+            "elbo": level - 50 * np.exp(-e) - gap,
+        }
+        for e in range(1, epochs + 1)
+        for split, gap in (("train", 0.0), ("valid", 1.0))
+    ]
+    write_csv(directory / "metrics.csv", rows)
+    if evaluated:
+        parts = {}
+        for split, gain in (("train", 1.0), ("valid", 0.0), ("test", 0.0)):
+            value = estimate(elbo + gain) if isinstance(elbo, float) else elbo
+            exact = {"lower": value, "upper": value, "kind": "exact"} if mixture else None
+            parts[split] = {
+                "num_data": 50,
+                "elbo": value,
+                "reconstruction": estimate(-90.0),
+                "kl": estimate(10.0),
+                "log_marginal": exact,
+            }
+        (directory / "evaluation.json").write_text(json.dumps(parts))
+    if pictures is not None:
+        np.savez(directory / "pictures.npz", **pictures)
+    return directory
+
+
+def image_pictures(
+    latent: int = 2, labels: bool = True, event: tuple[int, ...] = (8, 8)
+) -> dict[str, np.ndarray]:
+    """Arrays of a model with a continuous z."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "latent_means": rng.normal(size=(60, latent)),
+        "chosen_x": rng.random((12, *event)).round(),
+        "reconstructions": rng.random((12, *event)),
+        "samples": rng.random((25, *event)),
+    }
+    if labels:
+        arrays["labels"] = rng.integers(4, size=60)
+    if latent == 2:
+        arrays |= {"decoded_grid": rng.random((5, 5, *event)), "grid_axis": np.linspace(-2, 2, 5)}
+    return arrays
+
+
+def mixture_pictures(event: tuple[int, ...] = (8, 8)) -> dict[str, np.ndarray]:
+    """Arrays of a mixture."""
+    rng = np.random.default_rng(1)
+    arrays = {
+        "component_means": rng.random((6, *event)),
+        "component_weights": np.array([1, 2, 3, 4, 5, 6]) / 21,
+    }
+    x = {"chosen_x": rng.random((12, *event)).round(), "reconstructions": rng.random((12, *event))}
+    z = {"latent_means": rng.dirichlet(np.ones(6), size=40), "labels": rng.integers(4, size=40)}
+    return arrays | x | z | {"samples": rng.random((25, *event))}

@@ -1,0 +1,324 @@
+"""Exact EM against eigenvalues, scikit-learn's paths, and itself with other batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import FactorAnalysis
+from sklearn.mixture import GaussianMixture
+from torch import Tensor, nn
+
+from vem.contracts import Batch, Bound, Schedule, Strategy, TrainingSet
+from vem.errors import VemError
+from vem.models.linear_gaussian import LinearGaussian, maximum_likelihood_ppca
+from vem.models.mixture import Mixture
+from vem.noise import fill, generator
+from vem.objectives.elbo import ELBO
+from vem.strategies.exact_em import ExactEM
+
+SCHEDULE = Schedule(torch.ones(()), torch.ones(()))
+COVARIANCES = ("full", "diagonal", "tied", "spherical")
+MODELS: dict[str, Callable[[int], Any]] = {
+    **{kind: (lambda d, kind=kind: Mixture((d,), 4, covariance=kind)) for kind in COVARIANCES},
+    "bernoulli": lambda d: Mixture((d,), 4, likelihood="bernoulli"),
+    "ppca": lambda d: LinearGaussian((d,), 2),
+    "factor_analysis": lambda d: LinearGaussian((d,), 2, noise="diagonal"),
+}
+
+
+def data(name: str, device: torch.device, dtype: torch.dtype, num: int = 400, size: int = 5) -> Tensor:
+    """Clusters on a low-dimensional plane; thresholded for the Bernoulli mixture."""
+    g = generator("cpu", "data")
+    x = 3 * torch.randn(4, size, generator=g)[torch.randint(4, (num,), generator=g)]
+    x = x + torch.randn(num, 2, generator=g) @ torch.randn(2, size, generator=g)
+    x = x + 0.5 * torch.randn(num, size, generator=g)
+    return ((x > 0) if name == "bernoulli" else x).to(device, dtype)
+
+
+def run(
+    strategy: ExactEM, model: nn.Module, x: Tensor, epochs: int, batch: int = 100, seed: int = 0
+) -> list[float]:
+    """Epochs of EM in shuffled minibatches; the mean bound of each epoch. Stops when converged."""
+    bounds = []
+    for epoch in range(epochs):
+        g = generator(x.device, seed, epoch)
+        total = 0.0
+        for rows in torch.randperm(len(x), generator=g, device=x.device).split(batch):
+            noise = fill(strategy.noise(len(rows)), g, x.dtype)
+            info = strategy.step(model, Batch(x[rows], rows), noise, SCHEDULE)
+            assert info.bound is not None
+            total += float(info.bound.value.double().sum())
+        bounds.append(total / len(x))
+        if strategy.end_epoch(model):
+            break
+    return bounds
+
+
+@torch.no_grad()
+def mean_log_marginal(model: Any, x: Tensor) -> float:
+    return float(model.log_marginal(x).double().mean())
+
+
+def started(name: str, x: Tensor, seed: int = 0, **options: Any) -> tuple[ExactEM, Any]:
+    model = MODELS[name](x.shape[1]).to(x.device, x.dtype)
+    strategy = ExactEM(ELBO(), **options)
+    strategy.setup(model, TrainingSet(x, redrawn=False), generator(x.device, seed))
+    return strategy, model
+
+
+@pytest.mark.parametrize(("size", "latent"), [(6, 2), (10, 3)])
+def test_ppca_reaches_the_maximum_likelihood_of_the_eigenvalues(
+    device: torch.device, size: int, latent: int
+) -> None:
+    x = 7 + data("ppca", device, torch.float64, size=size)
+    best = maximum_likelihood_ppca(x, latent)
+    model = LinearGaussian((size,), latent).to(device, torch.float64)
+    strategy = ExactEM(ELBO(kl="closed"), tolerance=1e-9)
+    strategy.setup(model, TrainingSet(x, redrawn=False), generator(device, 0))
+    bounds = run(strategy, model, x, 2000)
+    assert len(bounds) < 2000, "did not converge"
+    reached = mean_log_marginal(model, x)
+    assert best.log_marginal.item() - 1e-4 < reached <= best.log_marginal.item() + 1e-9
+    assert bounds[0] < best.log_marginal.item() - 0.1, "the start must be worse for this to say anything"
+    torch.testing.assert_close(model.noise_variance()[0], best.noise.to(device), rtol=1e-2, atol=0)
+    torch.testing.assert_close(model.bias, best.bias.to(device), rtol=0, atol=1e-6)
+
+
+def test_factor_analysis_reaches_scikit_learns_likelihood(device: torch.device) -> None:
+    truth = LinearGaussian((8,), 2, noise="diagonal").to(device, torch.float64)
+    g = generator(device, "truth")
+    with torch.no_grad():
+        truth.weight.normal_(generator=g)
+        truth.log_noise.normal_(generator=g).sub_(1)
+        x = truth.sample(fill(truth.sample_noise(500), g, torch.float64))[1]
+    judge = FactorAnalysis(2, tol=1e-9, max_iter=20_000, svd_method="lapack").fit(x.cpu().numpy())
+    strategy, model = started("factor_analysis", x, tolerance=1e-9)
+    bounds = run(strategy, model, x, 5000, batch=500)
+    assert len(bounds) < 5000 and bounds[-1] > bounds[0] + 0.1
+    assert mean_log_marginal(model, x) == pytest.approx(judge.score(x.cpu().numpy()), abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # one step at a time
+@pytest.mark.parametrize("regularize", [0.0, 0.05])
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_mixture_follows_scikit_learns_lower_bound_path(
+    device: torch.device, covariance: str, regularize: float
+) -> None:
+    x = data(covariance, device, torch.float64)
+    model = Mixture((5,), 4, covariance=covariance, regularize=regularize).to(device, torch.float64)
+    strategy = ExactEM(ELBO(), tolerance=0.0)
+    strategy.setup(model, TrainingSet(x, redrawn=False), generator(device, 3))
+    judge = GaussianMixture(
+        4,
+        covariance_type={"diagonal": "diag"}.get(covariance, covariance),
+        reg_covar=regularize,
+        tol=0.0,
+        weights_init=model.log_weights().exp().detach().cpu().numpy(),
+        means_init=model.components.means().detach().cpu().numpy(),
+        precisions_init=precisions(model, covariance),
+    )
+    path = lower_bounds(judge, x.cpu().numpy(), 60)
+    bounds = run(strategy, model, x, 60, batch=64)
+    assert path[-1] - path[0] > 0.01, "the start must be worse for this to say anything"
+    num = min(len(bounds), len(path))
+    assert num > 10
+    np.testing.assert_allclose(bounds[:num], path[:num], rtol=0, atol=1e-6)
+
+
+def precisions(model: Mixture, covariance: str) -> np.ndarray:
+    """The inverse covariances in the shape that scikit-learn wants."""
+    if covariance in ("full", "tied"):
+        tril = model.components.scale_tril().detach().cpu().numpy()
+        inverse = np.linalg.inv(tril @ tril.transpose(0, 2, 1))
+        return inverse if covariance == "full" else inverse[0]
+    variance = model.components.variance().detach().cpu().numpy()
+    return 1 / (variance if covariance == "diagonal" else variance[:, 0])
+
+
+def lower_bounds(judge: GaussianMixture, x: np.ndarray, steps: int) -> list[float]:
+    """scikit-learn's ``lower_bound_``, one EM step after the other."""
+    judge.set_params(warm_start=True, max_iter=1)
+    return [judge.fit(x).lower_bound_ for _ in range(steps)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_em_never_decreases(device: torch.device, name: str, dtype: torch.dtype) -> None:
+    x = data(name, device, dtype)
+    strategy, model = started(name, x, tolerance=0.0)
+    strategy.tolerance = -1.0  # go on, whatever happens
+    bounds = run(strategy, model, x, 60)
+    assert len(bounds) == 60 and bounds[-1] > bounds[0] + 0.01
+    allowed = 1e-10 if dtype == torch.float64 else 1e-5
+    assert min(b - a for a, b in itertools.pairwise(bounds)) > -allowed
+
+
+@pytest.mark.parametrize("name", [*COVARIANCES, "factor_analysis"])
+def test_em_never_decreases_at_its_floors(device: torch.device, name: str, dtype: torch.dtype) -> None:
+    """Four data a component, and two constant dimensions: every covariance is singular."""
+    x = data(name, device, dtype, num=16)
+    x[:, 3:] = 1.0
+    strategy, model = started(name, x)
+    strategy.tolerance = -1.0
+    bounds = run(strategy, model, x, 40, batch=5)
+    assert np.isfinite(bounds).all() and model.notes()
+    allowed = 1e-9 if dtype == torch.float64 else 1e-3
+    assert min(b - a for a, b in itertools.pairwise(bounds)) > -allowed
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_minibatches_add_up_to_the_full_batch(device: torch.device, name: str) -> None:
+    x = data(name, device, torch.float64)
+    bounds, states = [], []
+    for batch in (400, 37):
+        strategy, model = started(name, x, tolerance=0.0)
+        bounds.append(run(strategy, model, x, 8, batch=batch))
+        states.append(model.state_dict())
+    np.testing.assert_allclose(bounds[0], bounds[1], rtol=0, atol=1e-9)
+    for key, value in states[0].items():
+        torch.testing.assert_close(value, states[1][key], rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bound_is_log_marginal_and_pure(device: torch.device, name: str) -> None:
+    x = data(name, device, torch.float64)
+    strategy, model = started(name, x)
+    protocol: Strategy = strategy
+    batch = Batch(x[:50], None)
+    noise = fill(strategy.noise(50), generator(device, 1), x.dtype)
+    before = strategy.state_dict()
+    value = protocol.bound(model, batch, noise, SCHEDULE).value
+    torch.testing.assert_close(value, model.log_marginal(x[:50]).detach(), rtol=0, atol=1e-9)
+    assert strategy.state_dict() == before
+    info = protocol.step(model, batch, noise, SCHEDULE)
+    assert info.decoder_evaluations == 50 * (4 if model.latent == "index" else 1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_resume_within_an_epoch_is_bit_for_bit(device: torch.device, name: str, dtype: torch.dtype) -> None:
+    x = data(name, device, dtype)
+
+    def steps(strategy: ExactEM, model: Any, numbers: range) -> None:
+        for i in numbers:
+            noise = fill(strategy.noise(100), generator(device, i), dtype)
+            strategy.step(model, Batch(x[(i % 4) * 100 :][:100], None), noise, SCHEDULE)
+            if i % 4 == 3:
+                strategy.end_epoch(model)
+
+    strategy, model = started(name, x)
+    steps(strategy, model, range(6))
+    saved = {
+        "strategy": strategy.state_dict(),
+        "model": {k: v.clone() for k, v in model.state_dict().items()},
+    }
+    steps(strategy, model, range(6, 12))
+    other = MODELS[name](x.shape[1]).to(device, dtype)
+    again = ExactEM(ELBO())  # without setup, as a loaded run is
+    other.load_state_dict(saved["model"])
+    again.load_state_dict(saved["strategy"])
+    steps(again, other, range(6, 12))
+    assert again.last == strategy.last
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def test_restarts_keep_the_best_start(device: torch.device) -> None:
+    x = data("full", device, torch.float64)
+    g = generator(device, 0)
+    reached = []
+    for _ in range(5):  # the same five starts, by hand
+        model = MODELS["full"](5).to(device, torch.float64)
+        model.start(x, g)
+        for _ in range(3):
+            model.maximize(model.statistics(x, model.exact_posterior(x)))
+        reached.append(mean_log_marginal(model, x))
+    _, model = started("full", x, restarts=5, restart_epochs=3)
+    assert mean_log_marginal(model, x) == pytest.approx(max(reached), abs=1e-10)
+    assert max(reached) > min(reached) + 1e-3, "the starts must differ for this to say anything"
+
+
+def test_start_keep_leaves_the_model_alone(device: torch.device) -> None:
+    x = data("full", device, torch.float64)
+    strategy, model = started("full", x)
+    run(strategy, model, x, 5)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    keep = ExactEM(ELBO(), start="keep")
+    keep.setup(model, TrainingSet(x, redrawn=False), generator(device, 1))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert run(keep, model, x, 2)[0] > run(*started("full", x), x, 1)[0]
+
+
+def test_convergence_is_the_rise_in_nats_per_datum_and_never_on_redrawn_data(device: torch.device) -> None:
+    x = data("diagonal", device, torch.float64)
+    strategy, model = started("diagonal", x, tolerance=1e-3)
+    bounds = run(strategy, model, x, 500)
+    rises = [b - a for a, b in itertools.pairwise(bounds)]
+    assert 2 < len(bounds) < 500 and rises[-1] < 1e-3 <= min(rises[:-1])
+    model = MODELS["diagonal"](5).to(device, torch.float64)
+    strategy = ExactEM(ELBO(), tolerance=10.0)
+    strategy.setup(model, TrainingSet(x, redrawn=True), generator(device, 0))
+    assert len(run(strategy, model, x, 5)) == 5
+    assert not strategy.end_epoch(model), "no step, no M-step"
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({"restarts": 0}, "strategy.restarts"),
+        ({"restart_epochs": 0}, "strategy.restart_epochs"),
+        ({"tolerance": -1.0}, "strategy.tolerance"),
+        ({"start": "kmeans"}, "strategy.start"),
+        ({"start": "keep", "restarts": 2}, "strategy.start=keep"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], place: str) -> None:
+    with pytest.raises(VemError, match=place):
+        ExactEM(ELBO(), **options)
+
+
+def test_a_model_without_closed_forms_is_refused_with_the_remedy() -> None:
+    from vem.models.deep import DeepLatentModel
+
+    model = DeepLatentModel((3,), 2, nn.Linear(2, 3))
+    with pytest.raises(VemError, match=r"DeepLatentModel.*model=mixture"):
+        ExactEM(ELBO()).setup(model, TrainingSet(torch.zeros(4, 3), redrawn=False), torch.Generator())
+
+
+@pytest.mark.parametrize("name", ["full", "ppca"])
+def test_any_objective_that_uses_weighted_draws_will_do(device: torch.device, name: str) -> None:
+    """Not only the ELBO: another objective is taken as it is, with its own number of draws."""
+
+    class TwoDraws:
+        num_draws = 2
+
+        def __call__(self, model: Any, x: Tensor, posterior: Any, noise: Tensor | None) -> Bound:
+            return ELBO(num_draws=2, kl="sampled")(model, x, posterior, noise)
+
+    x = data(name, device, torch.float64)
+    model = MODELS[name](5).to(device, torch.float64)
+    strategy = ExactEM(TwoDraws())
+    strategy.setup(model, TrainingSet(x, redrawn=False), generator(device, 0))
+    noise = fill(strategy.noise(len(x)), generator(device, 1), x.dtype)
+    info = strategy.step(model, Batch(x, None), noise, SCHEDULE)
+    assert info.decoder_evaluations == len(x) * (4 if name == "full" else 2)
+    assert info.bound is not None
+    torch.testing.assert_close(info.bound.value, model.log_marginal(x).detach(), rtol=0, atol=1e-9)
+
+
+def test_gmm_brings_its_own_model() -> None:
+    """``strategy=gmm`` alone composes the mixture; a key of the model can still be set beside it."""
+    from hydra import compose, initialize_config_dir
+
+    conf = Path(__file__).resolve().parents[2] / "conf"
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose("config", ["strategy=gmm", "model.components=7"])
+    assert config.model._target_ == f"{Mixture.__module__}.Mixture" and config.model.components == 7
+    assert config.strategy._target_ == f"{ExactEM.__module__}.ExactEM"
+    options = {k: v for k, v in config.strategy.items() if k != "_target_"}
+    ExactEM(ELBO(), **options)
+    options = {k: v for k, v in config.model.items() if k != "_target_"}
+    Mixture((3,), **{**options, "likelihood": "bernoulli"})

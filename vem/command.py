@@ -1,0 +1,153 @@
+"""What stands between the command line and a run: where configs lie, folder names, readable errors."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vem.errors import VemError, did_you_mean
+
+LONGEST_FOLDER = 100
+
+
+def config_directory() -> Path:
+    """``vem/conf`` of an installed wheel, or ``conf`` beside the package in a checkout.
+
+    Raises:
+        VemError: neither is there.
+    """
+    here = Path(__file__).resolve().parent
+    for candidate in (here / "conf", here.parent / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise VemError(f"no configs beside {here}: the installation is incomplete, install vem again.")
+
+
+def folder_name(overrides: str) -> str:
+    """A folder name for a job of a sweep, from its overrides alone, so that extending a sweep moves nothing.
+
+    >>> folder_name("strategy=local,data.path=a/b.npy")
+    'strategy=local,data.path=a-b.npy'
+    >>> folder_name("")
+    'default'
+    """
+    name = re.sub(r"[^\w=.,+\-]", "-", overrides) or "default"
+    if name == overrides and len(name) <= LONGEST_FOLDER:
+        return name
+    if len(name) <= LONGEST_FOLDER and not re.search(r"[^\w=.,+\-/]", overrides) and "-" not in overrides:
+        return name  # only slashes were replaced, and nothing else can give the same name
+    return f"{name[: LONGEST_FOLDER - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values, with the groups' chosen options under ``choices``."""
+    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(content, dict)
+    chosen = HydraConfig.get().runtime.choices
+    content["choices"] = {str(k): v for k, v in chosen.items() if not str(k).startswith("hydra/") and v}
+    return {str(k): v for k, v in content.items()}
+
+
+def message(error: BaseException) -> str:
+    """One line or paragraph for any error."""
+    if isinstance(error, VemError):
+        return str(error)
+    return explain(error) or f"{type(error).__name__}: {error}"
+
+
+def explain(error: BaseException) -> str | None:
+    """A message with a remedy for an error of the command line; None for one that is not the user's."""
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    if isinstance(error, OverrideParseException):
+        return f"{_first_line(error)} (in {error.override!r}). Quote values with spaces or brackets: 'key=\"a b\"'."
+    if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
+        return _unknown_key(error)
+    if isinstance(error, HydraException):
+        return _first_line(error)
+    if isinstance(error, PermissionError | FileExistsError | NotADirectoryError) and error.filename:
+        return f"{error.filename} cannot be written ({error.strerror}): name another folder with hydra.run.dir=DIR."
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    """``Could not find 'data/minst'``: the group's options, and the nearest."""
+    found = re.search(r"'([\w/]+)/([^'/]+)'", str(error))
+    if not found:
+        return _first_line(error)
+    group, name = found.groups()
+    options = _options(str(error))
+    return f"{group}={name} is not known{did_you_mean(name, options)} Options of {group}: {', '.join(options) or 'none'}."
+
+
+def _options(text: str) -> list[str]:
+    after = text.split("Available options in", 1)[-1]
+    return [line.strip() for line in after.splitlines()[1:] if re.fullmatch(r"\s+[\w.-]+", line)]
+
+
+def _unknown_key(error: BaseException) -> str:
+    """``Could not override 'trainig.epochs'``: the nearest key of the default config."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
+    if found is None:
+        found = re.search(r"Could not override '([^']+)'", text)
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing:
+        return f"{missing.group(1)} has no default: set {missing.group(1)}=VALUE."
+    if not found:
+        return _first_line(error)
+    typed = found.group(1).split("@")[0]
+    keys = list(known_keys())
+    near = did_you_mean(typed, keys) or did_you_mean(typed.rsplit(".", 1)[-1], keys)
+    cause = re.search(r"(Interpolation key [^\n]+|Value '[^\n]+)", text)
+    return (
+        f"{typed} cannot be set{': ' + cause.group(1) if cause else ' (no such key or group)'}{near} "
+        "`python -m vem.run --cfg job` prints every key, `--help` the groups."
+    ).replace("? `", "? `")
+
+
+def known_keys() -> Iterator[str]:
+    """Every group and dotted key that the config files mention."""
+    root = config_directory()
+    for path in sorted(root.rglob("*.yaml")):
+        group = path.parent.relative_to(root).as_posix()
+        if group.startswith("hydra"):
+            continue
+        if group != ".":
+            yield group
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        prefix = "" if group == "." else group.replace("/", ".") + "."
+        if isinstance(content, Mapping):
+            yield from _flat({str(k): v for k, v in content.items()}, prefix)
+
+
+def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key, child in node.items():
+        if key in ("defaults", "_target_", "_partial_", "hydra"):
+            continue
+        yield f"{prefix}{key}"
+        if isinstance(child, Mapping):
+            yield from _flat({str(k): v for k, v in child.items()}, f"{prefix}{key}.")
+
+
+def report(directory: Path) -> None:
+    """Write and print the report of a sweep; a report that fails must not hide the runs."""
+    from vem.report.summary import write_report
+
+    try:
+        print(write_report([directory], directory))
+    except VemError as error:
+        print(f"vem: no report: {error}", file=sys.stderr)

@@ -1,0 +1,118 @@
+"""The user's own data: an array in a .npy, .npz or .csv file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from vem.data.dataset import Data, Split, check
+from vem.data.prepare import prepare, split_rows, take
+from vem.data.tables import SPLITS, Array, classes, numbers, read_table
+from vem.errors import VemError
+
+FRACTIONS = (0.8, 0.1, 0.1)
+
+
+def array(
+    path: str | None = None,
+    binarize: str = "none",
+    fractions: Sequence[float] | None = None,
+    image_shape: Sequence[int] | None = None,
+    label_column: str | int | None = None,
+    header: str | bool = "auto",
+    seed: int = 0,
+    max_train: int | None = None,
+) -> Data:
+    """Your own data, x [N, D] or images [N, height, width], not rescaled.
+
+    ``path``: a .npy (x); an .npz with x and optionally labels, or with train, valid, test and optionally
+    train_labels and so on; or a .csv of numbers, with a line of names or without (``header``: auto, true,
+    false), of which ``label_column`` may name the labels (by number, from 1, where there are no names).
+    ``fractions`` of a random split by ``seed`` into train, valid and test (null: 0.8, 0.1, 0.1).
+    ``image_shape`` turns [N, D] into images. ``binarize``: ``none``, or for x in [0, 1] ``threshold``
+    (x ≥ ½), ``static``, ``stochastic`` (Bernoulli(x) once or every epoch). Data of 0 and 1 alone are
+    binary, others real.
+
+    Raises:
+        VemError: the file, its content or an option does not fit; the message says which.
+    """
+    if path is None:
+        raise VemError("data=array needs the path of your data: data.path=FILE.npy (or .npz, .csv).")
+    arrays = read_table(Path(path).expanduser(), label_column, header)
+    if "x" in arrays:
+        x, labels = _pair(arrays, "x", "labels", path)
+        sizes = _sizes(len(x), FRACTIONS if fractions is None else fractions)
+        train, valid, test = (take(x, labels, rows) for rows in split_rows(len(x), sizes, seed))
+    else:
+        if fractions is not None:
+            raise VemError(
+                f"data.fractions={list(fractions)}, but data.path={path} is split already: leave "
+                "fractions null."
+            )
+        train, valid, test = (Split(*_pair(arrays, name, f"{name}_labels", path)) for name in SPLITS)
+        _same_event(train, valid, test, path)
+    data = check(Data("array", train, valid, test, kind="real", seed=seed))
+    return prepare(_as_images(data, image_shape), binarize, max_train)
+
+
+def _pair(arrays: dict[str, Array], key: str, label_key: str, path: str) -> tuple[Tensor, Tensor | None]:
+    x = numbers(arrays[key], f"data.path={path}: {key}")
+    labels = arrays.get(label_key)
+    return x, None if labels is None else classes(labels, len(x), f"data.path={path}: {label_key}")
+
+
+def _sizes(num: int, fractions: Sequence[float]) -> tuple[int, int, int]:
+    """Whole numbers of rows; training takes what rounding leaves."""
+    shares = [float(f) for f in fractions]
+    if len(shares) != 3 or not all(f > 0 for f in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise VemError(
+            f"data.fractions={shares} is not a split: give three positive numbers that sum to 1, for "
+            "train, valid and test."
+        )
+    valid, test = round(num * shares[1]), round(num * shares[2])
+    train = num - valid - test
+    if min(train, valid, test) < 1:
+        raise VemError(
+            f"data.fractions={shares} of {num} rows leave {train} / {valid} / {test} for train, valid and "
+            "test: each needs a row. Change the fractions or give more data."
+        )
+    return train, valid, test
+
+
+def _same_event(train: Split, valid: Split, test: Split, path: str) -> None:
+    shapes = [tuple(split.x.shape[1:]) for split in (train, valid, test)]
+    if len(set(shapes)) > 1:
+        raise VemError(
+            f"data.path={path}: a datum has shape {shapes[0]} in train, {shapes[1]} in valid and "
+            f"{shapes[2]} in test. Save the three with the same columns."
+        )
+
+
+def _as_images(data: Data, image_shape: Sequence[int] | None) -> Data:
+    """Rows of h · w numbers as images [N, h, w]; data that are images already keep their shape."""
+    event = data.event_shape
+    if image_shape is None:
+        return replace(data, image_shape=(event[0], event[1])) if len(event) == 2 else data
+    shape = tuple(int(side) for side in image_shape)
+    fits = event == shape if len(event) == 2 else math.prod(shape) == event[0]
+    if len(shape) != 2 or min(shape) < 1 or not fits:
+        raise VemError(
+            f"data.image_shape={list(shape)} does not fit data of shape {list(event)}: give [height, "
+            "width] with height x width equal to the number of columns, or null."
+        )
+    height, width = shape
+
+    def images(split: Split) -> Split:
+        return replace(split, x=split.x.reshape(-1, height, width))
+
+    return replace(
+        data,
+        train=images(data.train),
+        valid=images(data.valid),
+        test=images(data.test),
+        image_shape=(height, width),
+    )

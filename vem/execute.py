@@ -1,0 +1,285 @@
+"""One run = one directory: compare, train, evaluate, write, draw. Knows no Hydra."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+import vem
+from vem import records
+from vem.build import Built, build
+from vem.errors import VemError
+from vem.evaluation.elbo import SplitScores, score, spread, summary
+from vem.evaluation.pictures import pictures
+from vem.report.figures import draw_run
+from vem.training.fit import Progress, fit
+from vem.training.signals import InterruptedRun
+
+log = logging.getLogger("vem")
+
+VERSIONS = ("torch", "numpy", "scipy", "hydra-core", "scikit-learn")
+
+
+def stops_a_sweep(error: Exception) -> bool:
+    """Whether this error is a wish of the user's, and not a fault of one job."""
+    return isinstance(error, InterruptedRun)
+
+
+def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> float:
+    """Run what the resolved ``config`` says in ``directory``; returns the validation ELBO (or NaN).
+
+    An unfinished run of the same config goes on from its checkpoint, a finished one is left alone.
+
+    Raises:
+        VemError: bad input, a directory that holds another config, an interruption.
+    """
+    started = time.monotonic()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise records.unwritable(directory, error) from error
+    digest = records.config_hash(config)
+    earlier = _earlier(directory, config, digest)
+    if earlier is not None and earlier.get("status") == "done":
+        log.info("%s is finished: left alone. Name another hydra.run.dir to run it again.", directory)
+        return _valid_elbo(directory)
+    if config.get("threads"):
+        torch.set_num_threads(int(config["threads"]))
+    status = _status(config, overrides, digest, earlier)
+    records.write_text(directory / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    records.write_text(directory / records.OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
+    records.write_json(directory / records.RUN, status)
+    try:
+        _train_and_measure(config, directory, status, started)
+    except (Exception, KeyboardInterrupt) as error:
+        # An interrupted run can go on: it stays "running", with the reason beside it.
+        interrupted = isinstance(error, InterruptedRun | KeyboardInterrupt)
+        status.update(status="running" if interrupted else "failed", error=str(error) or type(error).__name__)
+        _write_last_words(directory, status, error)
+        raise
+    return _valid_elbo(directory)
+
+
+def _write_last_words(directory: Path, status: dict[str, Any], error: BaseException) -> None:
+    """Record the error, if the disk still takes it; the error itself must not be lost to another."""
+    if not isinstance(error, VemError | KeyboardInterrupt):
+        log.debug("traceback", exc_info=error)
+    try:
+        records.write_json(directory / records.RUN, status)
+    except VemError as second:
+        log.warning("%s", second)
+
+
+def _earlier(directory: Path, config: dict[str, Any], digest: str) -> dict[str, Any] | None:
+    """What an earlier start left in the directory.
+
+    Raises:
+        VemError: it holds a run of another config; the difference is shown.
+    """
+    if not (directory / records.RUN).exists():
+        return None
+    earlier = records.read_json(directory / records.RUN)
+    if earlier.get("config_hash") == digest:
+        return earlier
+    try:
+        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        old = {}
+    raise VemError(
+        f"{directory} holds a run of another config, and a run's config does not change:\n{difference(old or {}, config)}\n"
+        "Give the old values to go on with it, or name a fresh hydra.run.dir."
+    )
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The lines that differ between two configs, as far as the numbers of a run depend on them."""
+
+    def lines(config: Mapping[str, Any]) -> list[str]:
+        return [f"{key}={value}" for key, value in sorted(records.hashed_part(config).items())]
+
+    changes = difflib.unified_diff(lines(old), lines(new), lineterm="", n=0)
+    return "\n".join(f"  {line}" for line in changes if not line.startswith(("---", "+++", "@@")))
+
+
+def _status(
+    config: dict[str, Any], overrides: list[str], digest: str, earlier: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The first version of run.json."""
+    started = earlier["started"] if earlier else datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "status": "running",
+        "error": None,
+        "config_hash": digest,
+        "seed": config["seed"],
+        "started": started,
+        "command": shlex.join(["python", "-m", "vem.run", *overrides]),
+        "commit": commit(),
+        "versions": {"vem": vem.__version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in VERSIONS},
+        "threads": torch.get_num_threads(),
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from, ``+`` appended if it was changed; else None."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        call = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str, Any], started: float) -> None:
+    built = build(config)
+    status.update(_description(config, built))
+    for note in built.data.notes:
+        log.info("%s", note)
+    log.info("%s: %s on %s (%d train, %d valid, %d test), %s",
+             directory, status["strategy"], built.data.name, *(len(built.data.split(s)) for s in records.SPLITS),
+             status["device"])  # fmt: skip
+    done = fit(
+        built.model, built.strategy, built.data, built.training,
+        seed=config["seed"], directory=directory, progress_bar=config["progress"],
+        on_record=lambda rows: records.write_csv(directory / records.METRICS, rows),
+    )  # fmt: skip
+    status.update(_result(done))
+    measured = evaluate(config, built, directory)
+    with records.replacing(directory / records.PICTURES) as temporary:
+        np.savez_compressed(temporary, **pictures(built.model, built.strategy, built.data, config["seed"]))  # type: ignore[arg-type]  # numpy's stub takes the names for its own
+    notes = [*built.data.notes, *built.model.notes()]
+    for note in built.model.notes():
+        log.warning("%s", note)
+    # The figures say what the run is, so run.json is complete before they are drawn.
+    status.update(status="done", error=None, notes=notes, seconds=time.monotonic() - started)
+    records.write_json(directory / records.RUN, {**status, "status": "running"})
+    draw_run(directory)
+    records.write_json(directory / records.RUN, status)
+    for split, numbers in measured.items():
+        log.info("%s", _line(split, numbers))
+    log.info("figures: %s", directory / records.FIGURES)
+
+
+def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:
+    """What the report needs to know of a run without reading its config."""
+    x = built.data.train.x
+    family = getattr(built.strategy, "family", None)
+    parameters = sum(p.numel() for p in built.model.parameters())
+    return {
+        "strategy": _choice(config, "strategy"),
+        "model": _choice(config, "model"),
+        "family": None if family is None else _snake(type(family).__name__),
+        "data": built.data.name,
+        "binarize": config["data"].get("binarize"),
+        "likelihood": built.likelihood or getattr(built.model, "likelihood_name", None),
+        "latent_dim": built.model.latent_size if built.model.latent == "real" else None,
+        "components": built.model.latent_size if built.model.latent == "index" else None,
+        "num_parameters": parameters,
+        "num_train": len(built.data.train),
+        "device": _device_name(x.device),
+        "dtype": config["dtype"],
+    }
+
+
+def _choice(config: dict[str, Any], group: str) -> str:
+    """The option that was chosen for a group, or the name of its target."""
+    chosen = config.get("choices", {}).get(group)
+    return chosen or _snake(config[group]["_target_"].rsplit(".", 1)[-1])
+
+
+def _snake(name: str) -> str:
+    """DiagonalGaussian → diagonal_gaussian."""
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _result(done: Progress) -> dict[str, Any]:
+    return {
+        "epochs": done.epoch,
+        "steps": done.step,
+        "converged": done.converged,
+        "training_seconds": done.seconds,
+        "decoder_evaluations": done.decoder_evaluations,
+        "decoder_gradients": done.decoder_gradients,
+        "peak_memory_mib": _peak_memory_mib(),
+    }
+
+
+def _peak_memory_mib() -> float | None:
+    """The most memory this process has held, in MiB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def evaluate(config: dict[str, Any], built: Built, directory: Path) -> dict[str, Any]:
+    """Score every split; writes evaluation.json and per_datum.csv, returns the former's content."""
+    settings = built.evaluation
+    out: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    for name in records.SPLITS if settings.num_data else ():
+        x = built.data.train_x(0) if name == "train" else built.data.split(name).x
+        scores = score(
+            built.model, built.strategy, x, spread(settings.num_data, len(x)),
+            training_rows=name == "train", draws=settings.draws, seed=config["seed"], name=name,
+        )  # fmt: skip
+        out[name] = summary(scores)
+        rows += _per_datum(name, scores, built.data.split(name).labels)
+    records.write_json(directory / records.EVALUATION, out)
+    if rows:
+        records.write_csv(directory / records.PER_DATUM, rows)
+    return out
+
+
+def _per_datum(split: str, scores: SplitScores, labels: torch.Tensor | None) -> list[dict[str, Any]]:
+    columns: dict[str, list[Any]] = {"row": scores.rows.tolist()}
+    columns["label"] = [None] * len(scores.rows) if labels is None else labels.cpu()[scores.rows].tolist()
+    for name in ("elbo", "reconstruction", "kl"):
+        values = getattr(scores, name)
+        if values is not None:
+            columns[name] = values.tolist()
+    if scores.log_marginal is not None:
+        columns["log_marginal_lower"] = columns["log_marginal_upper"] = scores.log_marginal.tolist()
+    return [{"split": split, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
+
+
+def _line(split: str, numbers: Mapping[str, Any]) -> str:
+    """One split on the terminal."""
+    elbo = numbers["elbo"]
+    if "mean" not in elbo:
+        return f"{split}: ELBO undefined ({elbo.get('reason')})"
+    text = f"{split}: ELBO {elbo['mean']:.2f} ± {elbo['se']:.2f} nats per datum (± over {numbers['num_data']} data)"
+    if numbers["log_marginal"]:
+        text += f", log p(x) {numbers['log_marginal']['lower']['mean']:.2f}"
+    return text
+
+
+def _valid_elbo(directory: Path) -> float:
+    """The validation ELBO that a finished run wrote, for a sweeper; NaN if it wrote none."""
+    if not (directory / records.EVALUATION).exists():
+        return float("nan")
+    elbo = records.read_json(directory / records.EVALUATION).get("valid", {}).get("elbo", {})
+    value = elbo.get("mean") if isinstance(elbo, dict) else None
+    return float(value) if isinstance(value, int | float) else float("nan")

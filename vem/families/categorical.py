@@ -1,0 +1,85 @@
+"""The categorical family: q over the components of a mixture, enumerated rather than sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vem.contracts import Draws
+from vem.errors import VemError, at_least
+
+
+# A step of this many nats turns certainty for one component into certainty for another.
+TRUSTED_NATS = 30.0
+
+
+@dataclass
+class CategoricalPosterior:
+    """q(z_n = k) = r_nk; log_probs [B, K], normalized over K."""
+
+    log_probs: Tensor
+
+    def noise(self, num_draws: int) -> None:
+        """None: the support is enumerated."""
+        return
+
+    def draws(self, noise: Tensor | None) -> Draws:
+        """The whole support: z [K, B] = 0 … K−1, log_q = log_weight = log r, so that every sum is exact."""
+        log_r = self.log_probs.T
+        z = torch.arange(log_r.shape[0], device=log_r.device)[:, None].expand(log_r.shape)
+        return Draws(z, log_r, log_r)
+
+    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Not there: an index cannot be moved smoothly.
+
+        Raises:
+            VemError: always.
+        """
+        raise VemError("a categorical q has no transport of ε: use draws(), which enumerates its components.")
+
+    def mean(self) -> Tensor:
+        """r [B, K]."""
+        return self.log_probs.exp()
+
+
+class Categorical:
+    """Distributions over K components: λ = K logits a datum."""
+
+    latent: Literal["real", "index"] = "index"
+
+    def __init__(self, size: int) -> None:
+        at_least(size, 1, "model.components")
+        self.size = size
+        self.num_params = size
+
+    def __call__(self, params: Tensor) -> CategoricalPosterior:
+        """[B, K] logits → q."""
+        return CategoricalPosterior(params.log_softmax(-1))
+
+    def start(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """Logits of the distribution nearest to uniform that leans to ``mean`` [B, K]; scale flattens it.
+
+        λ = mean / scale: with mean = 0 the uniform distribution.
+        """
+        return mean / scale
+
+    def natural_step(self, params: Tensor, gradient: Tensor, rate: Tensor | float, trust: float) -> Tensor:
+        """λ ← λ + rate · (g_k / r_k), clipped at ``trust`` times the distance a logit can matter over.
+
+        For the ELBO g_k / r_k = log p(x, k) − λ_k up to a constant in k: with rate 1 one step lands on the
+        exact posterior. params, gradient [B, K].
+        """
+        log_r = params.log_softmax(-1)
+        r = log_r.exp()
+        # A component with no weight left gives no gradient to divide: it stays where it is.
+        alive = r > torch.finfo(r.dtype).tiny ** 0.5
+        natural = torch.where(alive, gradient / torch.where(alive, r, 1.0), torch.zeros_like(r))
+        limit = trust * TRUSTED_NATS
+        return log_r + (rate * natural).clamp(-limit, limit)
+
+    def noise(self, draws: int, batch_size: int) -> None:
+        """None: the support is enumerated."""
+        return

@@ -1,0 +1,192 @@
+"""Gaussian families, reparameterized by hand from the noise they are given."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vem.contracts import Draws, NoiseSpec
+from vem.errors import VemError, at_least
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def uniform_log_weight(log_q: Tensor) -> Tensor:
+    """The weights of S Monte Carlo draws: −log S everywhere, in the shape of ``log_q`` [S, B]."""
+    return torch.full_like(log_q, -math.log(log_q.shape[0]))
+
+
+def log_standard_normal(z: Tensor) -> Tensor:
+    """log N(z; 0, I) over the last axis: z [..., H] → [...].
+
+    >>> log_standard_normal(torch.zeros(2)).item() == -LOG_2PI
+    True
+    """
+    return -0.5 * (z.square().sum(-1) + z.shape[-1] * LOG_2PI)
+
+
+class GaussianPosterior(ABC):
+    """What Gaussian posteriors share: draws by transporting ε ~ N(0, I)."""
+
+    location: Tensor  # [B, H]
+
+    @abstractmethod
+    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """z = μ + L ε [S, B, H] and log|det L| [S, B]."""
+
+    def noise(self, num_draws: int) -> NoiseSpec:
+        """Standard normal [S, B, H]."""
+        return NoiseSpec("normal", (num_draws, *self.location.shape))
+
+    def mean(self) -> Tensor:
+        """E_q[z] [B, H]."""
+        return self.location
+
+    def draws(self, noise: Tensor | None) -> Draws:
+        """Monte Carlo draws: log q(z) = log N(ε; 0, I) − log|dz/dε|; noise [S, B, H].
+
+        Raises:
+            VemError: no noise was given.
+        """
+        if noise is None:
+            raise VemError("a Gaussian q needs noise [S, B, H] to draw from: none was given.")
+        z, log_det = self.transport(noise)
+        log_q = log_standard_normal(noise) - log_det
+        return Draws(z, log_q, uniform_log_weight(log_q))
+
+
+@dataclass
+class DiagonalGaussianPosterior(GaussianPosterior):
+    """q(z_n) = N(μ_n, diag σ_n²); location and log_scale [B, H]."""
+
+    location: Tensor
+    log_scale: Tensor
+
+    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """z = μ + σ ε and Σ log σ."""
+        z = self.location + self.log_scale.exp() * eps
+        return z, self.log_scale.sum(-1).expand(eps.shape[:-1])
+
+    def kl_standard_normal(self) -> Tensor:
+        """KL(q ‖ N(0, I)) = ½ Σ (μ² + σ² − 1 − log σ²) [B].
+
+        Source: Kingma and Welling, 2014, appendix B.
+
+        >>> DiagonalGaussianPosterior(torch.ones(1, 2), torch.zeros(1, 2)).kl_standard_normal()
+        tensor([1.])
+        """
+        log_var = 2 * self.log_scale
+        return 0.5 * (self.location.square() + log_var.exp() - 1 - log_var).sum(-1)
+
+
+@dataclass
+class FullGaussianPosterior(GaussianPosterior):
+    """q(z_n) = N(μ_n, L_n L_nᵀ); location [B, H], scale_tril [B, H, H] lower triangular, positive diagonal."""
+
+    location: Tensor
+    scale_tril: Tensor
+
+    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """z = μ + L ε and Σ log L_ii."""
+        z = self.location + torch.einsum("bij,sbj->sbi", self.scale_tril, eps)
+        log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return z, log_det.expand(eps.shape[:-1])
+
+    def kl_standard_normal(self) -> Tensor:
+        """KL(q ‖ N(0, I)) = ½ (‖μ‖² + ‖L‖_F² − H) − Σ log L_ii [B]."""
+        square = self.location.square().sum(-1) + self.scale_tril.square().sum((-2, -1))
+        log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return 0.5 * (square - self.location.shape[-1]) - log_det
+
+
+class DiagonalGaussian:
+    """Fully factorized Gaussians: λ = (μ, log σ), 2H numbers a datum."""
+
+    latent: Literal["real", "index"] = "real"
+
+    def __init__(self, size: int) -> None:
+        at_least(size, 1, "latent_dim")
+        self.size = size
+        self.num_params = 2 * size
+
+    def __call__(self, params: Tensor) -> DiagonalGaussianPosterior:
+        """[B, 2H] → q."""
+        return DiagonalGaussianPosterior(params[..., : self.size], params[..., self.size :])
+
+    def start(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """λ of N(mean, scale²); mean, scale [B, H] → [B, 2H]."""
+        return torch.cat([mean, scale.log()], -1)
+
+    def natural_step(self, params: Tensor, gradient: Tensor, rate: Tensor | float, trust: float) -> Tensor:
+        """μ ← μ + σ clip(rate σ g_μ), log σ ← log σ + ½ clip(rate g_{log σ}); params, gradient [B, 2H].
+
+        The Fisher information of N(μ, σ²) is 1/σ² in μ and 2 in log σ; the clip keeps a step within
+        ``trust`` standard deviations, and log σ within half of that.
+        """
+        h = self.size
+        scale = params[:, h:].exp()
+        mean_step = scale * (rate * scale * gradient[:, :h]).clamp(-trust, trust)
+        scale_step = 0.5 * (rate * gradient[:, h:]).clamp(-trust, trust)
+        return params + torch.cat([mean_step, scale_step], -1)
+
+    def noise(self, draws: int, batch_size: int) -> NoiseSpec:
+        """Standard normal [S, B, H]."""
+        return NoiseSpec("normal", (draws, batch_size, self.size))
+
+
+class FullGaussian:
+    """Gaussians with any covariance: λ = (μ, log diagonal of L, strict lower triangle of L)."""
+
+    latent: Literal["real", "index"] = "real"
+
+    def __init__(self, size: int) -> None:
+        at_least(size, 1, "latent_dim")
+        self.size = size
+        self.num_params = 2 * size + size * (size - 1) // 2
+
+    def __call__(self, params: Tensor) -> FullGaussianPosterior:
+        """[B, 2H + H(H−1)/2] → q."""
+        h = self.size
+        tril = self._matrix(params[..., h : 2 * h].exp(), params[..., 2 * h :])
+        return FullGaussianPosterior(params[..., :h], tril)
+
+    def start(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """λ of N(mean, diag scale²); mean, scale [B, H] → [B, num_params]."""
+        lower = mean.new_zeros(*mean.shape[:-1], self.num_params - 2 * self.size)
+        return torch.cat([mean, scale.log(), lower], -1)
+
+    def natural_step(self, params: Tensor, gradient: Tensor, rate: Tensor | float, trust: float) -> Tensor:
+        """μ ← μ + L clip(rate u), L ← L (I + strict A) e^{diag A}, in the coordinates where q is N(0, I).
+
+        With G = ∂L/∂L: u = Lᵀ g_μ, A = rate · (strict lower triangle of LᵀG, ½ of its diagonal), for the
+        Fisher information there is 1 in u and in the strict triangle, and 2 in the log-diagonal.
+        params, gradient [B, num_params]; each entry of a step is clipped at ``trust``.
+        """
+        h = self.size
+        tril = self(params).scale_tril
+        g_tril = self._matrix(gradient[:, h : 2 * h] / params[:, h : 2 * h].exp(), gradient[:, 2 * h :])
+        u = (rate * torch.einsum("bji,bj->bi", tril, gradient[:, :h])).clamp(-trust, trust)
+        a = (rate * (tril.mT @ g_tril)).clamp(-trust, trust)
+        mean = params[:, :h] + torch.einsum("bij,bj->bi", tril, u)
+        grown = torch.exp(0.5 * a.diagonal(dim1=-2, dim2=-1))
+        moved = (tril + tril @ a.tril(-1)) * grown[:, None, :]
+        row, col = torch.tril_indices(h, h, offset=-1, device=params.device)
+        return torch.cat([mean, moved.diagonal(dim1=-2, dim2=-1).log(), moved[:, row, col]], -1)
+
+    def _matrix(self, diagonal: Tensor, strict: Tensor) -> Tensor:
+        """The lower triangular matrix [B, H, H] with this diagonal [B, H] and strict triangle."""
+        h = self.size
+        # Built at each call: a cached index would pin the family to one device.
+        row, col = torch.tril_indices(h, h, offset=-1, device=diagonal.device)
+        batch = torch.arange(diagonal.shape[0], device=diagonal.device)[:, None]
+        full = torch.diag_embed(diagonal)
+        return full + torch.zeros_like(full).index_put((batch, row, col), strict)
+
+    def noise(self, draws: int, batch_size: int) -> NoiseSpec:
+        """Standard normal [S, B, H]."""
+        return NoiseSpec("normal", (draws, batch_size, self.size))

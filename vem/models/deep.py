@@ -1,0 +1,117 @@
+"""The deep latent-variable model: a standard normal prior, a decoder network, a likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vem.contracts import Noise, NoiseSpec
+from vem.errors import VemError, at_least
+from vem.families.gaussian import log_standard_normal
+from vem.models.likelihoods import Gaussian, make_likelihood
+from vem.models.networks import MLP, MLPFactory
+
+
+class DeepLatentModel(nn.Module):
+    """p(z) = N(0, I), p(x | z) = likelihood(x; decoder(z)).
+
+    ``decoder`` is any ``nn.Module`` that maps [N, H] to [N, *X] (the logits of a Bernoulli or the mean of
+    a Gaussian), or a factory ``(in_shape, out_shape) → nn.Module`` such as
+    :class:`vem.models.networks.MLPFactory`.
+
+    Raises:
+        VemError: a latent dimension below 1, or a decoder whose output has another shape than x.
+
+    Source: Kingma and Welling, 2014; Rezende et al., 2014.
+    """
+
+    prior_kind = "standard_normal"
+    latent: Literal["real", "index"] = "real"
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        latent_dim: int,
+        decoder: nn.Module | Callable[..., nn.Module],
+        likelihood: str = "bernoulli",
+        scale: str | float = "learned",
+        scale_floor: float = 0.01,
+        data_start: bool = True,
+    ) -> None:
+        super().__init__()
+        at_least(latent_dim, 1, "latent_dim")
+        self.event_shape = tuple(event_shape)
+        self.latent_size = latent_dim
+        self.likelihood = make_likelihood(likelihood, self.event_shape, scale, scale_floor)
+        self.data_start = data_start
+        # Kept so that an encoder can mirror it.
+        self.decoder_factory = decoder if isinstance(decoder, MLPFactory) else None
+        self.decoder = decoder if isinstance(decoder, nn.Module) else decoder((latent_dim,), self.event_shape)
+        self._check_decoder()
+
+    def _check_decoder(self) -> None:
+        parameter = next(self.decoder.parameters(), torch.zeros(()))
+        was_training = self.decoder.training
+        try:
+            with torch.no_grad():
+                # In evaluation mode, so that a batch norm keeps its statistics and a dropout draws nothing.
+                shape = tuple(self.decoder.eval()(parameter.new_zeros(2, self.latent_size)).shape[1:])
+        except (RuntimeError, ValueError) as error:
+            raise VemError(
+                f"model.decoder={type(self.decoder).__name__} does not take z of shape [N, {self.latent_size}]: {error}. "
+                "It must map [N, latent_dim] to [N, *event shape of x]."
+            ) from error
+        finally:
+            self.decoder.train(was_training)
+        if shape != self.event_shape:
+            raise VemError(
+                f"model.decoder={type(self.decoder).__name__} gives events of shape {shape}, the data have "
+                f"{self.event_shape}: it must map [N, {self.latent_size}] to [N, {', '.join(map(str, self.event_shape))}]."
+            )
+
+    def output(self, z: Tensor) -> Tensor:
+        """The decoder's output [..., *X] for z [..., H]; a user's module sees one batch axis."""
+        if isinstance(self.decoder, MLP):
+            out: Tensor = self.decoder(z)
+            return out
+        flat: Tensor = self.decoder(z.reshape(-1, z.shape[-1]))
+        return flat.reshape(*z.shape[:-1], *self.event_shape)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log N(z; 0, I) [S, B]."""
+        return log_standard_normal(z)
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z) [S, B]; x [B, *X], z [S, B, H]."""
+        return self.likelihood.log_prob(x, self.output(z))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """E[x | z] [..., *X]."""
+        return self.likelihood.mean(self.output(z))
+
+    def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
+        """ε of z and the noise of x given z."""
+        return {"z": NoiseSpec("normal", (num, self.latent_size)), "x": self.likelihood.sample_noise(num)}
+
+    def sample(self, noise: Noise) -> tuple[Tensor, Tensor]:
+        """z ~ p(z) [S, H], x ~ p(x | z) [S, *X]."""
+        z = noise["z"]
+        return z, self.likelihood.sample(self.output(z), noise["x"])
+
+    @torch.no_grad()
+    def start(self, x: Tensor, generator: torch.Generator) -> None:
+        """Put the mean of the data into the last layer's bias, and their spread into a learned σ."""
+        if not self.data_start:
+            return
+        mean = x.mean(0)
+        if isinstance(self.decoder, MLP):
+            self.decoder.last.bias.copy_(self.likelihood.bias(mean).flatten())
+        if isinstance(self.likelihood, Gaussian):
+            self.likelihood.start_scale((x - mean).square().mean().sqrt())
+
+    def notes(self) -> list[str]:
+        """The likelihood's notes: a learned scale at its floor."""
+        return self.likelihood.notes()

@@ -1,0 +1,157 @@
+"""p(x | z): what a decoder's output means. Normalized densities, summed over the event."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vem.contracts import NoiseSpec
+from vem.errors import VemError, choice
+
+
+class _BernoulliLogLikelihood(torch.autograd.Function):
+    """Σ x·l − softplus(l), with the gradient x − σ(l) written out: one pass each way over [S, B, D]."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]  # ctx is in setup_context
+        return torch.linalg.vecdot(logits, x) - F.softplus(logits).sum(-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # one output
+        logits, x = ctx.saved_tensors
+        return (x - logits.sigmoid()) * grad[..., None], None
+
+
+class Bernoulli(nn.Module):
+    """p(x | z) = Π_i σ(l_i)^x_i (1 − σ(l_i))^(1 − x_i); the decoder's output are the logits l."""
+
+    kind = "binary"
+
+    def __init__(self, event_shape: tuple[int, ...], scale: str | float = "learned", scale_floor: float = 0.0) -> None:
+        super().__init__()
+        self.event_shape = event_shape
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """log p(x | z): x [B, *X], output [S, B, *X] → [S, B]."""
+        n = len(self.event_shape)
+        return bernoulli_log_prob(output.flatten(-n), x.flatten(-n))
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[x | z] = σ(l)."""
+        return output.sigmoid()
+
+    def sample_noise(self, num: int) -> NoiseSpec:
+        """Uniform, one number a pixel."""
+        return NoiseSpec("uniform", (num, *self.event_shape))
+
+    def sample(self, output: Tensor, noise: Tensor) -> Tensor:
+        """x = 1[u < σ(l)]."""
+        return (noise < output.sigmoid()).to(output.dtype)
+
+    def bias(self, mean: Tensor) -> Tensor:
+        """The output that gives this mean of x, kept away from 0 and 1."""
+        return mean.clamp(0.01, 0.99).logit()
+
+    def notes(self) -> list[str]:
+        return []
+
+
+def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
+    """Σ_i [x_i l_i − log(1 + e^l_i)]: logits [..., D], x broadcastable [..., D] → [...].
+
+    Finite for every finite logit; differentiable in the logits as often as one likes, not in x.
+    """
+    value: Tensor = _BernoulliLogLikelihood.apply(logits, x)
+    return value
+
+
+class Gaussian(nn.Module):
+    """p(x | z) = N(x; output, σ² I) with one σ for all of x, learned or fixed.
+
+    A learned σ has a floor, for the density of a perfect fit has no upper limit; reaching it is in
+    :meth:`notes`. σ = floor + softplus(raw).
+    """
+
+    kind = "real"
+
+    def __init__(self, event_shape: tuple[int, ...], scale: str | float = "learned", scale_floor: float = 0.01) -> None:
+        super().__init__()
+        self.event_shape = event_shape
+        self.size = math.prod(event_shape)
+        self.scale_floor = float(scale_floor)
+        if isinstance(scale, str) and scale != "learned":
+            raise VemError(f"model.scale={scale!r} is not known: take 'learned' or a positive number.")
+        self.fixed = None if isinstance(scale, str) else float(scale)
+        if self.fixed is not None and not self.fixed > 0:
+            raise VemError(f"model.scale={self.fixed} must be positive: a Gaussian likelihood needs some width.")
+        if self.fixed is None:
+            if not self.scale_floor > 0:
+                raise VemError(f"model.scale_floor={scale_floor} must be positive: a learned σ would run to zero.")
+            self.raw_scale = nn.Parameter(torch.zeros(()))
+
+    def scale(self) -> Tensor | float:
+        """σ."""
+        return self.fixed if self.fixed is not None else self.scale_floor + F.softplus(self.raw_scale)
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """log p(x | z): x [B, *X], output [S, B, *X] → [S, B]."""
+        scale = self.scale()
+        log_scale = math.log(scale) if isinstance(scale, float) else scale.log()
+        n = len(self.event_shape)
+        square = ((x - output) / scale).square().flatten(-n).sum(-1)
+        return -0.5 * square - self.size * (log_scale + 0.5 * math.log(2 * math.pi))
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[x | z] = output."""
+        return output
+
+    def sample_noise(self, num: int) -> NoiseSpec:
+        """Normal, one number a pixel."""
+        return NoiseSpec("normal", (num, *self.event_shape))
+
+    def sample(self, output: Tensor, noise: Tensor) -> Tensor:
+        """x = output + σ ε."""
+        return output + self.scale() * noise
+
+    def bias(self, mean: Tensor) -> Tensor:
+        """The output that gives this mean of x."""
+        return mean
+
+    def start_scale(self, scale: Tensor) -> None:
+        """Set a learned σ to ``scale`` (a scalar), at least twice the floor."""
+        if self.fixed is None:
+            excess = (scale - self.scale_floor).clamp_min(self.scale_floor)
+            with torch.no_grad():
+                self.raw_scale.copy_(excess + torch.log(-torch.expm1(-excess)))
+
+    @torch.no_grad()
+    def notes(self) -> list[str]:
+        """Says so when the learned σ has come within 5 % of its floor."""
+        if self.fixed is None and float(self.scale()) < 1.05 * self.scale_floor:
+            return [
+                f"the learned Gaussian scale reached its floor {self.scale_floor}: the ELBO depends on that floor. "
+                "Binarize the data, fix model.scale, or lower model.scale_floor knowingly."
+            ]
+        return []
+
+
+def make_likelihood(
+    name: str, event_shape: tuple[int, ...], scale: str | float, scale_floor: float
+) -> Bernoulli | Gaussian:
+    """The likelihood of that name.
+
+    Raises:
+        VemError: the name is not known.
+    """
+    choice(name, ("bernoulli", "gaussian"), "model.likelihood")
+    return (Bernoulli if name == "bernoulli" else Gaussian)(event_shape, scale, scale_floor)

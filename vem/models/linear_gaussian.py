@@ -1,0 +1,262 @@
+"""The linear-Gaussian model: probabilistic PCA and factor analysis, where everything has a closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vem.contracts import Noise, NoiseSpec, Posterior
+from vem.errors import VemError, at_least, choice
+from vem.families.gaussian import (
+    LOG_2PI,
+    DiagonalGaussianPosterior,
+    FullGaussianPosterior,
+    log_standard_normal,
+)
+from vem.models.variance import data_moments, floored, log_excess
+
+
+class MaximumLikelihood(NamedTuple):
+    """Where the likelihood is largest, and how large it is there."""
+
+    weight: Tensor  # [D, H]
+    bias: Tensor  # [D]
+    noise: Tensor  # [] a variance
+    log_marginal: Tensor  # [] mean of log p(x) over the data, nats
+
+
+class LinearGaussian(nn.Module):
+    """p(z) = N(0, I), p(x | z) = N(W z + b, Ψ); probabilistic PCA and factor analysis.
+
+    Ψ = ψ I with ``noise="isotropic"`` (probabilistic PCA), diag(ψ) with ``noise="diagonal"`` (factor
+    analysis); ψ = noise_floor + exp(log_noise) is a variance in the squared unit of x. Marginally
+    x ~ N(b, W Wᵀ + Ψ), and p(z | x) = N(Λ⁻¹ Wᵀ Ψ⁻¹ (x − b), Λ⁻¹) with Λ = I + Wᵀ Ψ⁻¹ W.
+
+    weight W [D, H], bias b [D], log_noise [] or [D]. What is H × H is computed in float64, whatever the
+    model's type: Λ has the condition of WᵀW over the noise.
+
+    Raises:
+        VemError: ``latent_dim`` below 1, an unknown ``noise``, a floor that is not positive.
+
+    Source: Rubin and Thayer, 1982; Tipping and Bishop, 1999.
+    """
+
+    prior_kind = "standard_normal"
+    latent: Literal["real", "index"] = "real"
+    weight: nn.Parameter
+    center: Tensor
+
+    def __init__(
+        self, event_shape: Sequence[int], latent_dim: int, noise: str = "isotropic", noise_floor: float = 1e-6
+    ) -> None:
+        super().__init__()
+        at_least(latent_dim, 1, "latent_dim")
+        if not noise_floor > 0:
+            raise VemError(
+                f"model.noise_floor={noise_floor} must be positive: at a perfect fit the noise runs to zero."
+            )
+        self.event_shape = tuple(event_shape)
+        self.latent_size = latent_dim
+        self.isotropic = choice(noise, ("isotropic", "diagonal"), "model.noise") == "isotropic"
+        self.noise_floor = float(noise_floor)
+        size = math.prod(self.event_shape)
+        # The first columns of the identity: a model that is never started still uses every latent dimension.
+        self.weight = nn.Parameter(torch.eye(size, latent_dim))
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.log_noise = nn.Parameter(torch.zeros(() if self.isotropic else (size,)))
+        # Second moments are taken about this point, for about zero they cancel where the mean is large.
+        self.register_buffer("center", torch.zeros(size))
+
+    def noise_variance(self) -> Tensor:
+        """The variances ψ [D]."""
+        return floored(self.log_noise, self.noise_floor).expand(self.bias.shape)
+
+    # --- the generative model
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log N(z; 0, I) [S, B]."""
+        return log_standard_normal(z)
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log N(x; W z + b, Ψ) [S, B]; x [B, *X], z [S, B, H]."""
+        noise = self.noise_variance()
+        residual = (x.flatten(1) - self.bias) - z @ self.weight.T
+        return -0.5 * ((residual.square() / noise).sum(-1) + (noise.log() + LOG_2PI).sum())
+
+    def decode(self, z: Tensor) -> Tensor:
+        """E[x | z] = W z + b, [..., *X]."""
+        return (z @ self.weight.T + self.bias).reshape(*z.shape[:-1], *self.event_shape)
+
+    def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
+        """Standard normal ε of z [S, H] and of x [S, *X]."""
+        return {
+            "z": NoiseSpec("normal", (num, self.latent_size)),
+            "x": NoiseSpec("normal", (num, *self.event_shape)),
+        }
+
+    def sample(self, noise: Noise) -> tuple[Tensor, Tensor]:
+        """z = ε_z [S, H], x = W z + b + √ψ ε_x [S, *X]."""
+        z = noise["z"]
+        return z, self.decode(z) + self.noise_variance().sqrt().reshape(self.event_shape) * noise["x"]
+
+    @torch.no_grad()
+    def start(self, x: Tensor, generator: torch.Generator) -> None:
+        """Half of each variance to random loadings, half to the noise; b = the mean of the data."""
+        mean, variance = data_moments(x.flatten(1))
+        self.center.copy_(mean)
+        self.bias.copy_(mean)
+        eps = torch.randn(self.weight.shape, generator=generator, device=generator.device)
+        self.weight.copy_(eps.to(variance) * (variance[:, None] / (2 * self.latent_size)).sqrt())
+        self._set_noise(variance / 2)
+
+    @torch.no_grad()
+    def notes(self) -> list[str]:
+        """Says so when a noise variance has come within 5 % of its floor."""
+        low = int((floored(self.log_noise, self.noise_floor) < 1.05 * self.noise_floor).sum())
+        if not low:
+            return []
+        return [
+            f"{low} of {self.log_noise.numel()} noise variances reached their floor {self.noise_floor:g}, so "
+            "log p(x) depends on that floor. Drop constant dimensions, lower latent_dim, or set "
+            "model.noise_floor knowingly."
+        ]
+
+    # --- what has a closed form
+
+    def exact_posterior(self, x: Tensor) -> FullGaussianPosterior:
+        """p(z | x) = N(Λ⁻¹ Wᵀ Ψ⁻¹ (x − b), Λ⁻¹); its covariance is the same for every x."""
+        mean, tril = self._posterior(x)
+        return FullGaussianPosterior(mean.to(x.dtype), tril.to(x.dtype).expand(len(x), -1, -1))
+
+    def log_marginal(self, x: Tensor) -> Tensor:
+        """log N(x; b, W Wᵀ + Ψ) [B], without a D × D matrix.
+
+        log p(x) = log p(x, m) − log p(m | x) at the posterior's mean m. This is Woodbury's identity in a
+        form that adds squares of residuals, where xᵀΨ⁻¹x − mᵀΛm would cancel; and p(x, z) is flat at m,
+        so that rounding in m counts only squared.
+        """
+        mean, tril = self._posterior(x)
+        z = mean.to(x.dtype)[None]
+        log_det = tril.diagonal().log().sum() + 0.5 * self.latent_size * LOG_2PI
+        return (self.log_likelihood(x, z) + self.log_prior(z)).squeeze(0) + log_det.to(x.dtype)
+
+    def best_diagonal(self, x: Tensor) -> DiagonalGaussianPosterior:
+        """The best fully factorized q: the posterior's mean, variances 1 / Λ_ii.
+
+        Source: Bishop, 2006, §10.1.2.
+        """
+        mean, _ = self._posterior(x)
+        log_scale = -0.5 * self._precision().diagonal().log()
+        return DiagonalGaussianPosterior(mean.to(x.dtype), log_scale.to(x.dtype).expand(len(x), -1))
+
+    def best_diagonal_bound(self, x: Tensor) -> Tensor:
+        """L[q*] = log p(x) − ½ (Σ log Λ_ii − log det Λ) [B], nats, of the best fully factorized q*."""
+        precision = self._precision()
+        gap = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
+        return self.log_marginal(x) - gap.to(x.dtype)
+
+    @torch.no_grad()
+    def statistics(self, x: Tensor, posterior: Posterior) -> dict[str, Tensor]:
+        """Σ_n E[z̃ z̃ᵀ], Σ_n x E[z̃]ᵀ and Σ_n x² with z̃ = (z, 1), x about ``center``; float64.
+
+        q is a full or a diagonal Gaussian (then :meth:`maximize` is the M-step of variational EM).
+        """
+        centered = x.flatten(1).double() - self.center.double()
+        mean = posterior.mean().double()
+        one = mean.new_ones(len(mean), 1)
+        zed = torch.cat([mean, one], 1)
+        second = zed.T @ zed
+        second[:-1, :-1] += _covariance_sum(posterior)
+        return {"second": second, "cross": centered.T @ zed, "square": centered.square().sum(0)}
+
+    @torch.no_grad()
+    def maximize(self, statistics: Mapping[str, Tensor]) -> None:
+        """Regress x on z̃: (W, b) = cross · second⁻¹, ψ = the mean square that is left over.
+
+        ψ at its floor is the constrained maximum, for the expected log-likelihood has one peak in each ψ.
+
+        Source: Rubin and Thayer, 1982, eq. 5–7; Tipping and Bishop, 1999, eq. 27–28.
+        """
+        second, cross, square = statistics["second"], statistics["cross"], statistics["square"]
+        count = second[-1, -1]
+        coefficients = torch.linalg.solve(second, cross.T).T
+        residual = square - (coefficients * cross).sum(1)
+        self.weight.copy_(coefficients[:, :-1])
+        self.bias.copy_(coefficients[:, -1] + self.center.double())
+        self._set_noise(residual / count)
+
+    # --- pieces
+
+    def _set_noise(self, variance: Tensor) -> None:
+        value = variance.mean() if self.isotropic else variance
+        self.log_noise.copy_(log_excess(value, self.noise_floor))
+
+    def _precision(self) -> Tensor:
+        """Λ [H, H] in float64."""
+        weight = self.weight.double()
+        scaled = weight / self.noise_variance().double()[:, None]
+        return weight.T @ scaled + torch.eye(self.latent_size, dtype=weight.dtype, device=weight.device)
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean [B, H] and the lower Cholesky factor [H, H] of Λ⁻¹, in float64."""
+        # Λ = U Uᵀ with U upper triangular (the Cholesky factor of Λ with its axes reversed), so that
+        # Λ⁻¹ = L Lᵀ with L = U⁻ᵀ lower triangular: no inverse is factorized.
+        upper = torch.linalg.cholesky(self._precision().flip(0, 1)).flip(0, 1)
+        eye = torch.eye(self.latent_size, dtype=upper.dtype, device=upper.device)
+        tril = torch.linalg.solve_triangular(upper.T, eye, upper=False)
+        scaled = self.weight.double() / self.noise_variance().double()[:, None]
+        projected = (x.flatten(1).double() - self.bias.double()) @ scaled
+        return projected @ tril @ tril.T, tril
+
+
+def _covariance_sum(posterior: Posterior) -> Tensor:
+    """Σ_n Cov_q[z_n] [H, H] in float64."""
+    if isinstance(posterior, FullGaussianPosterior):
+        tril = posterior.scale_tril
+        if tril.stride(0) == 0:  # one matrix for every datum, as the exact posterior has it
+            one = tril[0].double()
+            return len(tril) * (one @ one.T)
+        flat = tril.double().transpose(0, 1).flatten(1)  # [H, B·H]: Σ_n L_n L_nᵀ as one product
+        return flat @ flat.T
+    if isinstance(posterior, DiagonalGaussianPosterior):
+        return (2 * posterior.log_scale.double()).exp().sum(0).diag()
+    raise VemError(
+        "the linear-Gaussian M-step needs a Gaussian q with a known covariance, not "
+        f"{type(posterior).__name__}: take family=full_gaussian or family=diagonal_gaussian."
+    )
+
+
+def maximum_likelihood_ppca(x: Tensor, latent_dim: int) -> MaximumLikelihood:
+    """Maximum likelihood of probabilistic PCA from eigenvalues; log_marginal is its mean over x, nats.
+
+    W = U_H (Λ_H − ψ I)^½, ψ = the mean of the D − H smallest eigenvalues of the covariance of the data,
+    mean log p(x) = −½ (D log 2π + Σ_{i ≤ H} log λ_i + (D − H) log ψ + D). x [N, *X], in float64.
+
+    Raises:
+        VemError: ``latent_dim`` not below D, or no variance left for the noise.
+
+    Source: Tipping and Bishop, 1999, eq. 7–8.
+
+    >>> x = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> maximum_likelihood_ppca(x, 1).noise.item()
+    0.5
+    """
+    flat = x.flatten(1).double()
+    size = flat.shape[1]
+    if not 0 < latent_dim < size:
+        raise VemError(
+            f"latent_dim={latent_dim}: probabilistic PCA in {size} dimensions needs 1 to {size - 1}."
+        )
+    bias = flat.mean(0)
+    values, vectors = torch.linalg.eigh((flat - bias).T @ (flat - bias) / len(flat))
+    noise = values[:-latent_dim].mean()
+    if not noise > size * torch.finfo(values.dtype).eps * values[-1]:
+        raise VemError(f"latent_dim={latent_dim} explains these data without noise: there is no maximum.")
+    kept = values[-latent_dim:].flip(0)
+    weight = vectors[:, -latent_dim:].flip(1) * (kept - noise).clamp_min(0).sqrt()
+    log_det = kept.log().sum() + (size - latent_dim) * noise.log()
+    return MaximumLikelihood(weight, bias, noise, -0.5 * (size * (LOG_2PI + 1) + log_det))

@@ -1,0 +1,71 @@
+"""The evidence lower bound: one estimator for every strategy."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vem.contracts import Bound, ClosedKL, Family, GenerativeModel, Posterior
+from vem.errors import VemError, at_least, choice
+from vem.numerics import weighted_sum
+
+
+class ELBO:
+    """Evidence lower bound, in nats per datum.
+
+    L[q] = E_q[log p(x | z)] − KL(q ‖ p(z)),  E_q[f] = Σ_s exp(log_weight_s) f(z_s)
+
+    x [B, *X], noise [S, B, *Z] or None where q enumerates its support → value, surrogate [B];
+    terms ``reconstruction`` = E_q[log p(x | z)] and ``kl`` = E_q[log q(z) − log p(z)], each [B].
+
+    ``kl="closed"`` takes KL(q ‖ N(0, I)) in closed form: less noisy far from the posterior. ``"sampled"``
+    is less noisy near it: at q = p(z | x) its variance is zero, and the same is true of a q that
+    enumerates its support. ``num_draws`` is M, the number of draws for each datum.
+
+    Raises:
+        VemError: ``kl="closed"`` for a q or a prior that has no closed form.
+
+    Source: Jordan et al., 1999; Kingma and Welling, 2014, eq. 3 (sampled = eq. 2).
+    """
+
+    def __init__(self, num_draws: int = 1, kl: str = "auto") -> None:
+        at_least(num_draws, 1, "objective.num_draws")
+        self.num_draws = num_draws
+        self.kl = choice(kl, ("auto", "closed", "sampled"), "objective.kl")
+
+    def __call__(self, model: GenerativeModel, x: Tensor, posterior: Posterior, noise: Tensor | None) -> Bound:
+        """The bound and its terms."""
+        z, log_q, log_weight = posterior.draws(noise)
+        reconstruction = weighted_sum(log_weight, model.log_likelihood(x, z))
+        if self.closed(model, posterior):
+            assert isinstance(posterior, ClosedKL)
+            kl = posterior.kl_standard_normal()
+        else:
+            kl = weighted_sum(log_weight, log_q - model.log_prior(z))
+        value = reconstruction - kl
+        return Bound(value.detach(), value, {"reconstruction": reconstruction, "kl": kl})
+
+    def evaluations(self, family: Family, batch_size: int) -> int:
+        """Decoder evaluations of one bound for a batch: M draws for each datum, or one for each component."""
+        return batch_size * (self.num_draws if family.latent == "real" else family.size)
+
+    def closed(self, model: GenerativeModel, posterior: Posterior) -> bool:
+        """Whether the KL term is taken in closed form for this pair.
+
+        Raises:
+            VemError: it was asked for and there is none.
+        """
+        possible = model.prior_kind == "standard_normal" and isinstance(posterior, ClosedKL)
+        if self.kl == "closed" and not possible:
+            raise VemError(
+                f"objective.kl=closed: there is no closed-form KL between {type(posterior).__name__} and a "
+                f"{model.prior_kind} prior. Take objective.kl=auto or objective.kl=sampled."
+            )
+        return possible and self.kl != "sampled"
+
+
+def weigh_kl(bound: Bound, kl_weight: Tensor) -> Bound:
+    """Put ``kl_weight`` (a device scalar) on the KL term of the surrogate; the value stays the bound.
+
+    surrogate ← surrogate + (1 − w) KL. Source: Bowman et al., 2016 (KL annealing).
+    """
+    return bound._replace(surrogate=bound.surrogate + (1 - kl_weight) * bound.terms["kl"])

@@ -1,0 +1,182 @@
+"""Means over seeds: which runs belong together, which must not stand in one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vem.records import SPLITS
+from vem.report.runs import RunRecord
+
+# Runs that are equal in all of these differ in their seed alone.
+GROUP = ("table", "strategy", "model", "family", "latent_dim", "variant")
+NUMBERS = ("elbo", "reconstruction", "kl", "log_marginal")
+ESTIMATES = tuple(f"{split}_{name}" for split in SPLITS for name in NUMBERS)
+COSTS = ("training_seconds", "seconds", "decoder_evaluations", "decoder_gradients", "epochs")
+
+
+def data_settings(run: RunRecord) -> dict[str, str]:
+    """Which data a run's numbers are about: name, binarization, likelihood, and the config's data group.
+
+    Numbers of runs that differ in one of them are not comparable.
+    """
+    facts = {name: present(run.facts.get(name)) for name in ("data", "binarize", "likelihood")}
+    shown = {name: str(value) for name, value in facts.items() if value is not None}
+    further = {k: v for k, v in run.settings.items() if k.startswith("data.") and k != "data.binarize"}
+    return shown | {key: value for key, value in further.items() if not key.endswith("._target_")}
+
+
+def headings(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """One heading for each run: its data, and what differs between runs on data of that name.
+
+    >>> mnist = {"data": "mnist", "likelihood": "bernoulli"}
+    >>> headings([{**mnist, "data.n": "100"}, {**mnist, "data.n": "200"}, {"data": "blobs", "data.k": "3"}])
+    ['mnist, likelihood=bernoulli, data.n=100', 'mnist, likelihood=bernoulli, data.n=200', 'blobs']
+    """
+    base = [tuple((k, s[k]) for k in ("data", "binarize", "likelihood") if k in s) for s in settings]
+    further = [{k: v for k, v in s.items() if k.startswith("data.")} for s in settings]
+    varying = differing(base, further)
+    return [
+        ", ".join([b[0][1], *(f"{k}={v}" for k, v in b[1:]), *(f"{k}={v}" for k, v in more.items())])
+        for b, more in zip(base, varying, strict=True)
+    ]
+
+
+def differing(groups: Sequence[Any], settings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """For each run, its settings that are not the same in all runs of its group.
+
+    >>> differing(["a", "a", "b"], [{"k": "1", "m": "1"}, {"k": "2", "m": "1"}, {"k": "3", "m": "1"}])
+    [{'k': '1'}, {'k': '2'}, {}]
+    """
+    seen: dict[Any, dict[str, set[str]]] = {}
+    for group, own in zip(groups, settings, strict=True):
+        keys = seen.setdefault(group, {})
+        for key, value in own.items():
+            keys.setdefault(key, set()).add(value)
+    sizes = {group: sum(g == group for g in groups) for group in seen}
+    holders: dict[Any, dict[str, int]] = {group: {} for group in seen}
+    for group, own in zip(groups, settings, strict=True):
+        for key in own:
+            holders[group][key] = holders[group].get(key, 0) + 1
+    return [
+        {k: v for k, v in own.items() if len(seen[group][k]) > 1 or holders[group][k] < sizes[group]}
+        for group, own in zip(groups, settings, strict=True)
+    ]
+
+
+def variants(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[str]:
+    """What else differs between runs of one strategy, model, family and latent size on the same data."""
+    named = ("strategy", "model", "family", "latent_dim")
+    groups = [(t, *(str(r.facts.get(k)) for k in named)) for t, r in zip(tables, runs, strict=True)]
+    return [
+        ", ".join(f"{k}={v}" for k, v in sorted(own.items()))
+        for own in differing(groups, [_own_settings(run) for run in runs])
+    ]
+
+
+def _own_settings(run: RunRecord) -> dict[str, str]:
+    """The settings beyond data, without those of a room that the run does not use (run.json says null)."""
+    unused = tuple(name for name in ("latent_dim", "family") if run.facts.get(name) is None)
+    return {
+        key: value
+        for key, value in run.settings.items()
+        if not key.startswith("data.") and not any(key == u or key.startswith(f"{u}.") for u in unused)
+    }
+
+
+def present(value: Any) -> Any:
+    """The value, or None where it is missing (pandas has several ways to say so)."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def mean_and_se(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean over seeds, and its standard error s/√n with s² = Σ(x − x̄)²/(n − 1); no error for one seed.
+
+    >>> mean_and_se([1.0, 3.0])
+    (2.0, 1.0)
+    """
+    x = np.asarray(values, dtype=float)
+    return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x))) if len(x) > 1 else None
+
+
+def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each group of runs that differ in their seed alone, in order of appearance.
+
+    ``NAME_mean`` and ``NAME_se`` are over the finished seeds; ``NAME_data_se`` (one seed only) is that
+    run's own standard error over data. If one finished seed has no number, the group has none, and
+    ``NAME_reason`` says why.
+    """
+    placed = runs[runs["table"].notna()]  # the others failed before they could say what they are
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in placed.to_dict("records"):
+        clean = {str(k): present(v) for k, v in row.items()}
+        groups.setdefault(tuple(clean[k] for k in GROUP), []).append(clean)
+    return pd.DataFrame([_group_row(key, members) for key, members in groups.items()])
+
+
+def _group_row(key: tuple[Any, ...], members: list[dict[str, Any]]) -> dict[str, Any]:
+    done = [m for m in members if m["status"] == "done"]
+    row: dict[str, Any] = {
+        **dict(zip(GROUP, key, strict=True)),
+        "seeds": len(done),
+        "runs": len(members),
+        "status": _status([m["status"] for m in members]),
+    }
+    for name in ESTIMATES:
+        row |= _estimate_over_seeds(name, done)
+    for name in COSTS:
+        values = [m[name] for m in done if m[name] is not None]
+        row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se(values) if values else (None, None)
+    row["directories"] = [m["directory"] for m in done]
+    return row
+
+
+def _status(states: Sequence[str]) -> str:
+    """``done`` where all are, else how many are not.
+
+    >>> _status(["done", "done"]), _status(["done", "failed"]), _status(["failed"])
+    ('done', '1 of 2 failed', 'failed')
+    """
+    if len(set(states)) == 1:
+        return states[0]
+    rest = [s for s in dict.fromkeys(states) if s != "done"]
+    return ", ".join(f"{states.count(s)} of {len(states)} {s}" for s in rest)
+
+
+def _estimate_over_seeds(name: str, done: list[dict[str, Any]]) -> dict[str, Any]:
+    missing = [m for m in done if m[name] is None]
+    row: dict[str, Any] = dict.fromkeys(f"{name}_{part}" for part in ("mean", "se", "data_se", "reason"))
+    if missing:
+        which = "" if len(done) == 1 else f"seed {missing[0]['seed']}: "
+        row[f"{name}_reason"] = f"{which}{missing[0][f'{name}_reason']}"
+    elif not done:
+        row[f"{name}_reason"] = "no run is finished"
+    else:
+        row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se([m[name] for m in done])
+        row[f"{name}_data_se"] = done[0][f"{name}_se"] if len(done) == 1 else None
+    return row
+
+
+def labels(groups: pd.DataFrame) -> list[str]:
+    """A short name for each group of one table: its strategy, and what tells it from its kin."""
+    rows = [{k: present(v) for k, v in row.items()} for row in groups[list(GROUP)].to_dict("records")]
+    names = []
+    for row in rows:
+        kin = [other for other in rows if other["strategy"] == row["strategy"]]
+        parts = [str(row["strategy"])]
+        for key in ("model", "family", "latent_dim"):
+            if len({other[key] for other in kin}) > 1 and row[key] is not None:
+                parts.append(f"{key}={whole(row[key])}")
+        names.append(", ".join([*parts, row["variant"]] if row["variant"] else parts))
+    return names
+
+
+def whole(value: Any) -> Any:
+    """An integer that pandas made a float, as an integer again."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,112 @@
+"""Reading run directories: finished, failed or half written."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from vem.errors import VemError
+from vem.records import CONFIG, EVALUATION, METRICS, NOT_HASHED, PICTURES, RUN, read_json
+
+# libyaml's loader is ten times faster; a build without it reads the same.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run directory says of itself: run.json, evaluation.json and the flattened config."""
+
+    directory: Path
+    facts: Mapping[str, Any]
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def placed(self) -> bool:
+        """Whether it got far enough to say what it trains on what; else it belongs in no table."""
+        return self.facts.get("strategy") is not None and self.facts.get("data") is not None
+
+
+def read_run(directory: Path) -> RunRecord:
+    """Read a run's small files; where one cannot be read the status is ``unreadable``, with the reason."""
+    try:
+        facts = read_json(directory / RUN)
+        if not isinstance(facts.get("status"), str):
+            raise VemError(f"{directory / RUN} has no status: it was not written by vem.run.")
+        evaluation = read_json(directory / EVALUATION) if (directory / EVALUATION).exists() else {}
+        return RunRecord(directory, facts, evaluation, read_settings(directory / CONFIG))
+    except VemError as error:
+        return RunRecord(directory, {"status": "unreadable", "error": str(error)})
+
+
+def read_settings(path: Path) -> dict[str, str]:
+    """The config's values under dotted keys, less those that no number depends on, and seeds.
+
+    Raises:
+        VemError: the file is not readable YAML.
+    """
+    if not path.exists():
+        return {}
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise VemError(f"{path} is not readable YAML ({error}): delete the run and start it again.") from None
+    dropped = {*NOT_HASHED, "name"}
+    leaves = dict(_leaves(config if isinstance(config, dict) else {}, "", dropped))
+    return {key: value for key, value in leaves.items() if key.rsplit(".")[-1] != "seed"}
+
+
+def _leaves(node: Any, path: str, dropped: set[str]) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        for key, child in node.items():
+            where = f"{path}.{key}" if path else str(key)
+            if where not in dropped:
+                yield from _leaves(child, where, dropped)
+    else:
+        yield path, "null" if node is None else str(node)
+
+
+def read_metrics(directory: Path) -> pd.DataFrame:
+    """The finite ELBO records of a run: epoch, seconds, split, elbo; no rows where there are none.
+
+    Raises:
+        VemError: metrics.csv lacks a column or is not a table.
+    """
+    path, columns = directory / METRICS, ["epoch", "seconds", "split", "elbo"]
+    if not path.exists():
+        return pd.DataFrame(columns=columns)
+    try:
+        table = pd.read_csv(path, usecols=columns)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame(columns=columns)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise VemError(
+            f"{path} is not a run's record ({error}): delete the run and start it again."
+        ) from None
+    for name in ("epoch", "seconds", "elbo"):
+        table[name] = pd.to_numeric(table[name], errors="coerce")
+    finite = np.isfinite(table[["epoch", "seconds", "elbo"]].to_numpy(dtype=float)).all(axis=1)
+    return table[finite].drop_duplicates(["epoch", "split"], keep="last").sort_values(["split", "epoch"])
+
+
+def read_pictures(directory: Path) -> dict[str, np.ndarray]:
+    """The arrays of pictures.npz; none where there is no such file.
+
+    Raises:
+        VemError: the file is damaged.
+    """
+    path = directory / PICTURES
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise VemError(f"{path} is damaged ({error}): delete it and run the same command again.") from None

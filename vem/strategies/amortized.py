@@ -1,0 +1,130 @@
+"""Amortized inference: an encoder maps every x to its λ (the variational auto-encoder)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.random import fork_rng
+
+from vem.contracts import Batch, Bound, Family, GenerativeModel, Noise, NoiseSpec, Posterior, Schedule, StepInfo, TrainingSet
+from vem.errors import VemError
+from vem.families.checks import matching
+from vem.objectives.elbo import ELBO, weigh_kl
+from vem.strategies.gradient import Climber, OptimizerFactory
+
+EncoderFactory = Callable[[tuple[int, ...], tuple[int, ...]], nn.Module]
+
+
+class Mirror:
+    """Stands for an encoder with the layers of the model's MLP decoder in the opposite order."""
+
+
+class Amortized:
+    """λ_n = f(x_n; φ): one joint gradient step on θ and φ (Algorithm 9 of the notes).
+
+    ``encoder`` is :class:`Mirror`, any ``nn.Module`` that maps x [B, *X] to
+    λ [B, num_params], or a factory ``(in_shape, out_shape) → nn.Module``.
+
+    A step differentiates the mean over the batch, (1/B) Σ_b L_b.
+
+    Source: Kingma and Welling, 2014, algorithm 1.
+    """
+
+    no_elbo: str | None = None
+
+    def __init__(
+        self,
+        family: Callable[[int], Family],
+        objective: ELBO,
+        optimizer: OptimizerFactory,
+        encoder: nn.Module | EncoderFactory | Mirror,
+    ) -> None:
+        self.make_family = family
+        self.objective = objective
+        self.make_optimizer = optimizer
+        self.make_encoder = encoder
+
+    def setup(self, model: GenerativeModel, data: TrainingSet, generator: torch.Generator) -> None:
+        """Make the encoder for these shapes and one optimizer for θ and φ.
+
+        Raises:
+            VemError: no encoder was given and the decoder cannot be mirrored, or the encoder's output does
+                not hold one λ for each datum.
+        """
+        self.family = matching(self.make_family, model)
+        model.start(data.x, generator)
+        self.encoder = self._encoder(model, data.x, generator).to(data.x.device, data.x.dtype)
+        self._check_encoder(data.x[:2])
+        self.climber = Climber(self.make_optimizer, [*model.parameters(), *self.encoder.parameters()])
+
+    def _encoder(self, model: GenerativeModel, x: Tensor, generator: torch.Generator) -> nn.Module:
+        if isinstance(self.make_encoder, nn.Module):
+            return self.make_encoder
+        factory = self.make_encoder
+        if isinstance(factory, Mirror):
+            decoder_factory = getattr(model, "decoder_factory", None)
+            if decoder_factory is None:
+                raise VemError(
+                    f"strategy/encoder=mirror mirrors an MLP decoder, and {type(model).__name__} has none: name an "
+                    "encoder, for example strategy/encoder=mlp or strategy.encoder._target_=mymodule.MyEncoder."
+                )
+            factory = decoder_factory.mirror()
+        # torch's layers start from its global stream: borrow it, and put it back.
+        with fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+            return factory(tuple(x.shape[1:]), (self.family.num_params,))
+
+    def _check_encoder(self, x: Tensor) -> None:
+        was_training = self.encoder.training
+        with torch.no_grad():
+            shape = tuple(self.encoder.eval()(x).shape)
+        self.encoder.train(was_training)
+        if shape != (len(x), self.family.num_params):
+            raise VemError(
+                f"strategy.encoder={type(self.encoder).__name__} maps {tuple(x.shape)} to {shape}: "
+                f"{type(self.family).__name__} needs [B, {self.family.num_params}]."
+            )
+
+    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
+        """M draws a datum."""
+        spec = self.family.noise(self.objective.num_draws, batch_size)
+        return {} if spec is None else {"z": spec}
+
+    @torch.no_grad()
+    def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
+        """The encoder's q, with dropout and batch norm of a user's encoder in evaluation mode."""
+        was_training = self.encoder.training
+        self.encoder.eval()
+        params = self.encoder(batch.x)
+        self.encoder.train(was_training)
+        return self.family(params)
+
+    def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
+        """The ELBO of the encoder's q."""
+        posterior = self.family(self.encoder(batch.x))
+        return weigh_kl(self.objective(model, batch.x, posterior, noise.get("z")), schedule.kl_weight)
+
+    def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
+        """One joint step on θ and φ."""
+        bound = self.bound(model, batch, noise, schedule)
+        self.climber.gradients(bound.surrogate.mean())
+        norm = self.climber.norm()
+        self.climber.step(schedule.rate)
+        evaluations = self.objective.evaluations(self.family, len(batch.x))
+        return StepInfo(bound, {"gradient_norm": norm}, evaluations, evaluations)
+
+    def end_epoch(self, model: GenerativeModel) -> bool:
+        """Nothing happens between epochs."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """φ and the optimizer."""
+        return {"encoder": self.encoder.state_dict(), "optimizer": self.climber.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put φ and the optimizer back."""
+        self.encoder.load_state_dict(state["encoder"])
+        self.climber.load_state_dict(state["optimizer"])

@@ -1,0 +1,64 @@
+"""The step on networks: the one place where a bound is negated and handed to an optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from vem.errors import VemError
+
+OptimizerFactory = Callable[..., Optimizer]
+
+
+class Climber:
+    """Ascends a bound with any ``torch.optim`` optimizer.
+
+    ``factory(params)`` makes the optimizer; its own step size is multiplied by the schedule's rate.
+
+    Raises:
+        VemError: there is nothing to optimize, or the step size is not positive.
+    """
+
+    def __init__(self, factory: OptimizerFactory, params: Iterable[Parameter]) -> None:
+        self.params = [p for p in params if p.requires_grad]
+        if not self.params:
+            raise VemError("there are no parameters to train: every one of them has requires_grad=False.")
+        self.optimizer = factory(self.params)
+        self.base = [float(group["lr"]) for group in self.optimizer.param_groups]
+        if min(self.base) <= 0:
+            raise VemError(f"training.rate={min(self.base)} must be positive.")
+
+    def gradients(self, objective: Tensor, others: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """Set the parameters' gradients for the optimizer and return those of ``others``, uphill.
+
+        ``objective`` is a scalar, larger is better: torch's optimizers go down, so it is negated here.
+        """
+        found = torch.autograd.grad(-objective, [*self.params, *others], allow_unused=True)
+        for p, g in zip(self.params, found, strict=False):
+            p.grad = g
+        return tuple(
+            torch.zeros_like(o) if g is None else -g for o, g in zip(others, found[len(self.params) :], strict=True)
+        )
+
+    def norm(self) -> Tensor:
+        """The norm of the gradients that stand in the parameters, a scalar."""
+        return torch.nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
+
+    def step(self, rate: Tensor) -> None:
+        """One step up. The schedule's rate is read on the host only where the optimizer cannot take a tensor."""
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = base * float(rate) if rate.device.type == "cpu" else base * rate
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put the optimizer's state back."""
+        self.optimizer.load_state_dict(state)

@@ -1,0 +1,225 @@
+"""Local variational EM: every datum keeps a λ_n of its own in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vem.ascent.climb import ascend, row_bound
+from vem.ascent.rules import Rule
+from vem.ascent.starts import CHUNK, Start
+from vem.ascent.table import Rows, RowTable, fresh
+from vem.contracts import Batch, Bound, Family, GenerativeModel, Noise, NoiseSpec, Posterior, Schedule, StepInfo, TrainingSet
+from vem.errors import VemError, at_least, choice
+from vem.families.checks import matching
+from vem.objectives.elbo import ELBO
+from vem.strategies.gradient import Climber, OptimizerFactory
+from vem.strategies.phases import Alternation
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The budget of held-out rows: ``steps`` ascent steps of ``draws`` draws, the rate cooled to ``cool``."""
+
+    steps: int = 200
+    draws: int = 1
+    rate: float = 1.0
+    cool: float = 0.05
+
+    def __post_init__(self) -> None:
+        at_least(self.steps, 1, "strategy.held_out.steps")
+        at_least(self.draws, 1, "strategy.held_out.draws")
+
+
+class Local:
+    """Stochastic variational EM with a persistent table of λ_n (Algorithms 7 and 8 of the notes).
+
+    ``schedule="minibatch"`` (Algorithm 8): for each batch ``e_steps`` ascent steps on its rows and
+    ``m_steps`` on θ, in the ``order`` ``e_then_m``, ``m_then_e``, or ``joint``, where one gradient at the
+    same (λ, θ) moves both after the e-steps. Rows ascend Σ_b L_b, θ ascends (N/B) Σ_b L_b.
+
+    ``schedule="alternating"`` (Algorithm 7): whole passes over the data that move only the rows until the
+    ELBO rises by less than ``tolerance`` nats per datum or ``max_passes`` are done, then passes that move
+    only θ, and so on.
+
+    ``m_steps=0`` keeps θ as it is: the rows alone ascend.
+
+    Source: Neal and Hinton, 1998 (EM as ascent on one bound); Hoffman et al., 2013.
+    """
+
+    no_elbo: str | None = None
+
+    def __init__(
+        self,
+        family: Callable[[int], Family],
+        objective: ELBO,
+        optimizer: OptimizerFactory,
+        rule: Rule,
+        start: Start,
+        held_out: HeldOut,
+        e_steps: int = 1,
+        m_steps: int = 1,
+        order: str = "joint",
+        schedule: str = "minibatch",
+        tolerance: float = 0.01,
+        max_passes: int = 10,
+    ) -> None:
+        self.make_family, self.objective, self.make_optimizer = family, objective, optimizer
+        self.rule, self.start, self.held_out = rule, start, held_out
+        at_least(e_steps, 0, "strategy.e_steps")
+        at_least(m_steps, 0, "strategy.m_steps")
+        self.order = choice(order, ("e_then_m", "m_then_e", "joint"), "strategy.order")
+        self.schedule = choice(schedule, ("minibatch", "alternating"), "strategy.schedule")
+        if e_steps == 0 and (m_steps == 0 or order != "joint" or schedule == "alternating"):
+            raise VemError("strategy.e_steps=0 never moves λ: only strategy.order=joint, which moves it with θ, allows it.")
+        if m_steps > 1 and order == "joint":
+            raise VemError(f"strategy.m_steps={m_steps}: strategy.order=joint moves θ once a batch; take e_then_m.")
+        self.e_steps, self.m_steps = e_steps, m_steps
+        self.phases = Alternation(tolerance, max_passes) if schedule == "alternating" else None
+
+    def setup(self, model: GenerativeModel, data: TrainingSet, generator: torch.Generator) -> None:
+        """Make the table, its rows at the start.
+
+        Raises:
+            VemError: the data are redrawn each epoch, so that one λ_n would stand for many x.
+        """
+        if data.redrawn:
+            raise VemError(
+                "strategy=local keeps one λ_n for each x_n, and these data are drawn anew each epoch "
+                "(data.binarize=stochastic): take data.binarize=static or threshold, or strategy=amortized."
+            )
+        self.family = matching(self.make_family, model)
+        self.num_data = len(data.x)
+        model.start(data.x, generator)
+        self.start.fit(data.x, self.family.size, generator)
+        params = data.x.new_empty(self.num_data, self.family.num_params)
+        for low in range(0, self.num_data, CHUNK):
+            params[low : low + CHUNK] = self._started(data.x[low : low + CHUNK])
+        self.table = RowTable(fresh(params, self.rule.moments))
+        self.climber = Climber(self.make_optimizer, model.parameters()) if self.m_steps else None
+        if self.phases:
+            self.phases.reset(data.x.device)
+
+    def _started(self, x: Tensor) -> Tensor:
+        return self.family.start(*self.start(x)).to(x.dtype)
+
+    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
+        """``rows``: for each E-step; ``theta``: for each M-step; ``bound``: for the bound of held-out data."""
+        draws = self.held_out.draws if held_out else self.objective.num_draws
+        spec = self.family.noise(draws, batch_size)
+        if spec is None:
+            return {}
+        repeats = {"rows": self.held_out.steps, "bound": 1} if held_out else {"rows": self.e_steps, "theta": self.m_steps}
+        return {name: NoiseSpec(spec.kind, (n, *spec.shape)) for name, n in repeats.items() if n}
+
+    @torch.no_grad()
+    def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
+        """The stored rows; for held-out data fresh rows, raised at frozen θ with the budget ``held_out``."""
+        if batch.rows is not None:
+            return self.family(self._stored(batch.rows))
+        rows = fresh(self._started(batch.x), self.rule.moments)
+        rows, _ = ascend(
+            model, self.family, self.objective, batch.x, rows, self.rule, noise.get("rows"),
+            self.held_out.steps, self.held_out.rate, batch.x.new_ones(()), self.held_out.cool,
+        )  # fmt: skip
+        return self.family(rows.params)
+
+    def _stored(self, rows: Tensor) -> Tensor:
+        # A data-dependent check would wait for the device at every step; `index` itself checks the range.
+        return self.table.params[rows]
+
+    def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
+        """The ELBO of the rows as they are (held-out data: of fresh rows raised first)."""
+        if batch.rows is not None:
+            params, eps = self._stored(batch.rows), noise.get("theta", noise.get("rows"))
+            return row_bound(model, self.family, self.objective, batch.x, params, _first(eps), schedule.kl_weight)
+        posterior = self.infer(model, batch, noise)
+        return self.objective(model, batch.x, posterior, _first(noise.get("bound")))
+
+    def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
+        """The E- and M-steps of one batch; the bound is that of the gradient that came last."""
+        if batch.rows is None:
+            raise VemError("strategy=local was asked to train on rows of data it has no λ for: held-out data go through infer().")
+        e_steps, m_steps = self.e_steps, self.m_steps if self.climber else 0
+        if self.phases:
+            e_steps, m_steps = (e_steps, 0) if self.phases.moves_rows(m_steps) else (0, m_steps)
+        rows = self.table.gather(batch.rows)
+        bound, terms = None, {}
+        if self.order == "m_then_e":
+            bound, terms = self._m_steps(model, batch, rows.params, noise, schedule, m_steps)
+        rows, e_bound = ascend(
+            model, self.family, self.objective, batch.x, rows, self.rule, noise.get("rows"),
+            e_steps, schedule.rate, schedule.kl_weight,
+        )  # fmt: skip
+        if self.order == "e_then_m" or (self.phases and self.order == "joint"):
+            bound, terms = self._m_steps(model, batch, rows.params, noise, schedule, m_steps)
+        elif self.order == "joint" and m_steps:
+            rows, bound, terms = self._joint_step(model, batch, rows, noise, schedule)
+        self.table.scatter(batch.rows, rows)
+        bound = bound or e_bound
+        assert bound is not None  # e_steps = m_steps = 0 was refused at the start
+        if self.phases:
+            self.phases.add(bound.value)
+        passes = (e_steps + m_steps) * self.objective.evaluations(self.family, len(batch.x))
+        return StepInfo(bound, terms, passes, passes)
+
+    def _m_steps(
+        self, model: GenerativeModel, batch: Batch, params: Tensor, noise: Noise, schedule: Schedule, steps: int
+    ) -> tuple[Bound | None, dict[str, Tensor]]:
+        """θ ← θ + step of (N/B) Σ_b ∇_θ L_b, ``steps`` times, with the rows frozen."""
+        bound, terms = None, {}
+        for step in range(steps):
+            assert self.climber is not None
+            eps = noise.get("theta")
+            bound = row_bound(
+                model, self.family, self.objective, batch.x, params, None if eps is None else eps[step], schedule.kl_weight
+            )
+            self.climber.gradients(bound.surrogate.mean() * self.num_data)
+            terms = {"gradient_norm": self.climber.norm() / self.num_data}
+            self.climber.step(schedule.rate)
+        return bound, terms
+
+    def _joint_step(
+        self, model: GenerativeModel, batch: Batch, rows: Rows, noise: Noise, schedule: Schedule
+    ) -> tuple[Rows, Bound, dict[str, Tensor]]:
+        """One gradient at the same (λ, θ) moves both."""
+        assert self.climber is not None
+        params = rows.params.detach().requires_grad_()
+        eps = _first(noise.get("theta"))
+        bound = row_bound(model, self.family, self.objective, batch.x, params, eps, schedule.kl_weight)
+        (gradient,) = self.climber.gradients(bound.surrogate.mean() * self.num_data, [params])
+        terms = {"gradient_norm": self.climber.norm() / self.num_data}
+        # θ takes (N/B) Σ_b L_b; the rows take Σ_b L_b, so N/B is taken out again, from the smaller of the two.
+        gradient = gradient * (len(batch.x) / self.num_data)
+        rows = self.rule(self.family, rows._replace(params=params.detach()), gradient, schedule.rate)
+        self.climber.step(schedule.rate)
+        return rows, bound, terms
+
+    def end_epoch(self, model: GenerativeModel) -> bool:
+        """Algorithm 7 changes its phase here; True once a whole cycle gains less than the tolerance."""
+        return self.phases.end_pass() if self.phases and self.m_steps else False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The table, θ's optimizer, the phase."""
+        state: dict[str, Any] = {"table": self.table.state_dict()}
+        if self.climber:
+            state["optimizer"] = self.climber.state_dict()
+        if self.phases:
+            state["phases"] = self.phases.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put them back."""
+        self.table.load_state_dict(state["table"])
+        if self.climber:
+            self.climber.load_state_dict(state["optimizer"])
+        if self.phases:
+            self.phases.load_state_dict(state["phases"])
+
+
+def _first(noise: Tensor | None) -> Tensor | None:
+    return None if noise is None else noise[0]

@@ -1,0 +1,54 @@
+"""Checkpoints: everything needed to go on bit for bit, written atomically, read without running code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vem.errors import VemError
+from vem.records import replacing, unwritable
+
+VERSION = 1
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint; the one that stood there stays until the new one is whole.
+
+    Raises:
+        VemError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            torch.save({"version": VERSION, **state}, temporary)
+    except RuntimeError as error:
+        # torch's zip writer reports a failed write as a RuntimeError, with the errno lost.
+        if isinstance(error.__cause__, OSError):
+            raise unwritable(path, error.__cause__) from error
+        if "write" in str(error) or "PytorchStreamWriter" in str(error):
+            kept = "the last good checkpoint is kept" if path.exists() else "there is no earlier one"
+            raise VemError(f"{path} could not be written, probably for want of disk space ({kept}): {_line(error)}") from error
+        raise
+
+
+def load(path: Path, device: torch.device | str) -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True``.
+
+    Raises:
+        VemError: it is missing, damaged or of another version of vem.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise VemError(f"{path} is missing: the run has not reached its first checkpoint. Start it again.") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        raise VemError(f"{path} is damaged ({_line(error)}): delete {path.parent} and run it again.") from error
+    if not isinstance(state, dict) or state.get("version") != VERSION:
+        raise VemError(f"{path} was not written by this version of vem: delete {path.parent} and run it again.")
+    return state
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

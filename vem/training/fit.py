@@ -1,0 +1,258 @@
+"""The one training loop. It knows only the protocols: no strategy, model or family by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vem.contracts import Batch, GenerativeModel, Schedule, Strategy
+from vem.data.dataset import Data
+from vem.errors import VemError
+from vem.evaluation.elbo import score, spread
+from vem.noise import fill, generator
+from vem.records import BEST_CHECKPOINT, CHECKPOINT
+from vem.training import checkpoint
+from vem.training.meter import Meter, NonFiniteError
+from vem.training.settings import Training
+from vem.training.signals import InterruptedRun, stop_requests
+
+
+@dataclass
+class Progress:
+    """Where training stands. Everything here goes into the checkpoint as it is."""
+
+    epoch: int = 0  # whole epochs done
+    batch: int = 0  # batches done of the epoch that is under way
+    step: int = 0
+    flushed: int = 0  # the step of the last record
+    decoder_evaluations: int = 0
+    decoder_gradients: int = 0
+    seconds: float = 0.0  # of training steps alone: no validation, no checkpoints
+    converged: bool = False
+    finished: bool = False
+    best: float | None = None
+    epoch_elbos: list[float] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Loop:
+    """Training of one model by one strategy on one data set; :func:`fit` runs it.
+
+    Everything random is keyed by (seed, purpose, epoch) or carried in the checkpoint, so that a run killed
+    anywhere and resumed equals the uninterrupted run bit for bit.
+    """
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        strategy: Strategy,
+        data: Data,
+        settings: Training,
+        seed: int,
+        directory: Path | None,
+        on_record: Callable[[list[dict[str, Any]]], None] | None,
+        progress_bar: bool,
+    ) -> None:
+        self.model, self.strategy, self.data, self.settings = model, strategy, data, settings
+        self.seed, self.directory, self.on_record, self.progress_bar = seed, directory, on_record, progress_bar
+        x = data.train.x
+        self.device, self.dtype, self.num_data = x.device, x.dtype, len(data.train)
+        self.batches = -(-self.num_data // settings.batch_size)
+        self.noise = generator(self.device, seed, "noise")
+        self.schedule = Schedule(x.new_ones(()), x.new_ones(()))
+        self.meter = Meter(self.batches * settings.record_every, self.device)
+        self.at = Progress()
+        self.saved_at = time.monotonic()
+        strategy.setup(model, data.training_set(), generator(self.device, seed, "setup"))
+
+    def run(self) -> Progress:
+        """Train from where the checkpoint left off to the end."""
+        at, settings = self.at, self.settings
+        self._resume()
+        if not at.finished:
+            bar = tqdm(total=settings.epochs, initial=at.epoch, unit="epoch", leave=False, disable=None if self.progress_bar else True)
+            with bar, stop_requests() as asked:
+                while at.epoch < settings.epochs and not at.converged:
+                    self._epoch(asked)
+                    bar.update()
+                    if at.epoch_elbos:
+                        bar.set_postfix_str(f"ELBO {at.epoch_elbos[-1]:.2f} nats/datum")
+            at.finished = True
+            self._save(CHECKPOINT)
+        if settings.keep == "best":
+            self._restore_best()
+        return at
+
+    def _epoch(self, asked: Any) -> None:
+        at, settings = self.at, self.settings
+        order = torch.randperm(
+            self.num_data, generator=generator(self.device, self.seed, "shuffle", at.epoch), device=self.device
+        )
+        x = self.data.train_x(at.epoch)
+        started = time.perf_counter()
+        for index in order.split(settings.batch_size)[at.batch :]:
+            self._step(x, index)
+            at.batch += 1
+            if asked.name and at.batch < self.batches:
+                self._count_seconds(started)
+                self._interrupted(asked.name)
+        at.converged = self.strategy.end_epoch(self.model)
+        at.epoch, at.batch = at.epoch + 1, 0
+        self._count_seconds(started)
+        last = at.epoch == settings.epochs or at.converged
+        if last or settings.stop.tolerance is not None or at.epoch % settings.record_every == 0:
+            self._record(last)
+        if asked.name and not last:
+            self._interrupted(asked.name)
+
+    def _step(self, x: Tensor, index: Tensor) -> None:
+        at = self.at
+        self._set_schedule(at.epoch + at.batch / self.batches)
+        noise = fill(self.strategy.noise(len(index)), self.noise, self.dtype)
+        info = self.strategy.step(self.model, Batch(x[index], index), noise, self.schedule)
+        self.meter.add(info, len(index))
+        at.step += 1
+        at.decoder_evaluations += info.decoder_evaluations
+        at.decoder_gradients += info.decoder_gradients
+
+    def _set_schedule(self, epoch: float) -> None:
+        settings = self.settings
+        self.schedule.rate.fill_(settings.schedule(epoch, settings.epochs))
+        # Half a batch on: a weight of exactly zero would leave the first KL gradient out.
+        self.schedule.kl_weight.fill_(settings.kl_weight(epoch + 0.5 / self.batches))
+
+    def _count_seconds(self, started: float) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.at.seconds += time.perf_counter() - started
+
+    def _record(self, last: bool) -> None:
+        """One row for the steps since the last record, one for the validation data; a checkpoint if due."""
+        at = self.at
+        try:
+            means = self.meter.flush(at.flushed + 1)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}; {self._last_good()} {_REMEDY}") from None
+        self._check_parameters()
+        at.flushed = at.step
+        if "elbo" in means:
+            at.epoch_elbos.append(means["elbo"])
+        common = {
+            "epoch": at.epoch, "step": at.step, "seconds": at.seconds,
+            "decoder_evaluations": at.decoder_evaluations, "decoder_gradients": at.decoder_gradients,
+        }  # fmt: skip
+        rates = {"rate": float(self.schedule.rate), "kl_weight": float(self.schedule.kl_weight)}
+        at.records.append({**common, "split": "train", **means, **rates})
+        valid = self._valid_elbo()
+        if valid:
+            at.records.append({**common, "split": "valid", **valid})
+            self._keep_best(valid["elbo"])
+        if self.settings.stop.reached(at.epoch_elbos):
+            at.converged = True
+        if self.on_record:
+            self.on_record(at.records)
+        if not last and time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds:
+            self._save(CHECKPOINT)
+
+    def _valid_elbo(self) -> dict[str, float]:
+        valid, num = self.data.valid, self.settings.valid_data
+        if not num or self.strategy.no_elbo is not None:
+            return {}
+        rows = spread(num, len(valid))
+        scores = score(
+            self.model, self.strategy, valid.x, rows, training_rows=False, draws=1, seed=self.seed, name="monitor"
+        )
+        terms = {"elbo": scores.elbo, "reconstruction": scores.reconstruction, "kl": scores.kl}
+        return {name: float(v.mean()) for name, v in terms.items() if v is not None}
+
+    def _keep_best(self, elbo: float) -> None:
+        at = self.at
+        if self.settings.keep == "best" and (at.best is None or elbo > at.best):
+            at.best = elbo
+            # The whole state of this moment: a best θ beside the last optimizer state would be no checkpoint.
+            self._save(BEST_CHECKPOINT)
+
+    def _restore_best(self) -> None:
+        if self.directory and (self.directory / BEST_CHECKPOINT).exists():
+            state = checkpoint.load(self.directory / BEST_CHECKPOINT, self.device)
+            self.model.load_state_dict(state["model"])
+            self.strategy.load_state_dict(state["strategy"])
+
+    def _interrupted(self, name: str) -> None:
+        self._save(CHECKPOINT)
+        where = f" in {self.directory}" if self.directory else ""
+        raise InterruptedRun(
+            f"stopped by {name} in epoch {self.at.epoch + 1}, step {self.at.step}; the checkpoint{where} is written: "
+            "start the same command with the same hydra.run.dir to go on."
+        )
+
+    def _last_good(self) -> str:
+        path = self.directory / CHECKPOINT if self.directory else None
+        if path and path.exists():
+            return f"the last good checkpoint is {path} (epoch {checkpoint.load(path, 'cpu')['progress']['epoch']})."
+        return "no checkpoint had been written yet."
+
+    def _check_parameters(self) -> None:
+        for name, tensor in self.model.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise NonFiniteError(f"step {self.at.step}: parameter {name} became NaN or infinite; {self._last_good()} {_REMEDY}")
+
+    def _save(self, name: str) -> None:
+        if self.directory is None:
+            return
+        state = {
+            "progress": asdict(self.at), "model": self.model.state_dict(), "strategy": self.strategy.state_dict(),
+            "noise": self.noise.get_state(), "meter": self.meter.state_dict(),
+        }  # fmt: skip
+        checkpoint.save(self.directory / name, state)
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> None:
+        path = self.directory / CHECKPOINT if self.directory else None
+        if path is None or not path.exists():
+            return
+        state = checkpoint.load(path, self.device)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.strategy.load_state_dict(state["strategy"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise VemError(f"{path} does not fit this model and strategy: name a fresh hydra.run.dir. ({error})") from error
+        self.noise.set_state(state["noise"].cpu())
+        self.meter.load_state_dict(state["meter"])
+        for key, value in state["progress"].items():
+            setattr(self.at, key, value)
+
+
+_REMEDY = "Lower training.rate (or strategy.rule.rate), set training.kl_warmup, or take dtype=float64."
+
+
+def fit(
+    model: GenerativeModel,
+    strategy: Strategy,
+    data: Data,
+    settings: Training,
+    *,
+    seed: int = 0,
+    directory: Path | None = None,
+    on_record: Callable[[list[dict[str, Any]]], None] | None = None,
+    progress_bar: bool = True,
+) -> Progress:
+    """Train ``model`` by ``strategy`` on ``data.train``: maximize (1/N) Σ_n L_n, nats per datum.
+
+    Works in place. With a ``directory`` it writes checkpoints there and goes on from the one it finds.
+    ``on_record`` receives all records whenever one is added.
+
+    Raises:
+        NonFiniteError: a bound, a term or a parameter became NaN or infinite; names the step, the term and the
+            last good checkpoint.
+        InterruptedRun: SIGTERM or Ctrl-C, after the checkpoint was written.
+        VemError: a checkpoint that is damaged or does not fit; a full disk.
+    """
+    return Loop(model, strategy, data, settings, seed, directory, on_record, progress_bar).run()
