@@ -71,7 +71,9 @@ def build_model(config: Mapping[str, Any], data: Data, likelihood: str | None) -
         torch.manual_seed(generator("cpu", config["seed"], "model").initial_seed())
         model = instantiate(section, "model", **extra)
     if not isinstance(model, nn.Module):
-        raise VemError(f"model: {section.get('_target_')} gave a {type(model).__name__}; a model must be a torch.nn.Module.")
+        raise VemError(
+            f"model: {section.get('_target_')} gave a {type(model).__name__}; a model must be a torch.nn.Module."
+        )
     return model
 
 
@@ -211,16 +213,27 @@ class Run:
         name = x if isinstance(x, str) else "new"
         if isinstance(x, str):
             choice(x, records.SPLITS, "split")
-        values = self.data.train_x(0) if name == "train" else self.data.split(x).x if isinstance(x, str) else self._data(x)
+        values = (
+            self.data.train_x(0) if name == "train" else self.data.split(x).x if isinstance(x, str) else self._data(x)
+        )
         rows = spread(num_data or len(values), len(values))
         return score(
-            self.model, self.strategy, values, rows, training_rows=name == "train", draws=draws, seed=seed, name=name
+            self.model,
+            self.strategy,
+            values,
+            rows,
+            training_rows=name == "train",
+            draws=draws,
+            seed=seed,
+            name=name,
         )
 
     def _data(self, x: Any) -> Tensor:
         x = torch.as_tensor(x, device=self.device).to(self.dtype)
         if tuple(x.shape[1:]) != self.data.event_shape:
-            raise VemError(f"x has shape {tuple(x.shape)}; this model takes [B, {', '.join(map(str, self.data.event_shape))}].")
+            raise VemError(
+                f"x has shape {tuple(x.shape)}; this model takes [B, {', '.join(map(str, self.data.event_shape))}]."
+            )
         return x
 
 

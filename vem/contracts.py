@@ -64,6 +64,7 @@ class Schedule(NamedTuple):
 
     rate: Tensor  # [] multiplies the step size of every optimizer
     kl_weight: Tensor  # [] weight of the KL term in the surrogate, never in the value
+    progress: Tensor  # [] share of the planned epochs that is done, 0 … 1
 
 
 class StepInfo(NamedTuple):
@@ -104,6 +105,14 @@ class ClosedKL(Protocol):
 
     def kl_standard_normal(self) -> Tensor:
         """KL(q ‖ N(0, I)) [B]."""
+
+
+@runtime_checkable
+class PathPosterior(Protocol):
+    """A posterior whose log q can be taken with λ held constant."""
+
+    def frozen_log_q(self, z: Tensor) -> Tensor:
+        """log q(z) [S, B] for z [S, B, H], differentiable in z and constant in λ."""
 
 
 class Family(Protocol):

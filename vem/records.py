@@ -72,7 +72,9 @@ def unwritable(path: Path, error: OSError) -> VemError:
     """The message for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         kept = "the earlier version is kept" if path.exists() else "nothing was overwritten"
-        return VemError(f"the disk is full: {path} was not written ({kept}). Free some space and start the same command again.")
+        return VemError(
+            f"the disk is full: {path} was not written ({kept}). Free some space and start the same command again."
+        )
     return VemError(
         f"{path} cannot be written: {error.strerror or error}. Name a folder you can write to with hydra.run.dir=DIR."
     )
@@ -117,7 +119,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise VemError(f"{path} is not readable JSON ({error}): delete the run's directory and run it again.") from None
     if not isinstance(content, dict):
-        raise VemError(f"{path} holds {type(content).__name__}, not an object: delete the run's directory and run it again.")
+        raise VemError(
+            f"{path} holds {type(content).__name__}, not an object: delete the run's directory and run it again."
+        )
     return content
 
 

@@ -13,8 +13,23 @@ from vem.contracts import Bound, Family, GenerativeModel
 from vem.objectives.elbo import ELBO, weigh_kl
 
 
+def cooled(progress: float, cool: float) -> float:
+    """A factor that falls along a cosine from 1 to ``cool`` while ``progress`` goes from 0 to 1.
+
+    >>> cooled(0.0, 0.2), round(cooled(1.0, 0.2), 6)
+    (1.0, 0.2)
+    """
+    return cool + (1 - cool) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
 def row_bound(
-    model: GenerativeModel, family: Family, objective: ELBO, x: Tensor, params: Tensor, noise: Tensor | None, kl_weight: Tensor
+    model: GenerativeModel,
+    family: Family,
+    objective: ELBO,
+    x: Tensor,
+    params: Tensor,
+    noise: Tensor | None,
+    kl_weight: Tensor,
 ) -> Bound:
     """The bound of the q that these rows stand for, its KL weighed for the gradient."""
     return weigh_kl(objective(model, x, family(params), noise), kl_weight)
@@ -47,8 +62,6 @@ def ascend(
             bound = row_bound(model, family, objective, x, params, None if noise is None else noise[step], kl_weight)
             # The sum, not the mean: each L_n depends on λ_n alone, so this is every row's own gradient.
             (gradient,) = torch.autograd.grad(bound.surrogate.sum(), params)
-        now = rate
-        if cool is not None:
-            now = rate * (cool + (1 - cool) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        now = rate if cool is None else rate * cooled(step / steps, cool)
         rows = rule(family, rows._replace(params=params.detach()), gradient, now)
     return rows, bound

@@ -49,7 +49,7 @@ class Natural:
     Nielsen, 2018.
     """
 
-    rate: float = 0.1
+    rate: float = 0.2
     trust: float = 1.0
     moments: tuple[str, ...] = ()
 

@@ -42,9 +42,11 @@ class PriorStart:
 class PCAStart:
     """Every q starts at the exact posterior of a probabilistic PCA of the data, closed form throughout.
 
-    With the eigenvalues l_i of the data's covariance and s² = ``temper`` · the mean of those left out:
+    With the eigenvalues l_i of the data's covariance and the noise s²:
     μ_ni = u_iᵀ (x_n − x̄) √(l_i − s²) / l_i and σ_i² = s² / l_i; directions with l_i ≤ s² start at the prior.
-    ``temper`` > 1 flattens the posterior and leaves the weak directions to be found by training.
+    s² is ``temper`` times the mean of the eigenvalues left out (1 = maximum likelihood), or, with
+    ``temper=None``, the geometric mean of that and the largest eigenvalue: a nonlinear decoder explains
+    more than a linear one, so the weak directions are better left for training to find.
 
     Source: Tipping and Bishop, 1999, eqs 7, 8 and 12.
 
@@ -52,21 +54,22 @@ class PCAStart:
         VemError: ``temper`` is not positive.
     """
 
-    def __init__(self, temper: float = 16.0) -> None:
-        if not temper > 0:
-            raise VemError(f"start.temper={temper} must be positive.")
+    def __init__(self, temper: float | None = None) -> None:
+        if temper is not None and not temper > 0:
+            raise VemError(f"strategy.start.temper={temper} must be positive, or null.")
         self.temper = temper
 
     @torch.no_grad()
     def fit(self, x: Tensor, size: int, generator: torch.Generator) -> None:
         """Mean, leading directions and the scales of the posterior."""
         flat = x.flatten(1)
-        n, d = flat.shape
+        d = flat.shape[1]
         self.centre = flat.mean(0)
         kept = min(size, d - 1)
         values, vectors = _leading(flat, self.centre, kept, generator)
         total = _variance(flat, self.centre)
-        noise = self.temper * ((total - values.sum()).clamp_min(0) / max(d - kept, 1))
+        residual = (total - values.sum()).clamp_min(0) / max(d - kept, 1)
+        noise = (values[:1].sum() * residual).sqrt() if self.temper is None else self.temper * residual
         # A direction without variance has nothing to say: it starts at the prior like the weak ones.
         used = (values > noise) & (values > 1e-9 * total)
         gain = torch.where(used, (values - noise).clamp_min(0).sqrt() / values.clamp_min(1e-30), 0)
@@ -85,7 +88,7 @@ class PCAStart:
 
 def _variance(flat: Tensor, centre: Tensor) -> Tensor:
     """The total variance Σ_i Var(x_i), in chunks: nothing of the size of the data is made."""
-    return torch.stack([(chunk - centre).square().sum() for chunk in flat.split(CHUNK)]).sum() / len(flat)
+    return torch.stack([(chunk - centre).square().sum() for chunk in torch.split(flat, CHUNK)]).sum() / len(flat)
 
 
 def _leading(flat: Tensor, centre: Tensor, kept: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -93,7 +96,7 @@ def _leading(flat: Tensor, centre: Tensor, kept: int, generator: torch.Generator
     n, d = flat.shape
     if d <= LARGEST_COVARIANCE:
         covariance = flat.new_zeros(d, d)
-        for chunk in flat.split(CHUNK):
+        for chunk in torch.split(flat, CHUNK):
             centred = chunk - centre
             covariance.addmm_(centred.T, centred)
         values, vectors = torch.linalg.eigh(covariance / n)

@@ -50,8 +50,7 @@ def array(
     else:
         if fractions is not None:
             raise VemError(
-                f"data.fractions={list(fractions)}, but data.path={path} is split already: leave "
-                "fractions null."
+                f"data.fractions={list(fractions)}, but data.path={path} is split already: leave fractions null."
             )
         train, valid, test = (Split(*_pair(arrays, name, f"{name}_labels", path)) for name in SPLITS)
         _same_event(train, valid, test, path)

@@ -79,10 +79,7 @@ class Data:
             train=move(self.train),
             valid=move(self.valid),
             test=move(self.test),
-            truth={
-                k: v.to(device, dtype) if v.is_floating_point() else v.to(device)
-                for k, v in self.truth.items()
-            },
+            truth={k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in self.truth.items()},
         )
 
 

@@ -46,9 +46,7 @@ STATIC_FILES = {
 SIDE = 28
 
 
-def mnist(
-    binarize: str = "static", root: str | None = None, seed: int = 0, max_train: int | None = None
-) -> Data:
+def mnist(binarize: str = "static", root: str | None = None, seed: int = 0, max_train: int | None = None) -> Data:
     """MNIST handwritten digits, 50,000 / 10,000 / 10,000 images, x [N, 28, 28].
 
     ``static``: Larochelle's fixed draws, x ~ Bernoulli(grey) once and for all, without labels.

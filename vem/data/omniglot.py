@@ -37,9 +37,7 @@ NOTES = (
 )
 
 
-def omniglot(
-    binarize: str = "static", root: str | None = None, seed: int = 0, max_train: int | None = None
-) -> Data:
+def omniglot(binarize: str = "static", root: str | None = None, seed: int = 0, max_train: int | None = None) -> Data:
     """32,460 handwritten characters of 50 alphabets, 23,045 / 1,345 / 8,070 by ``seed``, x [N, 28, 28].
 
     The sizes are those of Burda et al. as near as can be; the reduction and the rows are not. Labels are

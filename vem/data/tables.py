@@ -27,14 +27,12 @@ def read_table(path: Path, label_column: str | int | None, header: str | bool) -
     """
     if not path.is_file():
         raise VemError(
-            f"data.path={path} is not a file (looked at {path.resolve()}). Give the path of a .npy, .npz "
-            "or .csv."
+            f"data.path={path} is not a file (looked at {path.resolve()}). Give the path of a .npy, .npz or .csv."
         )
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise VemError(
-            f"data.path={path}: {suffix or 'no suffix'} is not a kind that vem reads. Save it as .npy, "
-            ".npz or .csv."
+            f"data.path={path}: {suffix or 'no suffix'} is not a kind that vem reads. Save it as .npy, .npz or .csv."
         )
     if suffix == ".csv":
         return _csv(path, label_column, header)
@@ -46,9 +44,7 @@ def read_table(path: Path, label_column: str | int | None, header: str | bool) -
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
-            arrays = (
-                {"x": content} if isinstance(content, np.ndarray) else {k: content[k] for k in content.files}
-            )
+            arrays = {"x": content} if isinstance(content, np.ndarray) else {k: content[k] for k in content.files}
     except Exception as error:  # numpy passes on whatever zipfile, zlib and pickle meet in damaged bytes
         raise _unreadable(path, error) from error
     return arrays if suffix == ".npy" else _known_keys(path, arrays)
@@ -173,7 +169,5 @@ def classes(values: Array, num: int, place: str) -> Tensor:
     if values.dtype.kind in "OUS":
         return torch.from_numpy(np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64))
     if values.dtype.kind not in "buif" or not np.all(np.isfinite(values) & (values == np.floor(values))):
-        raise VemError(
-            f"{place} holds numbers that are not whole: labels are classes. Leave them out or number them."
-        )
+        raise VemError(f"{place} holds numbers that are not whole: labels are classes. Leave them out or number them.")
     return torch.from_numpy(values.astype(np.int64))

@@ -108,7 +108,9 @@ def _draw_scores(model: Any, objective: ELBO, x: Tensor, posterior: Any, stream:
         # One draw at a time: the memory does not grow with the number of draws.
         bound = ELBO(1, objective.kl)(model, x, posterior, fill({"z": spec}, stream, x.dtype)["z"])
         value = bound.value.double()
-        totals += torch.stack([value, bound.terms["reconstruction"].double(), bound.terms["kl"].double(), value.square()])
+        totals += torch.stack(
+            [value, bound.terms["reconstruction"].double(), bound.terms["kl"].double(), value.square()]
+        )
     m = objective.num_draws
     elbo, reconstruction, kl, square = totals / m
     variance = (square - elbo.square()).clamp_min(0) / (m - 1) if m > 1 else torch.full_like(elbo, torch.nan)

@@ -11,7 +11,6 @@ from torch import Tensor
 from vem.contracts import Draws
 from vem.errors import VemError, at_least
 
-
 # A step of this many nats turns certainty for one component into certainty for another.
 TRUSTED_NATS = 30.0
 

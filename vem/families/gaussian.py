@@ -72,6 +72,11 @@ class DiagonalGaussianPosterior(GaussianPosterior):
         z = self.location + self.log_scale.exp() * eps
         return z, self.log_scale.sum(-1).expand(eps.shape[:-1])
 
+    def frozen_log_q(self, z: Tensor) -> Tensor:
+        """log N(z; μ, σ²) [S, B] with μ and σ held constant."""
+        log_scale = self.log_scale.detach()
+        return log_standard_normal((z - self.location.detach()) * (-log_scale).exp()) - log_scale.sum(-1)
+
     def kl_standard_normal(self) -> Tensor:
         """KL(q ‖ N(0, I)) = ½ Σ (μ² + σ² − 1 − log σ²) [B].
 
@@ -96,6 +101,13 @@ class FullGaussianPosterior(GaussianPosterior):
         z = self.location + torch.einsum("bij,sbj->sbi", self.scale_tril, eps)
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return z, log_det.expand(eps.shape[:-1])
+
+    def frozen_log_q(self, z: Tensor) -> Tensor:
+        """log N(z; μ, L Lᵀ) [S, B] with μ and L held constant."""
+        tril = self.scale_tril.detach()
+        centred = (z - self.location.detach()).movedim(0, -1)  # [B, H, S]
+        eps = torch.linalg.solve_triangular(tril, centred, upper=False).movedim(-1, 0)
+        return log_standard_normal(eps) - tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def kl_standard_normal(self) -> Tensor:
         """KL(q ‖ N(0, I)) = ½ (‖μ‖² + ‖L‖_F² − H) − Σ log L_ii [B]."""

@@ -19,7 +19,7 @@ class _BernoulliLogLikelihood(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]  # ctx is in setup_context
+    def forward(logits: Tensor, x: Tensor) -> Tensor:
         return torch.linalg.vecdot(logits, x) - F.softplus(logits).sum(-1)
 
     @staticmethod
@@ -27,7 +27,7 @@ class _BernoulliLogLikelihood(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # one output
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         logits, x = ctx.saved_tensors
         return (x - logits.sigmoid()) * grad[..., None], None
 
@@ -71,7 +71,7 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
 
     Finite for every finite logit; differentiable in the logits as often as one likes, not in x.
     """
-    value: Tensor = _BernoulliLogLikelihood.apply(logits, x)
+    value: Tensor = _BernoulliLogLikelihood.apply(logits, x)  # type: ignore[no-untyped-call]  # torch's stub
     return value
 
 

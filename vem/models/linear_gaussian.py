@@ -248,9 +248,7 @@ def maximum_likelihood_ppca(x: Tensor, latent_dim: int) -> MaximumLikelihood:
     flat = x.flatten(1).double()
     size = flat.shape[1]
     if not 0 < latent_dim < size:
-        raise VemError(
-            f"latent_dim={latent_dim}: probabilistic PCA in {size} dimensions needs 1 to {size - 1}."
-        )
+        raise VemError(f"latent_dim={latent_dim}: probabilistic PCA in {size} dimensions needs 1 to {size - 1}.")
     bias = flat.mean(0)
     values, vectors = torch.linalg.eigh((flat - bias).T @ (flat - bias) / len(flat))
     noise = values[:-latent_dim].mean()

@@ -60,9 +60,7 @@ class Mixture(nn.Module):
         at_least(components, 1, "model.components")
         at_least(regularize, 0, "model.regularize")
         if not variance_floor > 0:
-            raise VemError(
-                f"model.variance_floor={variance_floor} must be positive, or a variance runs to zero."
-            )
+            raise VemError(f"model.variance_floor={variance_floor} must be positive, or a variance runs to zero.")
         if not 0 < probability_floor < 0.5:
             raise VemError(f"model.probability_floor={probability_floor} must lie between 0 and 0.5.")
         self.event_shape = tuple(event_shape)

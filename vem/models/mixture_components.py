@@ -139,9 +139,7 @@ class GaussianComponents(Components):
 class DiagonalComponents(GaussianComponents):
     """Covariances diag(σ²_k), or σ²_k I if ``spherical``; no [K, B, D] temporary."""
 
-    def __init__(
-        self, components: int, size: int, floor: float, regularize: float, spherical: bool = False
-    ) -> None:
+    def __init__(self, components: int, size: int, floor: float, regularize: float, spherical: bool = False) -> None:
         super().__init__(components, size, floor, regularize)
         self.spherical = spherical
         self.raw_variance = nn.Parameter(torch.zeros(components, 1 if spherical else size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -28,20 +29,24 @@ class MLP(nn.Module):
     """x [..., *in_shape] → [..., *out_shape] through fully connected layers."""
 
     def __init__(
-        self, in_shape: Sequence[int], out_shape: Sequence[int], widths: Sequence[int], activation: type[nn.Module]
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        widths: Sequence[int],
+        activation: type[nn.Module],
     ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         sizes = [math.prod(self.in_shape), *widths, math.prod(self.out_shape)]
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (a, b) in enumerate(pairwise(sizes)):
             layers += [nn.Linear(a, b)] + ([activation()] if i < len(widths) else [])
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Flatten the event, go through the layers, shape the event."""
         out: Tensor = self.layers(x.flatten(-len(self.in_shape)))
-        return out.unflatten(-1, self.out_shape) if len(self.out_shape) > 1 else out
+        return out.reshape(*out.shape[:-1], *self.out_shape) if len(self.out_shape) > 1 else out
 
     @property
     def last(self) -> nn.Linear:
@@ -69,7 +74,9 @@ class MLPFactory:
             at_least(width, 1, f"widths[{i}]")
         if self.activation not in ACTIVATIONS:
             hint = did_you_mean(str(self.activation), ACTIVATIONS)
-            raise VemError(f"activation={self.activation!r} is not known{hint} Choose one of: {', '.join(ACTIVATIONS)}.")
+            raise VemError(
+                f"activation={self.activation!r} is not known{hint} Choose one of: {', '.join(ACTIVATIONS)}."
+            )
 
     def __call__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> MLP:
         """The network between these event shapes."""
@@ -78,5 +85,3 @@ class MLPFactory:
     def mirror(self) -> MLPFactory:
         """The same layers in the opposite order."""
         return MLPFactory(tuple(reversed(self.widths)), self.activation)
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vem.contracts import Bound, ClosedKL, Family, GenerativeModel, Posterior
+from vem.contracts import Bound, ClosedKL, Family, GenerativeModel, PathPosterior, Posterior
 from vem.errors import VemError, at_least, choice
 from vem.numerics import weighted_sum
 
@@ -17,6 +17,10 @@ class ELBO:
     x [B, *X], noise [S, B, *Z] or None where q enumerates its support → value, surrogate [B];
     terms ``reconstruction`` = E_q[log p(x | z)] and ``kl`` = E_q[log q(z) − log p(z)], each [B].
 
+    ``gradient="path"`` differentiates log q(z) through z alone, λ held constant there ("sticking the
+    landing"): the expected gradient is the same, and at q = p(z | x) its noise is zero. A q that enumerates
+    its support has an exact gradient already and is left as it is. The value does not change.
+
     ``kl="closed"`` takes KL(q ‖ N(0, I)) in closed form: less noisy far from the posterior. ``"sampled"``
     is less noisy near it: at q = p(z | x) its variance is zero, and the same is true of a q that
     enumerates its support. ``num_draws`` is M, the number of draws for each datum.
@@ -24,12 +28,14 @@ class ELBO:
     Raises:
         VemError: ``kl="closed"`` for a q or a prior that has no closed form.
 
-    Source: Jordan et al., 1999; Kingma and Welling, 2014, eq. 3 (sampled = eq. 2).
+    Source: Jordan et al., 1999; Kingma and Welling, 2014, eq. 3 (sampled = eq. 2); Roeder et al., 2017, eq. 8
+    (path gradient).
     """
 
-    def __init__(self, num_draws: int = 1, kl: str = "auto") -> None:
+    def __init__(self, num_draws: int = 1, kl: str = "auto", gradient: str = "reparameterized") -> None:
         at_least(num_draws, 1, "objective.num_draws")
         self.num_draws = num_draws
+        self.gradient = choice(gradient, ("reparameterized", "path"), "objective.gradient")
         self.kl = choice(kl, ("auto", "closed", "sampled"), "objective.kl")
 
     def __call__(self, model: GenerativeModel, x: Tensor, posterior: Posterior, noise: Tensor | None) -> Bound:
@@ -41,8 +47,15 @@ class ELBO:
             kl = posterior.kl_standard_normal()
         else:
             kl = weighted_sum(log_weight, log_q - model.log_prior(z))
+        if self.gradient == "path" and isinstance(posterior, PathPosterior):
+            path = weighted_sum(log_weight, posterior.frozen_log_q(z) - model.log_prior(z))
+            kl = kl.detach() + (path - path.detach())  # the value of one, the gradient of the other
         value = reconstruction - kl
         return Bound(value.detach(), value, {"reconstruction": reconstruction, "kl": kl})
+
+    def with_gradient(self, gradient: str) -> ELBO:
+        """The same estimator with another gradient."""
+        return ELBO(self.num_draws, self.kl, gradient)
 
     def evaluations(self, family: Family, batch_size: int) -> int:
         """Decoder evaluations of one bound for a batch: M draws for each datum, or one for each component."""

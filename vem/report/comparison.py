@@ -107,9 +107,7 @@ def comparison_figure(curves: Sequence[tuple[str, pd.DataFrame]], table: str) ->
     )
     bands = "; bands ± 1 standard error over seeds" if any((c["seeds"] > 1).any() for _, c in shown) else ""
     more = f"; the first {len(shown)} of {len(curves)}" if len(curves) > len(shown) else ""
-    figure.suptitle(
-        f"ELBO while training: {table}\nlarger is better{bands}{more}", fontsize=10.5, x=0.01, ha="left"
-    )
+    figure.suptitle(f"ELBO while training: {table}\nlarger is better{bands}{more}", fontsize=10.5, x=0.01, ha="left")
     return figure
 
 
@@ -162,15 +160,11 @@ def _latent_cell(ax: Axes, pictures: dict[str, np.ndarray]) -> None:
         panels.classes_of_components(
             ax, pictures["latent_means"], pictures["labels"], pictures["component_weights"], legend=False
         )
-        ax.text(
-            1, 1.02, "share of each class: white 0, blue 100%", transform=ax.transAxes, fontsize=8, ha="right"
-        )
+        ax.text(1, 1.02, "share of each class: white 0, blue 100%", transform=ax.transAxes, fontsize=8, ha="right")
     elif not mixture and "latent_means" in pictures:
         panels.latent_plane(ax, pictures["latent_means"], pictures.get("labels"), legend=False)
         for axis in (ax.xaxis, ax.yaxis):
-            axis.set_label_text(
-                axis.get_label_text().replace(" of the means", "").replace(" of their variance", "")
-            )
+            axis.set_label_text(axis.get_label_text().replace(" of the means", "").replace(" of their variance", ""))
     elif mixture:
         weights = np.sort(pictures["component_weights"])[::-1]
         ax.bar(np.arange(1, len(weights) + 1), weights, color=sns.color_palette("colorblind")[0], width=0.8)

@@ -109,16 +109,12 @@ def classes_figure(pictures: Pictures, title: str) -> Figure:
     """Which classes each component holds."""
     figure = new_figure(6.4, 4.2)
     ax = figure.add_subplot()
-    panels.classes_of_components(
-        ax, pictures["latent_means"], pictures["labels"], pictures["component_weights"]
-    )
+    panels.classes_of_components(ax, pictures["latent_means"], pictures["labels"], pictures["component_weights"])
     figure.suptitle(f"Share of each class in a component: {title}", fontsize=10.5, x=0.01, ha="left")
     return figure
 
 
-def _cell_figure(
-    num_rows: int, num_columns: int, event: tuple[int, ...], header: float = 0.0
-) -> tuple[Figure, Axes]:
+def _cell_figure(num_rows: int, num_columns: int, event: tuple[int, ...], header: float = 0.0) -> tuple[Figure, Axes]:
     """A figure whose size fits that many cells of that event (or the plane of events of two numbers)."""
     if panels.is_point(event):
         figure = new_figure(6.4, 5.0)
@@ -165,11 +161,7 @@ def components_figure(pictures: Pictures, title: str) -> Figure:
     columns = min(10, len(means))
     figure, ax = _cell_figure(-(-min(len(means), 100) // columns), columns, means.shape[1:], header=0.3)
     shown = panels.components(ax, means, weights, columns)
-    which = (
-        f"{len(means)} components"
-        if shown == len(means)
-        else f"the {shown} heaviest of {len(means)} components"
-    )
+    which = f"{len(means)} components" if shown == len(means) else f"the {shown} heaviest of {len(means)} components"
     figure.suptitle(f"Means and weights of {which}: {title}", fontsize=10.5, x=0.01, ha="left")
     return figure
 

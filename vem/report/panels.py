@@ -66,9 +66,7 @@ def cells(
         _profile_cells(ax, items.reshape(len(items), -1), num_columns, limits, header)
     for i, caption in enumerate(captions):
         row, column = divmod(i, num_columns)
-        ax.text(
-            column + 0.5, row + header - 0.02, caption, ha="center", va="bottom", fontsize=6.5, color=QUIET
-        )
+        ax.text(column + 0.5, row + header - 0.02, caption, ha="center", va="bottom", fontsize=6.5, color=QUIET)
     ax.set(xlim=(0, num_columns), ylim=(num_rows, 0), xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -152,9 +150,7 @@ def latent_plane(ax: Axes, means: np.ndarray, labels: np.ndarray | None, legend:
     elif len(classes) > MOST_CLASSES:
         place = np.searchsorted(classes, labels)
         coloured = ax.scatter(plane[:, 0], plane[:, 1], c=place, cmap="viridis", **style)
-        ax.figure.colorbar(coloured, ax=ax, shrink=0.8, ticks=[]).set_label(
-            f"class (1 of {len(classes)})", fontsize=8
-        )
+        ax.figure.colorbar(coloured, ax=ax, shrink=0.8, ticks=[]).set_label(f"class (1 of {len(classes)})", fontsize=8)
     else:
         _scatter_by_class(ax, plane, labels, classes, style, legend)
     ax.set_xlabel(names[0])
@@ -174,9 +170,7 @@ def _scatter_by_class(
     # The name on the cloud serves readers who cannot tell the colours apart.
     halo = [withStroke(linewidth=2.5, foreground="white")]
     size = 11 if legend else 9
-    places = spread(
-        np.stack([np.median(cloud, axis=0) for cloud in clouds]), 0.055 * np.ptp(plane, axis=0).max()
-    )
+    places = spread(np.stack([np.median(cloud, axis=0) for cloud in clouds]), 0.055 * np.ptp(plane, axis=0).max())
     for name, place in zip(classes, places, strict=True):
         ax.text(
             float(place[0]),
@@ -289,9 +283,7 @@ def reconstructions(ax: Axes, x: np.ndarray, reconstructed: np.ndarray, num_colu
     return ax.tick_params(length=0)
 
 
-def components(
-    ax: Axes, means: np.ndarray, weights: np.ndarray, num_columns: int = 10, most: int = 100
-) -> int:
+def components(ax: Axes, means: np.ndarray, weights: np.ndarray, num_columns: int = 10, most: int = 100) -> int:
     """Component means [K, *X] with their weights [K], heaviest first; returns how many are drawn."""
     order = np.argsort(-weights, kind="stable")[:most]
     if is_point(means.shape[1:]):

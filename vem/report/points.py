@@ -25,12 +25,8 @@ def samples(ax: Axes, x: np.ndarray) -> None:
 
 def reconstructions(ax: Axes, x: np.ndarray, reconstructed: np.ndarray) -> None:
     """Data [n, 2] (open), tied by lines to their reconstructions [n, 2] (filled)."""
-    ax.add_collection(
-        LineCollection(list(np.stack([x, reconstructed], axis=1)), colors="0.6", linewidths=0.8)
-    )
-    ax.scatter(
-        x[:, 0], x[:, 1], s=26, facecolors="white", edgecolors="black", linewidths=0.9, label="data", zorder=3
-    )
+    ax.add_collection(LineCollection(list(np.stack([x, reconstructed], axis=1)), colors="0.6", linewidths=0.8))
+    ax.scatter(x[:, 0], x[:, 1], s=26, facecolors="white", edgecolors="black", linewidths=0.9, label="data", zorder=3)
     blue = sns.color_palette("colorblind")[0]
     ax.scatter(
         reconstructed[:, 0],

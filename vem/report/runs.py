@@ -87,9 +87,7 @@ def read_metrics(directory: Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         return pd.DataFrame(columns=columns)
     except (ValueError, UnicodeDecodeError) as error:
-        raise VemError(
-            f"{path} is not a run's record ({error}): delete the run and start it again."
-        ) from None
+        raise VemError(f"{path} is not a run's record ({error}): delete the run and start it again.") from None
     for name in ("epoch", "seconds", "elbo"):
         table[name] = pd.to_numeric(table[name], errors="coerce")
     finite = np.isfinite(table[["epoch", "seconds", "elbo"]].to_numpy(dtype=float)).all(axis=1)

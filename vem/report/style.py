@@ -37,9 +37,7 @@ def looks(num: int) -> list[Look]:
     """
     colours = sns.color_palette("colorblind", NUM_COLOURS)
     markers = MARKERS[: NUM_COLOURS - 1]
-    return [
-        Look(colours[i % NUM_COLOURS], DASHES[i % len(DASHES)], markers[i % len(markers)]) for i in range(num)
-    ]
+    return [Look(colours[i % NUM_COLOURS], DASHES[i % len(DASHES)], markers[i % len(markers)]) for i in range(num)]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -97,9 +95,7 @@ def grid(ax: Axes) -> None:
 def say(ax: Axes, text: str) -> None:
     """A sentence in place of a picture."""
     ax.set_axis_off()
-    ax.text(
-        0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET, transform=ax.transAxes, wrap=True
-    )
+    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET, transform=ax.transAxes, wrap=True)
 
 
 def robust_limits(curves: Sequence[np.ndarray]) -> tuple[float, float, bool]:

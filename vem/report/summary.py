@@ -20,9 +20,7 @@ from vem.report.style import make_folder
 from vem.report.table import comparison_table
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
-Estimate = tuple[
-    float | None, float | None, float | None, str | None
-]  # mean, se, mc_se, or why there is none
+Estimate = tuple[float | None, float | None, float | None, str | None]  # mean, se, mc_se, or why there is none
 STATUS_ORDER = ("done", "running", "failed", "unreadable")
 
 
@@ -160,11 +158,7 @@ def write_report(roots: Iterable[Path], out: Path) -> str:
         if len(tables) > 1:
             text += ["Runs on different data are not compared: one table for each.", ""]
     text += _remarks(runs)
-    text += (
-        [f"Tables:  {out / 'summary.csv'} (over seeds), {out / 'runs.csv'} (every run)"]
-        if len(groups)
-        else []
-    )
+    text += [f"Tables:  {out / 'summary.csv'} (over seeds), {out / 'runs.csv'} (every run)"] if len(groups) else []
     text += [f"Figures: {path}" if i == 0 else f"         {path}" for i, path in enumerate(figures)]
     return "\n".join(text)
 

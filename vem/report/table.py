@@ -70,10 +70,7 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
         [
             *(_text(row[f]) for f in facts),
             f"{row['seeds']}" if row["seeds"] == row["runs"] else f"{row['seeds']} of {row['runs']}",
-            *(
-                "–" if n == "test_log_marginal" and row[f"{n}_mean"] is None else estimate(row, n, mark)
-                for n in shown
-            ),
+            *("–" if n == "test_log_marginal" and row[f"{n}_mean"] is None else estimate(row, n, mark) for n in shown),
             _cost(row["training_seconds_mean"], 1),
             _cost(row["decoder_evaluations_mean"], 0),
             row["status"],

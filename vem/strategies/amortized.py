@@ -9,7 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.random import fork_rng
 
-from vem.contracts import Batch, Bound, Family, GenerativeModel, Noise, NoiseSpec, Posterior, Schedule, StepInfo, TrainingSet
+from vem.contracts import (
+    Batch,
+    Bound,
+    Family,
+    GenerativeModel,
+    Noise,
+    NoiseSpec,
+    Posterior,
+    Schedule,
+    StepInfo,
+    TrainingSet,
+)
 from vem.errors import VemError
 from vem.families.checks import matching
 from vem.objectives.elbo import ELBO, weigh_kl

@@ -67,9 +67,7 @@ class ExactEM:
         at_least(restart_epochs, 1, "strategy.restart_epochs")
         at_least(tolerance, 0, "strategy.tolerance")
         if choice(start, ("data", "keep"), "strategy.start") == "keep" and restarts > 1:
-            raise VemError(
-                f"strategy.start=keep has one start only: set strategy.restarts=1, not {restarts}."
-            )
+            raise VemError(f"strategy.start=keep has one start only: set strategy.restarts=1, not {restarts}.")
         self.objective = ELBO(num_draws=1, kl="sampled") if isinstance(objective, ELBO) else objective
         self.restarts = restarts
         self.restart_epochs = restart_epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,18 @@ from vem.ascent.climb import ascend, row_bound
 from vem.ascent.rules import Rule
 from vem.ascent.starts import CHUNK, Start
 from vem.ascent.table import Rows, RowTable, fresh
-from vem.contracts import Batch, Bound, Family, GenerativeModel, Noise, NoiseSpec, Posterior, Schedule, StepInfo, TrainingSet
+from vem.contracts import (
+    Batch,
+    Bound,
+    Family,
+    GenerativeModel,
+    Noise,
+    NoiseSpec,
+    Posterior,
+    Schedule,
+    StepInfo,
+    TrainingSet,
+)
 from vem.errors import VemError, at_least, choice
 from vem.families.checks import matching
 from vem.objectives.elbo import ELBO
@@ -48,7 +60,11 @@ class Local:
 
     ``m_steps=0`` keeps θ as it is: the rows alone ascend.
 
-    Source: Neal and Hinton, 1998 (EM as ascent on one bound); Hoffman et al., 2013.
+    The rows' rate falls along a cosine to ``cool`` times itself over the planned epochs, so that the rows
+    settle. ``gradient="path"`` takes the path gradient for the rows, whose noise vanishes as they do; θ's
+    gradient is the same either way, for log q does not depend on θ.
+
+    Source: Neal and Hinton, 1998 (EM as ascent on one bound); Hoffman et al., 2013; Roeder et al., 2017.
     """
 
     no_elbo: str | None = None
@@ -67,15 +83,22 @@ class Local:
         schedule: str = "minibatch",
         tolerance: float = 0.01,
         max_passes: int = 10,
+        cool: float = 0.25,
+        gradient: str = "path",
     ) -> None:
-        self.make_family, self.objective, self.make_optimizer = family, objective, optimizer
+        self.make_family, self.make_optimizer = family, optimizer
+        choice(gradient, ("path", "objective"), "strategy.gradient")
+        self.objective = objective.with_gradient("path") if gradient == "path" else objective
+        self.cool = cool
         self.rule, self.start, self.held_out = rule, start, held_out
         at_least(e_steps, 0, "strategy.e_steps")
         at_least(m_steps, 0, "strategy.m_steps")
         self.order = choice(order, ("e_then_m", "m_then_e", "joint"), "strategy.order")
         self.schedule = choice(schedule, ("minibatch", "alternating"), "strategy.schedule")
         if e_steps == 0 and (m_steps == 0 or order != "joint" or schedule == "alternating"):
-            raise VemError("strategy.e_steps=0 never moves λ: only strategy.order=joint, which moves it with θ, allows it.")
+            raise VemError(
+                "strategy.e_steps=0 never moves λ: only strategy.order=joint, which moves it with θ, allows it."
+            )
         if m_steps > 1 and order == "joint":
             raise VemError(f"strategy.m_steps={m_steps}: strategy.order=joint moves θ once a batch; take e_then_m.")
         self.e_steps, self.m_steps = e_steps, m_steps
@@ -113,7 +136,9 @@ class Local:
         spec = self.family.noise(draws, batch_size)
         if spec is None:
             return {}
-        repeats = {"rows": self.held_out.steps, "bound": 1} if held_out else {"rows": self.e_steps, "theta": self.m_steps}
+        repeats = (
+            {"rows": self.held_out.steps, "bound": 1} if held_out else {"rows": self.e_steps, "theta": self.m_steps}
+        )
         return {name: NoiseSpec(spec.kind, (n, *spec.shape)) for name, n in repeats.items() if n}
 
     @torch.no_grad()
@@ -143,17 +168,20 @@ class Local:
     def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
         """The E- and M-steps of one batch; the bound is that of the gradient that came last."""
         if batch.rows is None:
-            raise VemError("strategy=local was asked to train on rows of data it has no λ for: held-out data go through infer().")
+            raise VemError(
+                "strategy=local was asked to train on rows of data it has no λ for: held-out data go through infer()."
+            )
         e_steps, m_steps = self.e_steps, self.m_steps if self.climber else 0
         if self.phases:
             e_steps, m_steps = (e_steps, 0) if self.phases.moves_rows(m_steps) else (0, m_steps)
         rows = self.table.gather(batch.rows)
-        bound, terms = None, {}
+        bound: Bound | None = None
+        terms: dict[str, Tensor] = {}
         if self.order == "m_then_e":
             bound, terms = self._m_steps(model, batch, rows.params, noise, schedule, m_steps)
         rows, e_bound = ascend(
             model, self.family, self.objective, batch.x, rows, self.rule, noise.get("rows"),
-            e_steps, schedule.rate, schedule.kl_weight,
+            e_steps, self._row_rate(schedule), schedule.kl_weight,
         )  # fmt: skip
         if self.order == "e_then_m" or (self.phases and self.order == "joint"):
             bound, terms = self._m_steps(model, batch, rows.params, noise, schedule, m_steps)
@@ -167,16 +195,34 @@ class Local:
         passes = (e_steps + m_steps) * self.objective.evaluations(self.family, len(batch.x))
         return StepInfo(bound, terms, passes, passes)
 
+    def _row_rate(self, schedule: Schedule) -> Tensor:
+        # In tensors all along: reading the progress on the host would be a sync point.
+        cosine = 0.5 + 0.5 * torch.cos(math.pi * schedule.progress)
+        return schedule.rate * (self.cool + (1 - self.cool) * cosine)
+
     def _m_steps(
-        self, model: GenerativeModel, batch: Batch, params: Tensor, noise: Noise, schedule: Schedule, steps: int
+        self,
+        model: GenerativeModel,
+        batch: Batch,
+        params: Tensor,
+        noise: Noise,
+        schedule: Schedule,
+        steps: int,
     ) -> tuple[Bound | None, dict[str, Tensor]]:
         """θ ← θ + step of (N/B) Σ_b ∇_θ L_b, ``steps`` times, with the rows frozen."""
-        bound, terms = None, {}
+        bound: Bound | None = None
+        terms: dict[str, Tensor] = {}
         for step in range(steps):
             assert self.climber is not None
             eps = noise.get("theta")
             bound = row_bound(
-                model, self.family, self.objective, batch.x, params, None if eps is None else eps[step], schedule.kl_weight
+                model,
+                self.family,
+                self.objective,
+                batch.x,
+                params,
+                None if eps is None else eps[step],
+                schedule.kl_weight,
             )
             self.climber.gradients(bound.surrogate.mean() * self.num_data)
             terms = {"gradient_norm": self.climber.norm() / self.num_data}
@@ -195,7 +241,7 @@ class Local:
         terms = {"gradient_norm": self.climber.norm() / self.num_data}
         # θ takes (N/B) Σ_b L_b; the rows take Σ_b L_b, so N/B is taken out again, from the smaller of the two.
         gradient = gradient * (len(batch.x) / self.num_data)
-        rows = self.rule(self.family, rows._replace(params=params.detach()), gradient, schedule.rate)
+        rows = self.rule(self.family, rows._replace(params=params.detach()), gradient, self._row_rate(schedule))
         self.climber.step(schedule.rate)
         return rows, bound, terms
 

@@ -29,7 +29,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
             raise unwritable(path, error.__cause__) from error
         if "write" in str(error) or "PytorchStreamWriter" in str(error):
             kept = "the last good checkpoint is kept" if path.exists() else "there is no earlier one"
-            raise VemError(f"{path} could not be written, probably for want of disk space ({kept}): {_line(error)}") from error
+            raise VemError(
+                f"{path} could not be written, probably for want of disk space ({kept}): {_line(error)}"
+            ) from error
         raise
 
 

@@ -61,12 +61,17 @@ class Loop:
         progress_bar: bool,
     ) -> None:
         self.model, self.strategy, self.data, self.settings = model, strategy, data, settings
-        self.seed, self.directory, self.on_record, self.progress_bar = seed, directory, on_record, progress_bar
+        self.seed, self.directory, self.on_record, self.progress_bar = (
+            seed,
+            directory,
+            on_record,
+            progress_bar,
+        )
         x = data.train.x
         self.device, self.dtype, self.num_data = x.device, x.dtype, len(data.train)
         self.batches = -(-self.num_data // settings.batch_size)
         self.noise = generator(self.device, seed, "noise")
-        self.schedule = Schedule(x.new_ones(()), x.new_ones(()))
+        self.schedule = Schedule(x.new_ones(()), x.new_ones(()), x.new_zeros(()))
         self.meter = Meter(self.batches * settings.record_every, self.device)
         self.at = Progress()
         self.saved_at = time.monotonic()
@@ -77,7 +82,13 @@ class Loop:
         at, settings = self.at, self.settings
         self._resume()
         if not at.finished:
-            bar = tqdm(total=settings.epochs, initial=at.epoch, unit="epoch", leave=False, disable=None if self.progress_bar else True)
+            bar = tqdm(
+                total=settings.epochs,
+                initial=at.epoch,
+                unit="epoch",
+                leave=False,
+                disable=None if self.progress_bar else True,
+            )
             with bar, stop_requests() as asked:
                 while at.epoch < settings.epochs and not at.converged:
                     self._epoch(asked)
@@ -93,7 +104,9 @@ class Loop:
     def _epoch(self, asked: Any) -> None:
         at, settings = self.at, self.settings
         order = torch.randperm(
-            self.num_data, generator=generator(self.device, self.seed, "shuffle", at.epoch), device=self.device
+            self.num_data,
+            generator=generator(self.device, self.seed, "shuffle", at.epoch),
+            device=self.device,
         )
         x = self.data.train_x(at.epoch)
         started = time.perf_counter()
@@ -125,6 +138,7 @@ class Loop:
     def _set_schedule(self, epoch: float) -> None:
         settings = self.settings
         self.schedule.rate.fill_(settings.schedule(epoch, settings.epochs))
+        self.schedule.progress.fill_(epoch / settings.epochs)
         # Half a batch on: a weight of exactly zero would leave the first KL gradient out.
         self.schedule.kl_weight.fill_(settings.kl_weight(epoch + 0.5 / self.batches))
 
@@ -167,7 +181,14 @@ class Loop:
             return {}
         rows = spread(num, len(valid))
         scores = score(
-            self.model, self.strategy, valid.x, rows, training_rows=False, draws=1, seed=self.seed, name="monitor"
+            self.model,
+            self.strategy,
+            valid.x,
+            rows,
+            training_rows=False,
+            draws=1,
+            seed=self.seed,
+            name="monitor",
         )
         terms = {"elbo": scores.elbo, "reconstruction": scores.reconstruction, "kl": scores.kl}
         return {name: float(v.mean()) for name, v in terms.items() if v is not None}
@@ -202,7 +223,9 @@ class Loop:
     def _check_parameters(self) -> None:
         for name, tensor in self.model.state_dict().items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise NonFiniteError(f"step {self.at.step}: parameter {name} became NaN or infinite; {self._last_good()} {_REMEDY}")
+                raise NonFiniteError(
+                    f"step {self.at.step}: parameter {name} became NaN or infinite; {self._last_good()} {_REMEDY}"
+                )
 
     def _save(self, name: str) -> None:
         if self.directory is None:
@@ -223,7 +246,9 @@ class Loop:
             self.model.load_state_dict(state["model"])
             self.strategy.load_state_dict(state["strategy"])
         except (RuntimeError, KeyError, ValueError) as error:
-            raise VemError(f"{path} does not fit this model and strategy: name a fresh hydra.run.dir. ({error})") from error
+            raise VemError(
+                f"{path} does not fit this model and strategy: name a fresh hydra.run.dir. ({error})"
+            ) from error
         self.noise.set_state(state["noise"].cpu())
         self.meter.load_state_dict(state["meter"])
         for key, value in state["progress"].items():
