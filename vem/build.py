@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 import yaml
-from hydra.errors import InstantiationException
 from torch import Tensor, nn
 
 from vem import records
@@ -22,10 +20,12 @@ from vem.errors import VemError, choice
 from vem.evaluation.elbo import SplitScores, evaluating, score, spread
 from vem.evaluation.settings import Evaluation
 from vem.noise import fill, generator
+from vem.targets import check_targets, conform, instantiate
 from vem.training import checkpoint
 from vem.training.settings import Training
 
-ALLOWED = ("vem.", "torch.")
+NEEDED = ("data", "model", "strategy", "training", "evaluation", "seed", "dtype")
+FILE_HASH = records.FILE_HASH
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -49,15 +49,54 @@ def build(config: Mapping[str, Any]) -> Built:
             prefixes.
     """
     check_targets(config, config.get("allow_targets") or [])
+    conform(config["seed"], int, "seed")
     device, dtype = pick_device(config["device"]), pick_dtype(config["dtype"])
     # Cheap sections first: a typing error should not wait for a data set to load.
     training: Training = instantiate(config["training"], "training")
     evaluation: Evaluation = instantiate(config["evaluation"], "evaluation")
     strategy: Strategy = instantiate(config["strategy"], "strategy")
-    data = check(instantiate(config["data"], "data")).to(device, dtype)
+    data = make_data(config["data"]).to(device, dtype)
     likelihood = resolve_likelihood(config["model"], data)
     model = build_model(config, data, likelihood).to(device, dtype)
     return Built(data, model, strategy, training, evaluation, likelihood)
+
+
+def make_data(section: Mapping[str, Any]) -> Data:
+    """The data set of a config section, checked.
+
+    Raises:
+        VemError: the target made something else, or data that cannot be had or learned from.
+    """
+    data = instantiate({key: value for key, value in section.items() if key != FILE_HASH}, "data")
+    if not isinstance(data, Data):
+        raise VemError(
+            f"data: {section.get('_target_')} gave a {type(data).__name__}; a data set is a function that returns "
+            "vem.data.dataset.Data."
+        )
+    return check(data)
+
+
+def identified(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with the hash of the user's own data file beside its path, which becomes absolute.
+
+    A run's numbers depend on what the file holds, not on where it lies.
+    """
+    section = dict(config["data"])
+    if isinstance(section.get("path"), str):
+        path = Path(section["path"]).expanduser()
+        if path.is_file():
+            section |= {"path": str(path.absolute()), FILE_HASH: _file_hash(path)}
+        else:
+            section[FILE_HASH] = "no such file"
+    return {**config, "data": section}
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise VemError(f"data.path={path} cannot be read: {error.strerror or error}.") from error
 
 
 def build_model(config: Mapping[str, Any], data: Data, likelihood: str | None) -> Any:
@@ -107,72 +146,19 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
-        raise VemError(f"device={name} is not known: take auto, cpu or cuda.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise VemError(f"device={name}: torch sees no GPU here. Take device=cpu or device=auto.")
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise VemError(f"device={name} is not known: take auto, cpu or cuda.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise VemError(f"device={name}: torch sees {found or 'no'} GPU{'s' * (found > 1)} here. Take device=cpu or device=auto.")
     return device
 
 
 def pick_dtype(name: str) -> torch.dtype:
     """The floating type of that name."""
     return DTYPES[choice(name, DTYPES, "dtype")]
-
-
-def instantiate(section: Mapping[str, Any], place: str, **extra: Any) -> Any:
-    """Hydra's ``instantiate`` with vem's errors: a target that is not there, an argument it does not take.
-
-    Raises:
-        VemError: naming the section, the target and the cause.
-    """
-    target = section.get("_target_")
-    if not target:
-        raise VemError(f"{place} has no _target_: choose an option of the group, for example {place}=NAME.")
-    try:
-        return hydra.utils.instantiate(dict(section), _convert_="all", **extra)
-    except InstantiationException as error:
-        cause = error.__cause__
-        while cause is not None and not isinstance(cause, VemError) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        if isinstance(cause, VemError):
-            raise cause from None
-        line = next((line for line in str(cause or error).splitlines() if line.strip()), "")
-        raise VemError(f"{place}: {target} could not be made: {line}{_known_arguments(target)}") from error
-
-
-def _known_arguments(target: str) -> str:
-    try:
-        names = [n for n in inspect.signature(hydra.utils.get_object(target)).parameters if n != "self"]
-    except (ValueError, TypeError, ImportError, InstantiationException):
-        return ". Is the module in the working directory or installed?"
-    return f". It takes: {', '.join(names)}."
-
-
-def targets(config: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every (place, ``_target_``) in a config."""
-    if isinstance(config, Mapping):
-        if isinstance(config.get("_target_"), str):
-            yield path, config["_target_"]
-        for key, child in config.items():
-            yield from targets(child, f"{path}.{key}" if path else str(key))
-    elif isinstance(config, list | tuple):
-        for i, child in enumerate(config):
-            yield from targets(child, f"{path}[{i}]")
-
-
-def check_targets(config: Mapping[str, Any], allowed: list[str]) -> None:
-    """Refuse a ``_target_`` outside the allowed prefixes: a target runs code.
-
-    Raises:
-        VemError: naming the place, the target and how to allow it.
-    """
-    prefixes = (*ALLOWED, *(p if p.endswith(".") else f"{p}." for p in allowed))
-    for place, target in targets({k: v for k, v in config.items() if k != "hydra"}):
-        if not target.startswith(prefixes):
-            raise VemError(
-                f"{place}._target_={target} is not allowed: a target runs code. If you trust it, add "
-                f"'allow_targets=[{target.split('.')[0]}]'. Allowed now: {', '.join(prefixes)}"
-            )
 
 
 class Run:
@@ -237,6 +223,24 @@ class Run:
         return x
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """The config of a run.
+
+    Raises:
+        VemError: the file is missing or damaged.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VemError(f"{path} is missing: is {path.parent} the directory of a run?") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise VemError(f"{path} cannot be read ({error}): run it again in a fresh hydra.run.dir.") from None
+    lacking = [key for key in NEEDED if not isinstance(config, dict) or key not in config]
+    if lacking:
+        raise VemError(f"{path} is damaged: it has no {', '.join(lacking)}. Run it again in a fresh hydra.run.dir.")
+    return config  # type: ignore[no-any-return]  # it is a dict: nothing is lacking
+
+
 def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
     """The model, the strategy and the data of a finished run; see :class:`Run`.
 
@@ -247,8 +251,13 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
     status = records.read_json(path / records.RUN)
     if status.get("status") != "done":
         raise VemError(f"{path} is not finished (status {status.get('status')}): start its command again to finish it.")
-    config = yaml.safe_load((path / records.CONFIG).read_text(encoding="utf-8"))
+    config = read_config(path / records.CONFIG)
     built = build({**config, "device": device})
+    if identified(config)["data"].get(FILE_HASH) != config["data"].get(FILE_HASH):
+        raise VemError(
+            f"{config['data']['path']} has changed since {path} was trained on it: put the old file back, or run again "
+            "in a fresh hydra.run.dir."
+        )
     built.strategy.setup(built.model, built.data.training_set(), generator(device, config["seed"], "setup"))
     name = records.BEST_CHECKPOINT if built.training.keep == "best" else records.CHECKPOINT
     state = checkpoint.load(path / name, device)

@@ -19,6 +19,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vem import records
 from vem.errors import VemError, did_you_mean
 
 LONGEST_FOLDER = 100
@@ -64,33 +65,52 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 def message(error: BaseException) -> str:
     """One line or paragraph for any error."""
+    return explain(error) or f"{type(error).__name__}: {error} (the traceback is in {records.LOG})"
+
+
+def explain(error: BaseException | None) -> str | None:
+    """A message with a remedy for an error that the user can mend; None for one that is not the user's."""
     if isinstance(error, VemError):
         return str(error)
-    return explain(error) or f"{type(error).__name__}: {error}"
-
-
-def explain(error: BaseException) -> str | None:
-    """A message with a remedy for an error of the command line; None for one that is not the user's."""
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
-        return f"{_first_line(error)} (in {error.override!r}). Quote values with spaces or brackets: 'key=\"a b\"'."
+        return _malformed(error)
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
         return _unknown_key(error)
     if isinstance(error, HydraException):
         return _first_line(error)
-    if isinstance(error, PermissionError | FileExistsError | NotADirectoryError) and error.filename:
-        return f"{error.filename} cannot be written ({error.strerror}): name another folder with hydra.run.dir=DIR."
     return None
+
+
+def no_folder(error: OSError) -> Exception:
+    """The error to show where Hydra, which makes the folder of a run before the run begins, could not make it."""
+    if isinstance(error, HydraException):  # an unknown option of a group is an OSError too
+        return error
+    return VemError(
+        f"{error.filename or 'the folder of the run'} cannot be made ({error.strerror or error}): name another folder "
+        "with hydra.run.dir=DIR, or hydra.sweep.dir=DIR for a sweep."
+    )
 
 
 def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def _malformed(error: OverrideParseException) -> str:
+    """``epochs``, ``training.epochs=[1``: what the parser met, and how to write it."""
+    if "=" not in str(error.override):
+        return f"{error.override!r} is not understood: write key=value, for example training.epochs=10."
+    met = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(("See ", "Error pars"))]
+    return (
+        f"{error.override!r} is not understood ({met[0] if met else 'a syntax error'}). Lists are written [1,2]; quote "
+        "values with spaces or brackets in them: 'key=\"a b\"'."
+    )
+
+
 def _missing_option(error: MissingConfigException) -> str:
     """``Could not find 'data/minst'``: the group's options, and the nearest."""
-    found = re.search(r"'([\w/]+)/([^'/]+)'", str(error))
+    found = re.search(r"Could not find '([\w/]+)/([^'/]+)'", str(error))
     if not found:
         return _first_line(error)
     group, name = found.groups()

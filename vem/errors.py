@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Real
 
 
 class VemError(Exception):
@@ -14,15 +15,15 @@ class VemError(Exception):
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """A suggestion to append to a message about an unknown name, or an empty string.
+    """The end of a sentence about an unknown name: the option that is nearest to it, if one is near.
 
     >>> did_you_mean("amortised", ["local", "amortized", "gmm"])
     "; did you mean 'amortized'?"
     >>> did_you_mean("zebra", ["local", "gmm"])
-    ''
+    '.'
     """
     close = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f"; did you mean '{close[0]}'?" if close else "."
 
 
 def choice(value: str, options: Iterable[str], place: str) -> str:
@@ -43,10 +44,12 @@ def choice(value: str, options: Iterable[str], place: str) -> str:
 
 
 def at_least(value: float, smallest: float, place: str) -> None:
-    """Refuse a number that is too small (or not a number).
+    """Refuse a number that is too small, and what is no number.
 
     Raises:
-        VemError: ``value < smallest``, or ``value`` is NaN.
+        VemError: ``value < smallest``, or ``value`` is NaN, text or a truth value.
     """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise VemError(f"{place}={value!r} is not a number: it must be at least {smallest}.")
     if not value >= smallest:
         raise VemError(f"{place}={value} is too small: it must be at least {smallest}.")

@@ -21,11 +21,12 @@ import yaml
 
 import vem
 from vem import records
-from vem.build import Built, build
-from vem.errors import VemError
+from vem.build import Built, build, identified
+from vem.errors import VemError, at_least
 from vem.evaluation.elbo import SplitScores, score, spread, summary
 from vem.evaluation.pictures import pictures
 from vem.report.figures import draw_run
+from vem.targets import conform
 from vem.training.fit import Progress, fit
 from vem.training.signals import InterruptedRun
 
@@ -48,6 +49,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
         VemError: bad input, a directory that holds another config, an interruption.
     """
     started = time.monotonic()
+    config = identified(config)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,8 +59,8 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
     if earlier is not None and earlier.get("status") == "done":
         log.info("%s is finished: left alone. Name another hydra.run.dir to run it again.", directory)
         return _valid_elbo(directory)
-    if config.get("threads"):
-        torch.set_num_threads(int(config["threads"]))
+    if config.get("threads") is not None:
+        set_threads(config["threads"])
     status = _status(config, overrides, digest, earlier)
     records.write_text(directory / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     records.write_text(directory / records.OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
@@ -76,12 +78,23 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
 
 def _write_last_words(directory: Path, status: dict[str, Any], error: BaseException) -> None:
     """Record the error, if the disk still takes it; the error itself must not be lost to another."""
-    if not isinstance(error, VemError | KeyboardInterrupt):
-        log.debug("traceback", exc_info=error)
+    if isinstance(error, Exception) and (error.__cause__ or not isinstance(error, VemError)):
+        log.debug("traceback", exc_info=error)  # for run.log alone
     try:
         records.write_json(directory / records.RUN, status)
     except VemError as second:
         log.warning("%s", second)
+
+
+def set_threads(number: Any) -> None:
+    """Let torch use that many CPU threads: with them go the last bits of a float32 sum.
+
+    Raises:
+        VemError: it is not a whole number of at least 1.
+    """
+    number = conform(number, int, "threads")
+    at_least(number, 1, "threads")
+    torch.set_num_threads(number)
 
 
 def _earlier(directory: Path, config: dict[str, Any], digest: str) -> dict[str, Any] | None:
@@ -95,6 +108,8 @@ def _earlier(directory: Path, config: dict[str, Any], digest: str) -> dict[str, 
     earlier = records.read_json(directory / records.RUN)
     if earlier.get("config_hash") == digest:
         return earlier
+    if earlier.get("status") == "failed" and not (directory / records.METRICS).exists():
+        return None  # it failed before it had computed anything: a mended command may take its place
     try:
         old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):

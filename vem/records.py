@@ -27,7 +27,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that is gone or read-only must not hide the error above
+            temporary.unlink(missing_ok=True)
 
 
 def unwritable(path: Path, error: OSError) -> VemError:
@@ -147,6 +148,7 @@ def _cell(value: Any) -> Any:
 # What a run's numbers depend on. A top-level value such as latent_dim counts through the sections that
 # interpolate it, so a value that the chosen model does not use does not count.
 HASHED = ("data", "model", "strategy", "training", "evaluation", "seed", "dtype")
+FILE_HASH = "sha256"  # data.sha256, beside data.path: what the user's own file holds
 NOT_HASHED = ("data.root", "training.checkpoint_seconds")
 
 
@@ -174,6 +176,8 @@ def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
             flat[path] = list(node) if isinstance(node, list | tuple) else node
 
     walk({key: config[key] for key in HASHED if key in config}, "")
+    if f"data.{FILE_HASH}" in flat:
+        del flat["data.path"]  # what the file holds counts, not where it lies
     return flat
 
 

@@ -129,9 +129,8 @@ def summary(scores: SplitScores) -> dict[str, Any]:
         assert scores.reconstruction is not None and scores.kl is not None and scores.mc_variance is not None
         mean, se = mean_and_se(scores.elbo)
         mc_se = float(scores.mc_variance.sum().sqrt()) / len(scores.elbo)
-        out["elbo"] = {
-            "mean": number(mean), "se": number(se), "mc_se": number(mc_se, "one draw has no spread: set evaluation.draws > 1")
-        }  # fmt: skip
+        spread_reason = "one draw has no spread: set evaluation.draws > 1"
+        out["elbo"] = {"mean": number(mean), "se": number(se), "mc_se": number(mc_se, spread_reason)}
         for key in ("reconstruction", "kl"):
             mean, se = mean_and_se(getattr(scores, key))
             out[key] = {"mean": number(mean), "se": number(se)}

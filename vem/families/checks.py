@@ -16,9 +16,10 @@ def matching(make: Callable[[int], Family], model: Generator) -> Family:
     """
     family = make(model.latent_size)
     if family.latent != model.latent:
-        remedy = "family=categorical" if model.latent == "index" else "family=diagonal_gaussian"
+        words = {"index": "an index", "real": "real numbers"}
+        remedy = {"index": "family=categorical", "real": "family=diagonal_gaussian"}[model.latent]
         raise VemError(
-            f"{type(family).__name__} is a family over {'an index' if family.latent == 'index' else 'real numbers'}, "
-            f"and z of {type(model).__name__} is {'an index' if model.latent == 'index' else 'continuous'}: take {remedy}."
+            f"{type(family).__name__} is a family over {words[family.latent]}, and z of {type(model).__name__} is "
+            f"{words[model.latent]}: take {remedy}."
         )
     return family

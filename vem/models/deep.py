@@ -61,15 +61,16 @@ class DeepLatentModel(nn.Module):
                 shape = tuple(self.decoder.eval()(parameter.new_zeros(2, self.latent_size)).shape[1:])
         except (RuntimeError, ValueError) as error:
             raise VemError(
-                f"model.decoder={type(self.decoder).__name__} does not take z of shape [N, {self.latent_size}]: {error}. "
-                "It must map [N, latent_dim] to [N, *event shape of x]."
+                f"model.decoder={type(self.decoder).__name__} does not take z [N, {self.latent_size}]: {error}. It must "
+                "map [N, latent_dim] to [N, *event shape of x]."
             ) from error
         finally:
             self.decoder.train(was_training)
         if shape != self.event_shape:
+            wanted = ", ".join(map(str, self.event_shape))
             raise VemError(
                 f"model.decoder={type(self.decoder).__name__} gives events of shape {shape}, the data have "
-                f"{self.event_shape}: it must map [N, {self.latent_size}] to [N, {', '.join(map(str, self.event_shape))}]."
+                f"{self.event_shape}: it must map [N, {self.latent_size}] to [N, {wanted}]."
             )
 
     def output(self, z: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from vem.strategies.phases import Alternation
 class HeldOut:
     """The budget of held-out rows: ``steps`` ascent steps of ``draws`` draws, the rate cooled to ``cool``."""
 
-    steps: int = 200
+    steps: int = 100
     draws: int = 1
     rate: float = 1.0
     cool: float = 0.05
@@ -117,7 +117,8 @@ class Local:
             )
         self.family = matching(self.make_family, model)
         self.num_data = len(data.x)
-        model.start(data.x, generator)
+        if self.m_steps:  # a θ that is kept is one that the caller has chosen
+            model.start(data.x, generator)
         self.start.fit(data.x, self.family.size, generator)
         params = data.x.new_empty(self.num_data, self.family.num_params)
         for low in range(0, self.num_data, CHUNK):

@@ -53,7 +53,7 @@ class Training:
     stop: Stop = Stop()
     keep: str = "last"
     kl_warmup: float = 0.0
-    records: int = 50
+    records: int = 30
     valid_data: int = 500
     checkpoint_seconds: float = 30.0
 

@@ -1,0 +1,107 @@
+"""Who is measured against whom, and what is asked of the ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MANY = 60_000
+GROWTH = (6_000, 60_000, 600_000)
+QUICK_GROWTH = (600, 6_000, 60_000)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One line of the table. ``divisor``: a slow one does a fraction of the steps in its slice."""
+
+    group: str
+    name: str
+    module: str
+    options: Mapping[str, Any]
+    passes: str  # forward and backward passes through the decoder at each visit of a batch
+    needs: str | None = None  # the library it needs beside vem's own
+    divisor: int = 1
+    num_data: int | None = None  # random data of this size instead of the shared data
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Steps per second of ``above`` over those of ``below``, slice by slice, and the value asked for."""
+
+    group: str
+    above: str
+    below: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+JOINT = "one pass moves λ and θ"
+E_THEN_M = "one E-pass, one M-pass"
+PLAIN = ["strategy=local", "strategy/rule=adam", "strategy/start=prior"]
+VEM_JOINT = [*PLAIN, "strategy.e_steps=0", "strategy.order=joint"]
+VEM_E_THEN_M = [*PLAIN, "strategy.e_steps=1", "strategy.m_steps=1", "strategy.order=e_then_m"]
+
+AMORTIZED = [
+    Contender("amortized", "vem amortized", "with_vem", {"overrides": ["strategy=amortized"]}, "one"),
+    Contender("amortized", "NumPyro SVI in lax.scan", "with_numpyro", {}, "one", "numpyro"),
+    Contender("amortized", "Pyro SVI, TraceMeanField_ELBO", "with_pyro",
+              {"contender": "amortized", "elbo": "TraceMeanField_ELBO"}, "one", "pyro"),
+    Contender("amortized", "Pyro SVI, Trace_ELBO", "with_pyro",
+              {"contender": "amortized", "elbo": "Trace_ELBO"}, "one", "pyro"),
+    Contender("amortized", "PyTorch eager, fused Adam", "with_torch", {"contender": "amortized"}, "one"),
+    Contender("amortized", "matrix products alone", "with_torch", {"contender": "matrix_products"}, "floor"),
+]  # fmt: skip
+
+LOCAL = [
+    Contender("local", "vem local, joint", "with_vem", {"overrides": VEM_JOINT}, JOINT),
+    Contender("local", "Embedding + SparseAdam, joint", "with_torch", {"contender": "embedding", "joint": True}, JOINT),
+    Contender("local", "Pyro table, joint", "with_pyro", {"contender": "table", "joint": True}, JOINT, "pyro", 10),
+    Contender("local", "vem local, E then M", "with_vem", {"overrides": VEM_E_THEN_M}, E_THEN_M),
+    Contender("local", "Embedding + SparseAdam, E then M", "with_torch", {"contender": "embedding", "joint": False}, E_THEN_M),
+    Contender("local", "Pyro table, E then M", "with_pyro", {"contender": "table", "joint": False}, E_THEN_M, "pyro", 10),
+    Contender("local", "vem local, default", "with_vem", {"overrides": ["strategy=local"]}, "as in conf/strategy/local.yaml"),
+]  # fmt: skip
+
+RATIOS = [
+    Ratio("amortized", "vem amortized", "NumPyro SVI in lax.scan", at_least=1.0),
+    Ratio("amortized", "vem amortized", "Pyro SVI, TraceMeanField_ELBO", at_least=2.0),
+    Ratio("amortized", "vem amortized", "Pyro SVI, Trace_ELBO", at_least=2.0),
+    Ratio("amortized", "vem amortized", "PyTorch eager, fused Adam"),
+    Ratio("amortized", "matrix products alone", "vem amortized"),
+    Ratio("local", "vem local, joint", "Pyro table, joint", at_least=15.0),
+    Ratio("local", "vem local, E then M", "Pyro table, E then M", at_least=15.0),
+    Ratio("local", "vem local, joint", "Embedding + SparseAdam, joint", at_least=1.0),
+    Ratio("local", "vem local, E then M", "Embedding + SparseAdam, E then M", at_least=1.0),
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The contenders of one group, which run side by side, and the ratios asked of them."""
+
+    contenders: list[Contender]
+    ratios: list[Ratio] = field(default_factory=list)
+
+
+def plans(quick: bool) -> dict[str, Plan]:
+    """All groups by name."""
+    return {
+        "amortized": Plan(AMORTIZED, [r for r in RATIOS if r.group == "amortized"]),
+        "local": Plan(LOCAL, [r for r in RATIOS if r.group == "local"]),
+        "growth": growth(QUICK_GROWTH if quick else GROWTH),
+    }
+
+
+def growth(sizes: tuple[int, ...]) -> Plan:
+    """The same step on random data of growing N; the cost of a step is the inverse of its speed."""
+    kinds = {"default": ["strategy=local"], "E then M, Adam rows": VEM_E_THEN_M}
+    name = "vem local, {}, N = {:,}".format
+    contenders = [
+        Contender("growth", name(kind, n), "with_vem", {"overrides": overrides}, kind, num_data=n)
+        for kind, overrides in kinds.items()
+        for n in sizes
+    ]
+    # Speed at the smallest N over speed at the largest = cost at the largest over cost at the smallest.
+    ratios = [Ratio("growth", name(kind, sizes[0]), name(kind, sizes[-1]), at_most=1.15) for kind in kinds]
+    return Plan(contenders, ratios)

@@ -1,0 +1,77 @@
+"""The real command line: in this process, where a run takes a tenth of a second, or in one of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from cli_support import CHECKOUT, Ended
+
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def vem_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Ended]]:
+    """``python -m vem.run …`` in this process; what it changes for the whole process is put back."""
+    from vem import run
+
+    root = logging.getLogger()
+    before, level, threads = root.handlers[:], root.level, torch.get_num_threads()
+    levels = {name: logging.getLogger(name).level for name in ("vem", "hydra")}
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.syspath_prepend(str(here))  # as `python -m` does
+
+    def call(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["vem", *arguments])
+        capfd.readouterr()
+        code = 0
+        try:
+            run.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        finally:
+            for handler in [h for h in root.handlers if h not in before]:
+                handler.close()
+            root.handlers[:] = before
+        return Ended(code, *capfd.readouterr())
+
+    yield call
+    root.setLevel(level)
+    for name, value in levels.items():
+        logging.getLogger(name).setLevel(value)
+    torch.set_num_threads(threads)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(here)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def vem_process(here: Path) -> Callable[..., Ended]:
+    """``python -m MODULE …`` in a process of its own, from the uninstalled checkout."""
+
+    def call(
+        *arguments: str, module: str = "vem.run", path: Path = CHECKOUT, cwd: Path = here, code: str | None = None
+    ) -> Ended:
+        environment = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
+        environment.pop("PYTHONWARNINGS", None)
+        program = ["-c", code] if code else ["-m", module]
+        done = subprocess.run(
+            [sys.executable, *program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return call

@@ -1,0 +1,125 @@
+"""``-m``: many runs from one command, each in a folder named by its overrides, and the comparison at the end."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+
+import pytest
+from cli_support import SMALL, TINY, contents
+
+from vem import records
+from vem.command import LONGEST_FOLDER, folder_name
+
+JOBS = (*SMALL, "strategy.held_out.steps=3")
+SWEEP = ("-m", *SMALL, "evaluation.draws=2", "hydra.sweep.dir=s")
+
+
+def statuses(folder) -> dict[str, str]:
+    return {path.name: records.read_json(path / records.RUN)["status"] for path in records.run_directories([folder])}
+
+
+def test_three_strategies_end_in_the_comparison(here, vem_run):
+    sweep = ("-m", *SMALL, "evaluation.draws=2", "hydra.sweep.dir=s", "strategy=local,amortized,gmm")
+    ended = vem_run(*sweep).good()
+    assert sorted(statuses(here / "s").values()) == ["done"] * 3
+    rows = list(csv.DictReader((here / "s" / "summary.csv").open()))
+    assert {row["strategy"] for row in rows} == {"local", "amortized", "gmm"}
+    table = ended.out.split("Data: blobs")[1]
+    for name in ("local", "amortized", "gmm"):
+        assert name in table
+    assert str(here / "s" / "summary.csv") in table.replace("\n", "") or "summary.csv" in table
+    assert "Figures:" in table
+
+    # The same folder again: nothing is run a second time.
+    before = {path.name: contents(path) for path in records.run_directories([here / "s"])}
+    again = vem_run(*sweep).good()
+    assert again.out.count("left alone") == 3
+    assert {path.name: contents(path) for path in records.run_directories([here / "s"])} == before
+
+    # One more value: the finished folders keep their names.
+    vem_run(*sweep[:-1], "strategy=exact_em,local,amortized,gmm", "model=linear_gaussian")
+    assert {name for name in before if name in statuses(here / "s")} == set(before)
+
+
+def test_a_failing_job_costs_only_itself(here, vem_run):
+    ended = vem_run(*SWEEP, "strategy=gmm", "model.components=2,999,3")
+    assert ended.code == 1 and "Traceback" not in ended.text
+    found = statuses(here / "s")
+    assert sorted(found.values()) == ["done", "done", "failed"]
+    (name,) = (name for name, status in found.items() if status == "failed")
+    assert "model.components=999" in name
+    failed = records.read_json(here / "s" / name / records.RUN)
+    assert "999" in failed["error"]
+    below = ended.out.split("not finished:")[1]
+    assert name in below and "failed" in below and "999" in below
+
+
+def test_an_unforeseen_error_of_a_job_is_in_its_log_alone(here, vem_run):
+    (here / "sweep_module.py").write_text(
+        "from vem.evaluation.settings import Evaluation\n"
+        "class Odd(Evaluation):\n"
+        "    @property\n"
+        "    def num_data(self):\n"
+        "        raise ZeroDivisionError('an odd number')\n"
+        "    @num_data.setter\n"
+        "    def num_data(self, value):\n"
+        "        pass\n"
+        "def make(odd=False, **k):\n"
+        "    return Odd.__new__(Odd) if odd else Evaluation(**k)\n"
+    )
+    ended = vem_run(
+        *SWEEP, "allow_targets=[sweep_module]", "evaluation._target_=sweep_module.make", "strategy=gmm",
+        "+evaluation.odd=false,true", "model.components=2",
+    )  # fmt: skip
+    assert ended.code == 1 and "Traceback" not in ended.text
+    found = statuses(here / "s")
+    assert sorted(found.values()) == ["done", "failed"]
+    (name,) = (name for name, status in found.items() if status == "failed")
+    assert "ZeroDivisionError: an odd number" in ended.out
+    log = (here / "s" / name / "run.log").read_text()
+    assert log.count("Traceback") == 1 and "in evaluate" in log
+
+
+def test_a_job_that_does_not_compose_refuses_the_sweep(here, vem_run):
+    ended = vem_run(*SWEEP, "strategy=gmm,amortised").bad()
+    assert "did you mean 'amortized'?" in ended.err
+    assert not list(here.rglob("run.json"))
+
+
+def test_the_latent_size_is_swept_across_strategies(here, vem_run):
+    """A mixture has no latent size: its two jobs are one run, shown once."""
+    ended = vem_run(*SWEEP, "strategy=amortized,gmm", "latent_dim=2,3").good()
+    assert len(statuses(here / "s")) == 4
+    hashes = [records.read_json(p / records.RUN)["config_hash"] for p in records.run_directories([here / "s"])]
+    assert len(set(hashes)) == 3
+    assert "Counted once, because the config is the same" in ended.out
+    assert len(list(csv.DictReader((here / "s" / "runs.csv").open()))) == 3
+
+
+def test_folder_names_are_those_of_the_overrides(here, vem_run):
+    vem_run("-m", *TINY, "evaluation=none", "hydra.sweep.dir=s", "seed=1,0").good()
+    names = set(statuses(here / "s"))
+    assert len(names) == 2
+    vem_run("-m", *TINY, "evaluation=none", "hydra.sweep.dir=s", "seed=7,0,1").good()
+    assert len(statuses(here / "s")) == 3 and names < set(statuses(here / "s"))
+
+
+# What a person may sweep over; every pair must have folders of its own, on a file system that ignores no case.
+OVERRIDES = [
+    "", "default", "a=1", "a=1,b=2", "b=2,a=1", "a=-1", "a=--1", "a=/1", "a= 1", "a=_1", "a=[1,2]", "a=(1,2)", "a=1-2",
+    "data.path=a/b.npy", "data.path=a-b.npy", "data.path=a\\b.npy", "data.path=a b.npy", "data.path=ä.npy", "data.path=a:b",
+    "+a=1", "~a", "a='1'", "a=.", "a=..", ".", "..", "a=" + "x" * 300, "a=" + "x" * 301, "a=x" + "-" * 90, "a=x" + "/" * 90,
+]  # fmt: skip
+
+
+def test_folder_names_never_collide():
+    names = [folder_name(overrides) for overrides in OVERRIDES]
+    clashes = [(a, b) for (a, m), (b, n) in itertools.combinations(zip(OVERRIDES, names, strict=True), 2) if m == n]
+    assert clashes == []
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES)
+def test_folder_names_are_names(overrides):
+    name = folder_name(overrides)
+    assert name not in ("", ".", "..") and len(name) <= LONGEST_FOLDER and not set(name) & set('/\\:*?"<>| ')

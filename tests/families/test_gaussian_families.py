@@ -1,0 +1,163 @@
+"""Gaussian families against torch.distributions and against the Fisher information by autograd."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from vem.errors import VemError
+from vem.families.gaussian import DiagonalGaussian, FullGaussian
+
+FAMILIES = {"diagonal": DiagonalGaussian, "full": FullGaussian}
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
+
+
+def some_params(family: DiagonalGaussian | FullGaussian, batch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    g = torch.Generator().manual_seed(5)
+    return (0.7 * torch.randn(batch, family.num_params, generator=g, dtype=torch.float64)).to(device, dtype)
+
+
+def judge(family: DiagonalGaussian | FullGaussian, params: Tensor) -> torch.distributions.Distribution:
+    """The same q, made by torch.distributions from λ as the documentation lays it out."""
+    h = family.size
+    if isinstance(family, DiagonalGaussian):
+        return torch.distributions.Independent(Normal(params[:, :h], params[:, h:].exp()), 1)
+    tril = torch.zeros(len(params), h, h, dtype=params.dtype, device=params.device)
+    k = 2 * h
+    for i in range(h):
+        tril[:, i, i] = params[:, h + i].exp()
+        for j in range(i):
+            tril[:, i, j] = params[:, k]
+            k += 1
+    return MultivariateNormal(params[:, :h], scale_tril=tril)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_kl_from_the_standard_normal(name: str, device: torch.device, dtype: torch.dtype) -> None:
+    family = FAMILIES[name](4)
+    params = some_params(family, 6, device, dtype)
+    prior = torch.distributions.Independent(Normal(params.new_zeros(4), params.new_ones(4)), 1)
+    if name == "full":
+        prior = MultivariateNormal(params.new_zeros(4), torch.eye(4, device=device, dtype=dtype))
+    expected = kl_divergence(judge(family, params), prior)
+    torch.testing.assert_close(family(params).kl_standard_normal(), expected, rtol=10 * TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_log_q_of_draws(name: str, device: torch.device, dtype: torch.dtype) -> None:
+    family = FAMILIES[name](4)
+    params = some_params(family, 6, device, dtype)
+    spec = family.noise(3, 6)
+    assert spec == family(params).noise(3) and spec.shape == (3, 6, 4)
+    draws = family(params).draws(torch.randn(spec.shape, device=device, dtype=dtype))
+    q = judge(family, params)
+    torch.testing.assert_close(draws.log_q, q.log_prob(draws.z), rtol=1e2 * TOLERANCE[dtype], atol=1e2 * TOLERANCE[dtype])
+    torch.testing.assert_close(draws.log_weight.logsumexp(0), params.new_zeros(6), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_draws_have_the_moments_of_q(name: str, device: torch.device) -> None:
+    family = FAMILIES[name](3)
+    params = some_params(family, 2, device, torch.float64)
+    g = torch.Generator(device).manual_seed(0)
+    z = family(params).draws(torch.randn(40_000, 2, 3, generator=g, device=device, dtype=torch.float64)).z
+    q = judge(family, params)
+    covariance = torch.diag_embed(q.variance) if name == "diagonal" else q.covariance_matrix
+    torch.testing.assert_close(z.mean(0), q.mean, rtol=0, atol=0.06)
+    torch.testing.assert_close(torch.stack([z[:, b].T.cov() for b in range(2)]), covariance, rtol=0.06, atol=0.06)
+    assert torch.equal(family(params).mean(), params[:, :3])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_transport_knows_its_jacobian(name: str, device: torch.device) -> None:
+    family = FAMILIES[name](4)
+    params = some_params(family, 3, device, torch.float64)
+    eps = torch.randn(2, 3, 4, device=device, dtype=torch.float64)
+    _, log_det = family(params).transport(eps)
+    for s in range(2):
+        for b in range(3):
+            q = family(params[b : b + 1])
+            jacobian = torch.func.jacrev(lambda e, q=q: q.transport(e[None, None])[0][0, 0])(eps[s, b])
+            torch.testing.assert_close(log_det[s, b], torch.linalg.slogdet(jacobian).logabsdet)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_start_is_the_gaussian_that_was_asked_for(name: str, device: torch.device, dtype: torch.dtype) -> None:
+    mean, scale = torch.randn(5, 3, device=device, dtype=dtype), torch.rand(5, 3, device=device, dtype=dtype) + 0.1
+    family = FAMILIES[name](3)
+    params = family.start(mean, scale)
+    assert params.shape == (5, family.num_params)
+    q = judge(family, params)
+    torch.testing.assert_close(q.mean, mean)
+    torch.testing.assert_close(q.variance, scale**2)
+
+
+def fisher(family: DiagonalGaussian | FullGaussian, params: Tensor) -> Tensor:
+    """F(λ) [P, P] = the Hessian of KL(q_λ ‖ q_λ′) in λ′ at λ′ = λ, by autograd."""
+
+    def kl(other: Tensor) -> Tensor:
+        return kl_divergence(judge(family, params[None]), judge(family, other[None])).squeeze(0)
+
+    hessian = torch.autograd.functional.hessian(kl, params)
+    assert isinstance(hessian, Tensor)
+    return hessian
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_small_natural_step_is_the_natural_gradient(name: str, device: torch.device) -> None:
+    family = FAMILIES[name](3)
+    params = some_params(family, 4, device, torch.float64)
+    gradient = torch.randn_like(params)
+    rate = 1e-6
+    moved = (family.natural_step(params, gradient, rate, trust=1.0) - params) / rate
+    for b in range(4):
+        expected = torch.linalg.solve(fisher(family, params[b]), gradient[b])
+        torch.testing.assert_close(moved[b], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_full_natural_step_of_a_diagonal_q_is_the_diagonal_step(device: torch.device, dtype: torch.dtype) -> None:
+    diagonal, full = DiagonalGaussian(4), FullGaussian(4)
+    mean, scale = torch.randn(6, 4, device=device, dtype=dtype), torch.rand(6, 4, device=device, dtype=dtype) + 0.2
+    gradient = 5 * torch.randn(6, 8, device=device, dtype=dtype)  # large enough that some entries are clipped
+    wide = torch.cat([gradient, torch.zeros(6, full.num_params - 8, device=device, dtype=dtype)], 1)
+    expected = diagonal.natural_step(diagonal.start(mean, scale), gradient, 0.3, 1.0)
+    found = full.natural_step(full.start(mean, scale), wide, 0.3, 1.0)
+    torch.testing.assert_close(found[:, :8], expected)
+    assert torch.equal(found[:, 8:], torch.zeros_like(found[:, 8:]))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_natural_step_stays_within_the_trust_region(name: str, device: torch.device) -> None:
+    family = FAMILIES[name](3)
+    params = some_params(family, 5, device, torch.float64)
+    wild = 1e6 * torch.randn_like(params)
+    before, after = family(params), family(family.natural_step(params, wild, 1.0, trust=0.5))
+    z, _ = before.transport(torch.zeros(1, 5, 3, device=device, dtype=torch.float64))
+    shift = judge(family, params).mean - judge(family, family.natural_step(params, wild, 1.0, 0.5)).mean
+    scale = params[:, 3:].exp() if name == "diagonal" else before.scale_tril
+    whitened = shift / scale if name == "diagonal" else torch.linalg.solve_triangular(scale, shift[..., None], upper=False)
+    assert float(whitened.abs().max()) <= 0.5 + 1e-9
+    log_scale = family.natural_step(params, wild, 1.0, 0.5)[:, 3:6] - params[:, 3:6]
+    assert float(log_scale.abs().max()) <= 0.5 + 1e-9
+    assert torch.isfinite(after.transport(torch.ones_like(z))[0]).all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_draws_without_noise_are_refused(name: str) -> None:
+    family = FAMILIES[name](2)
+    with pytest.raises(VemError, match="needs noise"):
+        family(torch.zeros(1, family.num_params)).draws(None)
+    with pytest.raises(VemError, match="latent_dim=0"):
+        FAMILIES[name](0)
+
+
+def test_a_wide_q_keeps_its_log_density(device: torch.device) -> None:
+    """log q comes from ε and log|det|: no (z − μ)/σ is computed, so nothing is lost at extreme scales."""
+    family = DiagonalGaussian(1)
+    params = torch.tensor([[1e6, -20.0]], device=device)
+    draws = family(params).draws(torch.ones(1, 1, 1, device=device))
+    assert float(draws.log_q) == pytest.approx(-0.5 * (1 + math.log(2 * math.pi)) + 20.0, rel=1e-6)

@@ -1,0 +1,104 @@
+"""Every command and every piece of code in the README runs as it stands there, from outside the package."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# Appended to a run's command so that a test takes seconds: what is tested is that it runs, not what it reaches.
+SHORT = ["training.epochs=2", "training.records=1", "evaluation.num_data=20", "training.valid_data=20"]
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.M | re.S)
+
+
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
+SETUP = [line for line in COMMANDS if line.startswith("python3 -m venv")]
+RUNS = [line for line in COMMANDS if line not in SETUP]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory outside the package, with the files that the README asks for."""
+    folder = tmp_path_factory.mktemp("readme")
+    for block in blocks("python") + blocks("yaml"):
+        named = re.match(r"# ([\w/]+\.(?:py|yaml))\n", block)
+        if named:
+            path = folder / named.group(1)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block, encoding="utf-8")
+    np.save(folder / "my.npy", np.random.default_rng(0).normal(size=(120, 5)))
+    return folder
+
+
+def call(command: list[str], folder: Path) -> str:
+    """Run with this checkout's package and return what it printed; fails on a non-zero exit code."""
+    assert command[0] == "python"
+    done = subprocess.run(
+        [sys.executable, *command[1:]],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RUNS, ids=lambda c: c[10:70])
+def test_command_of_the_readme(command: str, folder: Path, request: pytest.FixtureRequest) -> None:
+    words = shlex.split(command)
+    if "data=mnist" in words:
+        words.append(f"data.root={request.getfixturevalue('data_root')}")
+    if words[2] == "vem.run":
+        words += SHORT
+    out = call(words, folder)
+    assert "ELBO" in out
+    if "-m" in words[3:]:
+        assert "Figures:" in out or "figures" in out
+
+
+@pytest.mark.slow
+def test_loading_a_run_in_python(folder: Path) -> None:
+    """After the commands above: ``runs/plane`` is there."""
+    (code,) = [block for block in blocks("python") if "vem.load" in block]
+    if not (folder / "runs/plane/run.json").exists():
+        plane = next(line for line in RUNS if "hydra.run.dir=runs/plane" in line)
+        call([*shlex.split(plane), *SHORT], folder)
+    out = call(["python", "-c", code + "\nassert z.shape == (16, 2) and x.shape == (16, 8, 8)"], folder)
+    assert float(re.search(r"-\d+\.\d+", out).group()) < 0  # type: ignore[union-attr]  # a failed match fails the test
+
+
+@pytest.mark.slow
+def test_hard_em_loses_nats_against_exact_em(folder: Path) -> None:
+    """The point of the page on strategies: hard EM's bound is below exact EM's, by as much as it says."""
+    import pandas as pd
+
+    command = next(line for line in RUNS if "hard_em" in line)
+    call([*shlex.split(command), "hydra.sweep.dir=runs/hard"], folder)
+    table = pd.read_csv(folder / "runs/hard/summary.csv").set_index("strategy")
+    column = next(c for c in table.columns if c.startswith("train") and "elbo" in c.lower() and "se" not in c.lower())
+    loss = table.loc["gmm", column] - table.loc["hard_em", column]
+    assert 0 < loss < 2
+
+
+def test_the_main_job_is_a_sweep_over_the_three_strategies() -> None:
+    """The first set-up command runs what the tests above run in small."""
+    main, tests = SETUP
+    assert main.endswith(".venv/bin/python -m vem.run -m strategy=local,amortized,gmm seed=0,1,2")
+    assert tests.endswith(".venv/bin/python -m pytest -q")
+    assert all("-c constraints.txt" in line for line in SETUP)

@@ -1,0 +1,207 @@
+"""Objects from config sections: the one wrapper around Hydra's ``instantiate``.
+
+A ``_target_`` runs code, so its prefix must be allowed. Its arguments come from a command line, so each is
+held against the annotation of the parameter that takes it: text where a number belongs is refused here, once
+for all targets, with the config key named.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import hydra
+from hydra.errors import InstantiationException
+
+from vem.errors import VemError, did_you_mean
+
+OWN = ("vem", "torch")
+ALLOWED = tuple(f"{name}." for name in OWN)
+NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+
+
+def instantiate(section: Mapping[str, Any], place: str, **extra: Any) -> Any:
+    """Hydra's ``instantiate`` with vem's errors.
+
+    Raises:
+        VemError: a target that is not there, an argument that it does not take or whose type is another.
+    """
+    target = section.get("_target_")
+    if not target:
+        raise VemError(f"{place} has no _target_: choose an option of the group, for example {place}=NAME.")
+    try:
+        return hydra.utils.instantiate(typed(section, place), _convert_="all", **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, VemError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, VemError):
+            raise cause from None
+        line = next((line for line in str(cause or error).splitlines() if line.strip()), "")
+        raise VemError(f"{place}: {target} could not be made: {line}") from error
+
+
+def typed(section: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The section, each argument held against its parameter; a whole float (1e5) becomes an int where one is due.
+
+    Raises:
+        VemError: a target that cannot be imported, an argument that it does not take or whose type is another.
+    """
+    out = dict(section)
+    parameters = _parameters(str(section["_target_"]), place) if "_target_" in section else None
+    for key, value in section.items():
+        where = f"{place}.{key}"
+        if isinstance(value, Mapping):
+            out[str(key)] = typed(value, where)
+        elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
+            out[str(key)] = [typed(v, f"{where}[{i}]") if isinstance(v, Mapping) else v for i, v in enumerate(value)]
+        elif parameters is not None and not (key.startswith("_") and key.endswith("_")):
+            if key not in parameters and "**" not in parameters:
+                raise VemError(
+                    f"{where}: {section['_target_']} takes no {key!r}{did_you_mean(key, parameters)} "
+                    f"It takes: {', '.join(parameters)}."
+                )
+            out[key] = conform(value, parameters.get(key, Any), where)
+    return out
+
+
+def _parameters(target: str, place: str) -> dict[str, Any] | None:
+    """The parameters of a target with their annotations, ``**`` among them if it takes any; None if unknown."""
+    found = _find(target, place)
+    try:
+        signature = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):  # some builtins have none
+        return None
+    try:
+        hints = get_type_hints(found.__init__ if isinstance(found, type) else found)
+    except Exception:  # an annotation of the user's that only a type checker can read is no error
+        hints = {}
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {"**" if p.kind is variadic[0] else p.name: hints.get(p.name, Any) for p in signature if p.kind != variadic[1]}
+
+
+def _find(target: str, place: str) -> Callable[..., Any]:
+    try:
+        found = locate(target)
+    except Exception as error:  # whatever an import raises
+        line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise VemError(
+            f"{place}._target_={target} cannot be imported ({line}): is the name right, and the module in the "
+            "working directory or installed?"
+        ) from error
+    home = str(getattr(found, "__module__", None) or target).split(".")[0]
+    if target.startswith(ALLOWED) and home not in OWN:
+        raise VemError(f"{place}._target_={target} is not allowed: it is {home}'s, reached through {target.split('.')[0]}.")
+    if not callable(found):
+        raise VemError(f"{place}._target_={target} is a {type(found).__name__}: name a class or a function.")
+    return found  # type: ignore[no-any-return]  # callable was checked
+
+
+def locate(target: str) -> Any:
+    """The object of a dotted name. (Hydra's own look-up prints what it meets.)
+
+    Raises:
+        ImportError: neither a module nor a name in one, or whatever its module raises when it is imported.
+
+    >>> locate("vem.errors.VemError").__name__
+    'VemError'
+    """
+    parts = target.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:cut])
+        try:
+            found: Any = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there, and itself lacks one
+            continue
+        for part in parts[cut:]:
+            if not hasattr(found, part):
+                raise ImportError(f"{name} has no {part!r}")
+            found, name = getattr(found, part), f"{name}.{part}"
+        return found
+    raise ImportError(f"there is no module {parts[0]!r}")
+
+
+def conform(value: Any, hint: Any, place: str) -> Any:
+    """The value as its annotation wants it; annotations beyond plain values and lists of them are let through.
+
+    Raises:
+        VemError: it is of another type.
+
+    >>> conform(1e5, int, "data.num"), conform([200, 100.0], list[int], "widths"), conform(3, float, "rate")
+    (100000, [200, 100], 3)
+    """
+    if not _fits(value, hint):
+        raise VemError(f"{place}={_shown(value)} is of the wrong kind: give {_name(hint)}.")
+    if isinstance(value, list | tuple):
+        (of,) = get_args(hint)[:1] or (Any,)
+        return [_as(v, of) for v in value] if get_origin(hint) not in (Union, types.UnionType) else list(value)
+    return _as(value, hint)
+
+
+def _as(value: Any, hint: Any) -> Any:
+    takes = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return int(value) if isinstance(value, float) and int in takes and float not in takes else value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if hint is int:
+        return isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer()
+    if hint is float:
+        return isinstance(value, Real) and not isinstance(value, bool)
+    if hint in (bool, str, type(None)):
+        return isinstance(value, hint)
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        (of,) = get_args(hint)[:1]
+        return isinstance(value, list | tuple) and all(_fits(v, of) for v in value)
+    return True
+
+
+def _name(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_name(option) for option in get_args(hint))
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return f"a list, each {_name(get_args(hint)[0])}"
+    return NAMES.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)
+
+
+def targets(config: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every (place, ``_target_``) in a config."""
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield path, str(config["_target_"])
+        for key, child in config.items():
+            yield from targets(child, f"{path}.{key}" if path else str(key))
+    elif isinstance(config, list | tuple):
+        for i, child in enumerate(config):
+            yield from targets(child, f"{path}[{i}]")
+
+
+def check_targets(config: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Refuse a ``_target_`` outside the allowed prefixes: a target runs code.
+
+    Raises:
+        VemError: naming the place, the target and how to allow it.
+    """
+    if isinstance(allowed, str) or not all(isinstance(p, str) for p in allowed):
+        raise VemError(f"allow_targets={allowed!r} must be a list of prefixes, for example 'allow_targets=[mymodule]'.")
+    prefixes = (*ALLOWED, *(p if p.endswith(".") else f"{p}." for p in allowed))
+    for place, target in targets({k: v for k, v in config.items() if k != "hydra"}):
+        if not target.startswith(prefixes):
+            raise VemError(
+                f"{place}._target_={target} is not allowed: a target runs code. If you trust it, add "
+                f"'allow_targets=[{target.split('.')[0]}]'. Allowed now: {', '.join(prefixes)}"
+            )
