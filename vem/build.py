@@ -152,7 +152,8 @@ def pick_device(name: str) -> torch.device:
         raise VemError(f"device={name} is not known: take auto, cpu or cuda.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        raise VemError(f"device={name}: torch sees {found or 'no'} GPU{'s' * (found > 1)} here. Take device=cpu or device=auto.")
+        seen = f"{found or 'no'} GPU{'s' if found > 1 else ''}"
+        raise VemError(f"device={name}: torch sees {seen} here. Take device=cpu or device=auto.")
     return device
 
 
@@ -238,7 +239,7 @@ def read_config(path: Path) -> dict[str, Any]:
     lacking = [key for key in NEEDED if not isinstance(config, dict) or key not in config]
     if lacking:
         raise VemError(f"{path} is damaged: it has no {', '.join(lacking)}. Run it again in a fresh hydra.run.dir.")
-    return config  # type: ignore[no-any-return]  # it is a dict: nothing is lacking
+    return dict(config)
 
 
 def load(directory: str | PathLike[str], device: str = "cpu") -> Run:

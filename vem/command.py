@@ -41,16 +41,19 @@ def config_directory() -> Path:
 def folder_name(overrides: str) -> str:
     """A folder name for a job of a sweep, from its overrides alone, so that extending a sweep moves nothing.
 
-    >>> folder_name("strategy=local,data.path=a/b.npy")
-    'strategy=local,data.path=a-b.npy'
+    Different overrides have different names: where a character had to go, or the name would be too long, a
+    hash of them all stands at the end. A slash alone becomes a tilde, which no plain name holds.
+
+    >>> folder_name("strategy=local,strategy/rule=adam")
+    'strategy=local,strategy~rule=adam'
+    >>> folder_name("widths=[8]")
+    'widths=-8--21899d15'
     >>> folder_name("")
     'default'
     """
-    name = re.sub(r"[^\w=.,+\-]", "-", overrides) or "default"
-    if name == overrides and len(name) <= LONGEST_FOLDER:
-        return name
-    if len(name) <= LONGEST_FOLDER and not re.search(r"[^\w=.,+\-/]", overrides) and "-" not in overrides:
-        return name  # only slashes were replaced, and nothing else can give the same name
+    if len(overrides) <= LONGEST_FOLDER and re.fullmatch(r"[\w=.,+\-/]*", overrides, re.ASCII):
+        return overrides.replace("/", "~") or "default"
+    name = re.sub(r"[^\w=.,+\-]", "-", overrides, flags=re.ASCII)
     return f"{name[: LONGEST_FOLDER - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
@@ -101,9 +104,10 @@ def _malformed(error: OverrideParseException) -> str:
     """``epochs``, ``training.epochs=[1``: what the parser met, and how to write it."""
     if "=" not in str(error.override):
         return f"{error.override!r} is not understood: write key=value, for example training.epochs=10."
-    met = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(("See ", "Error pars"))]
+    lines = [line.strip() for line in str(error).splitlines()]
+    met = next((line for line in lines if line and not line.startswith(("See ", "Error pars"))), "a syntax error")
     return (
-        f"{error.override!r} is not understood ({met[0] if met else 'a syntax error'}). Lists are written [1,2]; quote "
+        f"{error.override!r} is not understood ({met}). Lists are written [1,2]; quote "
         "values with spaces or brackets in them: 'key=\"a b\"'."
     )
 
@@ -129,8 +133,10 @@ def _unknown_key(error: BaseException) -> str:
     """``Could not override 'trainig.epochs'``: the nearest key of the default config."""
     text = f"{error}\n{error.__cause__ or ''}"
     found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
-    if found is None:
-        found = re.search(r"Could not override '([^']+)'", text)
+    nowhere = re.search(r"Interpolation key '([^']+)' not found", text)
+    if nowhere:
+        place, key = getattr(error, "full_key", None) or "a value", nowhere.group(1)
+        return f"{place} refers to ${{{key}}}, and there is no such key{did_you_mean(key, known_keys())}"
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
         return f"{missing.group(1)} has no default: set {missing.group(1)}=VALUE."
@@ -138,12 +144,14 @@ def _unknown_key(error: BaseException) -> str:
         return _first_line(error)
     typed = found.group(1).split("@")[0]
     keys = list(known_keys())
-    near = did_you_mean(typed, keys) or did_you_mean(typed.rsplit(".", 1)[-1], keys)
-    cause = re.search(r"(Interpolation key [^\n]+|Value '[^\n]+)", text)
+    near = did_you_mean(typed, keys)
+    if near == ".":
+        near = did_you_mean(typed.rsplit(".", 1)[-1], keys)
+    cause = re.search(r"Value '[^\n]+", text)
     return (
-        f"{typed} cannot be set{': ' + cause.group(1) if cause else ' (no such key or group)'}{near} "
+        f"{typed} cannot be set{': ' + cause.group() if cause else ' (no such key or group)'}{near} "
         "`python -m vem.run --cfg job` prints every key, `--help` the groups."
-    ).replace("? `", "? `")
+    )
 
 
 def known_keys() -> Iterator[str]:

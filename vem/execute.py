@@ -59,8 +59,6 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
     if earlier is not None and earlier.get("status") == "done":
         log.info("%s is finished: left alone. Name another hydra.run.dir to run it again.", directory)
         return _valid_elbo(directory)
-    if config.get("threads") is not None:
-        set_threads(config["threads"])
     status = _status(config, overrides, digest, earlier)
     records.write_text(directory / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     records.write_text(directory / records.OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
@@ -114,9 +112,15 @@ def _earlier(directory: Path, config: dict[str, Any], digest: str) -> dict[str, 
         old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         old = {}
+    changes = difference(old or {}, config)
+    file = (
+        f" (data.{records.FILE_HASH}: what the file data.path holds has changed.)"
+        if records.FILE_HASH in changes
+        else ""
+    )
     raise VemError(
-        f"{directory} holds a run of another config, and a run's config does not change:\n{difference(old or {}, config)}\n"
-        "Give the old values to go on with it, or name a fresh hydra.run.dir."
+        f"{directory} holds a run of another config, and a run's config does not change:\n{changes}\n"
+        f"Give the old values to go on with it, or name a fresh hydra.run.dir.{file}"
     )
 
 
@@ -145,7 +149,6 @@ def _status(
         "commit": commit(),
         "versions": {"vem": vem.__version__, "python": platform.python_version()}
         | {name: metadata.version(name) for name in VERSIONS},
-        "threads": torch.get_num_threads(),
     }
 
 
@@ -162,6 +165,8 @@ def commit() -> str | None:
 
 
 def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str, Any], started: float) -> None:
+    if config.get("threads") is not None:
+        set_threads(config["threads"])
     built = build(config)
     status.update(_description(config, built))
     for note in built.data.notes:
@@ -208,6 +213,7 @@ def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:
         "num_parameters": parameters,
         "num_train": len(built.data.train),
         "device": _device_name(x.device),
+        "threads": torch.get_num_threads(),
         "dtype": config["dtype"],
     }
 

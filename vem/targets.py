@@ -21,7 +21,8 @@ from vem.errors import VemError, did_you_mean
 
 OWN = ("vem", "torch")
 ALLOWED = tuple(f"{name}." for name in OWN)
-NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+NULL = type(None)
+NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NULL: "null"}
 
 
 def instantiate(section: Mapping[str, Any], place: str, **extra: Any) -> Any:
@@ -77,11 +78,11 @@ def _parameters(target: str, place: str) -> dict[str, Any] | None:
     except (TypeError, ValueError):  # some builtins have none
         return None
     try:
-        hints = get_type_hints(found.__init__ if isinstance(found, type) else found)
+        hints = get_type_hints(inspect.getattr_static(found, "__init__") if isinstance(found, type) else found)
     except Exception:  # an annotation of the user's that only a type checker can read is no error
         hints = {}
-    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return {"**" if p.kind is variadic[0] else p.name: hints.get(p.name, Any) for p in signature if p.kind != variadic[1]}
+    named = {"**" if p.kind is p.VAR_KEYWORD else p.name: p for p in signature if p.kind is not p.VAR_POSITIONAL}
+    return {name: hints.get(p.name, Any) for name, p in named.items()}
 
 
 def _find(target: str, place: str) -> Callable[..., Any]:
@@ -95,10 +96,13 @@ def _find(target: str, place: str) -> Callable[..., Any]:
         ) from error
     home = str(getattr(found, "__module__", None) or target).split(".")[0]
     if target.startswith(ALLOWED) and home not in OWN:
-        raise VemError(f"{place}._target_={target} is not allowed: it is {home}'s, reached through {target.split('.')[0]}.")
+        raise VemError(
+            f"{place}._target_={target} is not allowed: it is {home}'s, reached through {target.split('.')[0]}. A "
+            "target runs code: name it by its own module, and add that to allow_targets if you trust it."
+        )
     if not callable(found):
         raise VemError(f"{place}._target_={target} is a {type(found).__name__}: name a class or a function.")
-    return found  # type: ignore[no-any-return]  # callable was checked
+    return found
 
 
 def locate(target: str) -> Any:
@@ -157,7 +161,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer()
     if hint is float:
         return isinstance(value, Real) and not isinstance(value, bool)
-    if hint in (bool, str, type(None)):
+    if hint in (bool, str, NULL):
         return isinstance(value, hint)
     if isinstance(origin, type) and issubclass(origin, Sequence):
         (of,) = get_args(hint)[:1]
@@ -170,7 +174,7 @@ def _name(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_name(option) for option in get_args(hint))
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        return f"a list, each {_name(get_args(hint)[0])}"
+        return f"a list, each entry {_name(get_args(hint)[0])}"
     return NAMES.get(hint, getattr(hint, "__name__", str(hint)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,3 +51,14 @@ def contents(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != "run.log"
     }
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """The rows of a csv, none of whose cells is NaN or infinite."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        for cell in row.values():
+            assert cell.lower() not in ("nan", "inf", "-inf", "none")
+    return rows

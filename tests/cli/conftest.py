@@ -14,7 +14,6 @@ import torch
 from cli_support import CHECKOUT, Ended
 
 
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory of its own."""
@@ -70,7 +69,12 @@ def vem_process(here: Path) -> Callable[..., Ended]:
         environment.pop("PYTHONWARNINGS", None)
         program = ["-c", code] if code else ["-m", module]
         done = subprocess.run(
-            [sys.executable, *program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, *program, *arguments],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 

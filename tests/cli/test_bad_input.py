@@ -137,12 +137,12 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("added key", ["+training.epoch=3"], ["training.epoch", "did you mean 'epochs'?"]),
     ("malformed list", ["training.epochs=[1"], ["training.epochs=[1", "not understood", "quote values"]),
     ("no equals sign", ["epochs"], ["epochs", "key=value"]),
-    ("an interpolation to nowhere", ["latent_dim=${nowhere}"], ["nowhere"]),
+    ("an interpolation to nowhere", ["latent_dim=${nowhere}"], ["latent_dim", "${nowhere}"]),
     # --- targets
     ("target not allowed", ["model._target_=os.system"], ["model._target_=os.system", "allow_targets=[os]"]),
     ("target by a detour", ["model._target_=torch.os.system"], ["torch.os.system", "not allowed"]),
-    ("nested target not allowed", ["model.decoder._target_=os.abort"], ["model.decoder._target_", "allow_targets=[os]"]),
-    ("target missing", ["model._target_=vem.models.deep.Nothing"], ["model._target_=vem.models.deep.Nothing", "name right"]),
+    ("nested target not allowed", ["model.decoder._target_=os.abort"], ["model.decoder._target_=os.abort", "[os]"]),
+    ("target missing", ["model._target_=vem.models.deep.Nothing"], ["deep has no 'Nothing'", "name right"]),
     ("module missing", ["model._target_=no_module.X", "allow_targets=[no_module]"], ["no_module", "working directory"]),
     ("target no callable", ["model._target_=vem.records.CONFIG"], ["vem.records.CONFIG", "class or a function"]),
     ("wrong argument", ["+model.depth=3"], ["model.depth", "takes no 'depth'", "It takes: event_shape, latent_dim"]),
@@ -217,7 +217,7 @@ def test_a_changed_data_file_is_refused(here, vem_run):
     before = contents(here / "own")
     np.save(here / "x.npy", grey(50, 3) + 1)
     ended = vem_run(*overrides, "training.epochs=2").bad()
-    assert "data.sha256" in ended.err and "data.path" not in ended.err
+    assert "data.sha256" in ended.err and "data.path holds has changed" in ended.err
     assert contents(here / "own") == before
     with pytest.raises(VemError, match=r"x\.npy has changed since"):
         vem.load(here / "own")
@@ -292,7 +292,7 @@ def test_report_on_an_empty_folder(vem_process):
 
 @pytest.mark.parametrize(
     ("typed", "word"),
-    [("strategy=amortised", "did you mean"), ("training.epochs=abc", "whole number"), ("model._target_=os.system", "allow")],
+    [("strategy=amortised", "did you mean"), ("training.epochs=abc", "number"), ("model._target_=os.system", "allow")],
 )
 def test_in_a_process_of_its_own(vem_process, typed, word):
     ended = vem_process(*TINY, typed).bad()

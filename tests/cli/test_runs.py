@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from cli_support import SMALL, TINY, TINY_GMM, contents
+from cli_support import SMALL, TINY, TINY_GMM, contents, table
 
 STRATEGIES = {
     "amortized": TINY,
@@ -39,16 +38,6 @@ def strict_json(path: Path):
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert rows
-    for row in rows:
-        for cell in row.values():
-            assert cell.lower() not in ("nan", "inf", "-inf", "none")
-    return rows
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_run_directory(strategy, here, vem_run):
     vem_run(*STRATEGIES[strategy], "hydra.run.dir=r").good()
@@ -69,9 +58,11 @@ def test_the_run_directory(strategy, here, vem_run):
     assert "training.epochs=2" in yaml.safe_load((directory / "overrides.yaml").read_text())
 
     metrics = table(directory / "metrics.csv")
-    assert [(row["epoch"], row["split"]) for row in metrics] == [("1", "train"), ("1", "valid"), ("2", "train"), ("2", "valid")]
-    needed = {"epoch", "step", "seconds", "decoder_evaluations", "decoder_gradients", "split", "elbo", "reconstruction", "kl"}
-    assert needed <= set(metrics[0])
+    assert [f"{row['split']} {row['epoch']}" for row in metrics] == ["train 1", "valid 1", "train 2", "valid 2"]
+    assert set(metrics[0]) >= {
+        *("epoch", "step", "seconds", "decoder_evaluations", "decoder_gradients"),
+        *("split", "elbo", "reconstruction", "kl"),
+    }
     assert int(metrics[-1]["decoder_evaluations"]) == run["decoder_evaluations"] > 0
 
     _check_evaluation(directory, exact=strategy in ("gmm", "exact_em"))
@@ -184,7 +175,10 @@ def hash_of(vem_run, *overrides: str) -> str:
 
 @pytest.mark.parametrize(
     "same",
-    ["device=cuda", "threads=1", "progress=false", "data.root=/elsewhere", "training.checkpoint_seconds=5", "allow_targets=[m]"],
+    [
+        *("device=cuda", "threads=1", "progress=false", "data.root=/elsewhere"),
+        *("training.checkpoint_seconds=5", "allow_targets=[m]"),
+    ],
 )
 def test_the_hash_does_not_depend_on_where_a_run_is_made(same, vem_run):
     assert hash_of(vem_run, "data=mnist") == hash_of(vem_run, "data=mnist", same)
@@ -193,8 +187,14 @@ def test_the_hash_does_not_depend_on_where_a_run_is_made(same, vem_run):
 @pytest.mark.parametrize(
     "other",
     [
-        *("seed=1", "dtype=float64", "latent_dim=3", "data.binarize=threshold", "data.max_train=100", "training.epochs=3"),
-        *("training.rate=0.01", "strategy=local", "model.decoder.widths=[3]", "objective.num_draws=2"),
+        *("seed=1", "dtype=float64", "latent_dim=3", "data.binarize=threshold", "data.max_train=100"),
+        *(
+            "training.epochs=3",
+            "training.rate=0.01",
+            "strategy=local",
+            "model.decoder.widths=[3]",
+            "objective.num_draws=2",
+        ),
         *("family=full_gaussian", "evaluation.draws=3", "training/schedule=cosine"),
     ],
 )
@@ -222,7 +222,7 @@ def test_help_is_a_page_that_a_person_can_use(vem_run):
         line = next(line for line in page.splitlines() if line.strip().startswith(f"{group}:"))
         for path in (config_directory() / group).glob("*.yaml"):
             assert path.stem in line
-    commands = [line.split("python -m ")[1] for line in page.splitlines() if line.startswith("    python -m ")]
+    commands = [line.split("python -m ")[1] for line in page.splitlines() if line.startswith("  python -m ")]
     assert len(commands) == 5
     for command in commands:
         module, *arguments = command.split()

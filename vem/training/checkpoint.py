@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vem.errors import VemError
-from vem.records import replacing, unwritable
+from vem.records import replacing
 
 VERSION = 1
 
@@ -20,19 +20,14 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         VemError: the disk is full or the folder cannot be written.
     """
-    try:
-        with replacing(path) as temporary:
-            torch.save({"version": VERSION, **state}, temporary)
-    except RuntimeError as error:
-        # torch's zip writer reports a failed write as a RuntimeError, with the errno lost.
-        if isinstance(error.__cause__, OSError):
-            raise unwritable(path, error.__cause__) from error
-        if "write" in str(error) or "PytorchStreamWriter" in str(error):
-            kept = "the last good checkpoint is kept" if path.exists() else "there is no earlier one"
-            raise VemError(
-                f"{path} could not be written, probably for want of disk space ({kept}): {_line(error)}"
-            ) from error
-        raise
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save({"version": VERSION, **state}, file)
+        except RuntimeError as error:
+            # torch's zip writer buries the failed write under an error of its own ("unexpected pos …").
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load(path: Path, device: torch.device | str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,22 @@ class Loop:
         self.batches = -(-self.num_data // settings.batch_size)
         self.noise = generator(self.device, seed, "noise")
         self.schedule = Schedule(x.new_ones(()), x.new_ones(()), x.new_zeros(()))
-        self.meter = Meter(self.batches * settings.record_every, self.device)
+        self.meter = Meter()
         self.at = Progress()
         self.saved_at = time.monotonic()
+        if settings.keep == "best" and (directory is None or strategy.no_elbo is not None):
+            why = strategy.no_elbo or "and fit() was given no directory to keep it in"
+            raise VemError(f"training.keep=best goes by the validation ELBO, {why}: take training.keep=last.")
         strategy.setup(model, data.training_set(), generator(self.device, seed, "setup"))
 
     def run(self) -> Progress:
         """Train from where the checkpoint left off to the end."""
+        # vem draws from streams of its own; dropout in a user's network draws from torch's global one.
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(generator("cpu", self.seed, "global").initial_seed())
+            return self._run()
+
+    def _run(self) -> Progress:
         at, settings = self.at, self.settings
         self._resume()
         if not at.finished:
@@ -97,6 +106,11 @@ class Loop:
                         bar.set_postfix_str(f"ELBO {at.epoch_elbos[-1]:.2f} nats/datum")
             at.finished = True
             self._save(CHECKPOINT)
+            if asked.name:
+                raise InterruptedRun(
+                    f"stopped by {asked.name} after the last epoch, before evaluation: start the same command with "
+                    "the same hydra.run.dir to finish."
+                )
         if settings.keep == "best":
             self._restore_best()
         return at
@@ -221,10 +235,12 @@ class Loop:
         return "no checkpoint had been written yet."
 
     def _check_parameters(self) -> None:
-        for name, tensor in self.model.state_dict().items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        state = {"model": self.model.state_dict(), "strategy": self.strategy.state_dict()}
+        for name, tensor in _tensors(state, ""):
+            # The extremes are NaN or infinite if any number is; nothing of the size of a λ table is made.
+            if tensor.is_floating_point() and tensor.numel() and not bool(torch.stack(tensor.aminmax()).isfinite().all()):
                 raise NonFiniteError(
-                    f"step {self.at.step}: parameter {name} became NaN or infinite; {self._last_good()} {_REMEDY}"
+                    f"step {self.at.step}: {name} became NaN or infinite; {self._last_good()} {_REMEDY}"
                 )
 
     def _save(self, name: str) -> None:
@@ -232,10 +248,14 @@ class Loop:
             return
         state = {
             "progress": asdict(self.at), "model": self.model.state_dict(), "strategy": self.strategy.state_dict(),
-            "noise": self.noise.get_state(), "meter": self.meter.state_dict(),
+            "noise": self.noise.get_state(), "global": self._global_streams(), "meter": self.meter.state_dict(),
         }  # fmt: skip
         checkpoint.save(self.directory / name, state)
         self.saved_at = time.monotonic()
+
+    def _global_streams(self) -> list[Tensor]:
+        on_gpu = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return [torch.get_rng_state(), *on_gpu]
 
     def _resume(self) -> None:
         path = self.directory / CHECKPOINT if self.directory else None
@@ -250,9 +270,21 @@ class Loop:
                 f"{path} does not fit this model and strategy: name a fresh hydra.run.dir. ({error})"
             ) from error
         self.noise.set_state(state["noise"].cpu())
+        torch.set_rng_state(state["global"][0].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["global"][1].cpu(), self.device)
         self.meter.load_state_dict(state["meter"])
         for key, value in state["progress"].items():
             setattr(self.at, key, value)
+
+
+def _tensors(state: Any, path: str) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested dicts and lists, with its place."""
+    if isinstance(state, Tensor):
+        yield path, state
+    elif isinstance(state, dict | list | tuple):
+        for key, child in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from _tensors(child, f"{path}.{key}" if path else str(key))
 
 
 _REMEDY = "Lower training.rate (or strategy.rule.rate), set training.kl_warmup, or take dtype=float64."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,93 +17,70 @@ class NonFiniteError(VemError):
     """A bound, a term or a gradient is NaN or infinite."""
 
 
+class _Row(NamedTuple):
+    names: tuple[str, ...]
+    sums: Tensor  # [len(names)] over the batch
+    size: int
+
+
 class Meter:
-    """One row of sums over the batch for each step, in one tensor; read once a record.
+    """A small tensor of sums for each step; read once a record.
 
     A row for each step, rather than one running sum, is what lets :meth:`flush` name the step and the term
     of the first non-finite number without a sync in any step.
     """
 
-    def __init__(self, capacity: int, device: torch.device) -> None:
-        self.capacity = max(capacity, 1)
-        self.device = device
-        self.names: list[str] | None = None
-        self.sums = torch.zeros(0, 0)
-        self.sizes: list[int] = []
+    def __init__(self) -> None:
+        self.rows: list[_Row] = []
 
     def add(self, info: StepInfo, batch_size: int) -> None:
-        """Count a step. Tensors [B] are summed, scalars are taken as means over the batch."""
-        named: dict[str, Tensor] = {}
+        """Count a step. Tensors [B] are summed; scalars count as the mean over the batch."""
+        named = dict(info.terms)
         if info.bound is not None:
-            named = {"elbo": info.bound.value, **info.bound.terms}
-        named.update(info.terms)
-        if self.names is None or set(named) - set(self.names):
-            self._widen(list(named))
-        assert self.names is not None
-        row = self.sums[len(self.sizes)]
-        if list(named) == self.names:
-            row.copy_(torch.stack([v.detach().sum() if v.dim() else v.detach() * batch_size for v in named.values()]))
-        else:  # a phase without some of the terms
-            row.fill_(math.nan)
-            for i, name in enumerate(self.names):
-                if name in named:
-                    row[i] = named[name].detach().sum() if named[name].dim() else named[name].detach() * batch_size
-            self.partial[len(self.sizes)] = [name in named for name in self.names]
-        self.sizes.append(batch_size)
-
-    def _widen(self, names: list[str]) -> None:
-        old_names, old = self.names or [], self.sums
-        self.names = old_names + [n for n in names if n not in old_names]
-        if not old_names:
-            self.partial: dict[int, list[bool]] = {}
-        self.sums = torch.full((self.capacity, len(self.names)), math.nan, device=self.device)
-        if old_names:
-            self.sums[:, : len(old_names)] = old
-            for i in range(len(self.sizes)):
-                known = self.partial.get(i, [True] * len(old_names))
-                self.partial[i] = known + [False] * (len(self.names) - len(known))
-
-    def full(self) -> bool:
-        """Whether another step has no room."""
-        return len(self.sizes) >= self.capacity
+            named = {"elbo": info.bound.value, **info.bound.terms, **named}
+        if named:
+            values = [v.detach() for v in named.values()]
+            sums = torch.stack([v.sum() if v.dim() else v * batch_size for v in values])
+            self.rows.append(_Row(tuple(named), sums, batch_size))
 
     def flush(self, first_step: int) -> dict[str, float]:
-        """The means over the data since the last flush, and forget them; ``first_step`` numbers row 0.
+        """The means over the data since the last flush, and forget them; ``first_step`` numbers the first row.
+
+        A term that only some steps have (a phase without a gradient) is averaged over those.
 
         Raises:
             NonFiniteError: naming the step and the terms.
         """
-        if not self.sizes or self.names is None:
+        if not self.rows:
             return {}
-        sums = self.sums[: len(self.sizes)].double().cpu()
-        present = torch.ones_like(sums, dtype=torch.bool)
-        for i, known in self.partial.items():
-            present[i] = torch.tensor(known)
-        bad = ~torch.isfinite(sums) & present
-        if bad.any():
-            step = int(bad.any(1).nonzero()[0])
-            terms = [name for name, b in zip(self.names, bad[step], strict=True) if b]
-            raise NonFiniteError(f"step {first_step + step}: {', '.join(terms)} became NaN or infinite")
-        sizes = torch.tensor(self.sizes, dtype=torch.float64)[:, None]
-        total = torch.where(present, sums, 0.0).sum(0) / (sizes * present).sum(0)
-        means = {name: float(v) for name, v in zip(self.names, total, strict=True) if math.isfinite(float(v))}
-        self.sizes, self.partial = [], {}
-        return means
+        # One transfer for all steps, whatever terms each of them has.
+        values = torch.cat([row.sums for row in self.rows]).double().tolist()
+        totals: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        at = 0
+        for step, row in enumerate(self.rows, first_step):
+            step_values = dict(zip(row.names, values[at : at + len(row.names)], strict=True))
+            at += len(row.names)
+            bad = [name for name, value in step_values.items() if not math.isfinite(value)]
+            if bad:
+                raise NonFiniteError(f"step {step}: {', '.join(bad)} became NaN or infinite")
+            for name, value in step_values.items():
+                totals[name] = totals.get(name, 0.0) + value
+                counts[name] = counts.get(name, 0) + row.size
+        self.rows = []
+        return {name: total / counts[name] for name, total in totals.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps since the last flush."""
-        names = self.names or []
-        n = len(self.sizes)
+        """The steps since the last flush, in one tensor: a checkpoint of thousands of small ones is slow."""
+        kinds = list(dict.fromkeys(row.names for row in self.rows))
         return {
-            "names": list(names), "sums": self.sums[:n].clone() if n else torch.zeros(0, len(names)),
-            "sizes": list(self.sizes), "partial": {str(i): list(k) for i, k in getattr(self, "partial", {}).items()},
-        }  # fmt: skip
+            "kinds": [list(names) for names in kinds],
+            "rows": [(kinds.index(row.names), row.size) for row in self.rows],
+            "sums": torch.cat([row.sums for row in self.rows]) if self.rows else torch.zeros(0),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put them back."""
-        if state["names"]:
-            self.names = None
-            self._widen(list(state["names"]))
-            self.sizes = list(state["sizes"])
-            self.sums[: len(self.sizes)] = state["sums"].to(self.device)
-            self.partial = {int(i): list(k) for i, k in state["partial"].items()}
+        kinds = [tuple(names) for names in state["kinds"]]
+        sums = state["sums"].split([len(kinds[kind]) for kind, _ in state["rows"]]) if state["rows"] else ()
+        self.rows = [_Row(kinds[kind], part, size) for (kind, size), part in zip(state["rows"], sums, strict=True)]

@@ -1,0 +1,130 @@
+"""Every option of every group composes with the rest and makes what it names, given its data.
+
+Nothing is listed here: an option is found by its yaml, and its partners (a family needs a model over the
+same kind of z) by trying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from cli_support import CHECKOUT
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from vem.build import Built, build
+from vem.errors import VemError
+from vem.noise import generator
+
+CONF = CHECKOUT / "conf"
+OPTIONS = sorted(
+    (path.parent.relative_to(CONF).as_posix(), path.stem)
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and "hydra" not in path.relative_to(CONF).parts
+)
+STRATEGIES = [name for group, name in OPTIONS if group == "strategy"]
+BLOBS = ("data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10", "data.dims=3", "latent_dim=2")
+PARTNERS: list[tuple[str, ...]] = [
+    (),
+    ("strategy=local",),
+    ("strategy=amortized", "strategy/encoder=mlp"),
+    ("strategy=exact_em", "model=linear_gaussian"),
+    ("strategy=gmm",),
+    ("strategy=amortized", "strategy/encoder=mlp", "model=mixture", "family=categorical"),
+    ("strategy=local", "strategy/start=prior", "strategy/rule=adam", "model=mixture", "family=categorical"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _configs() -> Iterator[None]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def made(config: dict[str, Any]) -> Built:
+    """The objects, the strategy set up on its data."""
+    built = build({**config, "device": "cpu"})
+    built.strategy.setup(built.model, built.data.training_set(), generator("cpu", 0, "setup"))
+    return built
+
+
+def first_fit(option: str, base: Sequence[str], partners: Sequence[Sequence[str]]) -> Built:
+    """What the first partners that fit make of it."""
+    refused = []
+    for partner in partners:
+        own = [p for p in partner if p.split("=")[0] != option.split("=")[0]]
+        try:
+            return made(composed(*base, *own, option))
+        except (VemError, HydraException) as error:
+            refused.append(f"{' '.join(own)}: {str(error).splitlines()[0]}")
+    raise AssertionError(f"{option} fits nothing:\n" + "\n".join(refused))
+
+
+@pytest.mark.parametrize(("group", "name"), [o for o in OPTIONS if o[0] not in ("data", "experiment")])
+def test_an_option_makes_what_it_names(group, name):
+    built = first_fit(f"{group}={name}", BLOBS, PARTNERS)
+    path = CONF / group / f"{name}.yaml"
+    target = yaml.safe_load(path.read_text()).get("_target_")
+    if target and group in ("model", "strategy", "training", "evaluation"):
+        assert type(getattr(built, group)).__name__ == target.rsplit(".", 1)[-1]
+
+
+@pytest.mark.parametrize("name", [name for group, name in OPTIONS if group == "data"])
+def test_a_data_set_comes(name, request, tmp_path, monkeypatch):
+    overrides = [f"data={name}", "data.max_train=50", "strategy=gmm", "model.components=2"]
+    if "root" in yaml.safe_load((CONF / "data" / f"{name}.yaml").read_text()):
+        overrides.append(f"data.root={request.getfixturevalue('data_root')}")
+    if name == "array":
+        np.save(tmp_path / "x.npy", np.random.default_rng(0).random((80, 3)))
+        overrides.append(f"data.path={tmp_path / 'x.npy'}")
+    built = made(composed(*overrides))
+    assert built.data.name == name and len(built.data.train) == 50
+
+
+@pytest.mark.parametrize("name", [name for group, name in OPTIONS if group == "experiment"])
+def test_an_experiment_is_headed_by_its_command_and_overrides_the_rest(name, data_root):
+    path = CONF / "experiment" / f"{name}.yaml"
+    head = path.read_text().splitlines()
+    assert head[0] == "# @package _global_" and head[1] == f"# python -m vem.run experiment={name}"
+    config = composed(f"experiment={name}")
+    _holds(config, {k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "defaults"})
+    small = composed(f"experiment={name}", "data.max_train=60", "training.epochs=1")
+    if "root" in small["data"]:
+        small["data"]["root"] = str(data_root)
+    assert small["training"]["epochs"] == 1  # the command line overrides the experiment
+    assert len(made(small).data.train) == 60
+
+
+def _holds(config: dict[str, Any], part: dict[str, Any]) -> None:
+    for key, value in part.items():
+        if isinstance(value, dict):
+            _holds(config[key], value)
+        else:
+            assert config[key] == value
+
+
+@pytest.mark.parametrize(("group", "name"), [o for o in OPTIONS if "/" not in o[0]])
+def test_an_option_composes_with_every_strategy(group, name):
+    brings_its_own = group == "strategy" or "override /strategy" in (CONF / group / f"{name}.yaml").read_text()
+    for strategy in ["amortized"] if brings_its_own else STRATEGIES:
+        config = composed(f"strategy={strategy}", f"{group}={name}")
+        assert config["strategy"]["_target_"].startswith("vem.strategies.")
+
+
+def test_every_yaml_is_reached():
+    """A folder that no defaults list names would never be read."""
+    for group in {group for group, _ in OPTIONS}:
+        parent, _, last = group.rpartition("/")
+        lists = [yaml.safe_load(path.read_text()).get("defaults", []) for path in (CONF / parent).glob("*.yaml")]
+        assert any(last in entry for entries in lists for entry in entries if isinstance(entry, dict)), group
