@@ -91,7 +91,7 @@ def test_locate_tells_a_missing_module_from_one_that_lacks_its_own(tmp_path, mon
 
 @pytest.mark.parametrize("value", ["3", True, None, [3]])
 def test_at_least_refuses_what_is_no_number(value):
-    with pytest.raises(VemError, match="training.epochs=.* is not a number: it must be at least 1"):
+    with pytest.raises(VemError, match=r"training\.epochs=.* is not a number: it must be at least 1"):
         at_least(value, 1, "training.epochs")
 
 

@@ -38,30 +38,40 @@ class Ratio:
 
 JOINT = "one pass moves λ and θ"
 E_THEN_M = "one E-pass, one M-pass"
+E_AND_JOINT = "one E-pass, one pass that moves λ and θ"
 PLAIN = ["strategy=local", "strategy/rule=adam", "strategy/start=prior"]
 VEM_JOINT = [*PLAIN, "strategy.e_steps=0", "strategy.order=joint"]
 VEM_E_THEN_M = [*PLAIN, "strategy.e_steps=1", "strategy.m_steps=1", "strategy.order=e_then_m"]
+VEM_DEFAULT = ["strategy=local"]
+
+
+def _pyro(elbo: str) -> Contender:
+    options = {"contender": "amortized", "elbo": elbo}
+    return Contender("amortized", f"Pyro SVI, {elbo}", "with_pyro", options, "one", "pyro")
+
+
+def _local(name: str, module: str, passes: str, needs: str | None = None, divisor: int = 1, **options: Any) -> Contender:
+    return Contender("local", name, module, options, passes, needs, divisor)
+
 
 AMORTIZED = [
     Contender("amortized", "vem amortized", "with_vem", {"overrides": ["strategy=amortized"]}, "one"),
     Contender("amortized", "NumPyro SVI in lax.scan", "with_numpyro", {}, "one", "numpyro"),
-    Contender("amortized", "Pyro SVI, TraceMeanField_ELBO", "with_pyro",
-              {"contender": "amortized", "elbo": "TraceMeanField_ELBO"}, "one", "pyro"),
-    Contender("amortized", "Pyro SVI, Trace_ELBO", "with_pyro",
-              {"contender": "amortized", "elbo": "Trace_ELBO"}, "one", "pyro"),
+    _pyro("TraceMeanField_ELBO"),
+    _pyro("Trace_ELBO"),
     Contender("amortized", "PyTorch eager, fused Adam", "with_torch", {"contender": "amortized"}, "one"),
     Contender("amortized", "matrix products alone", "with_torch", {"contender": "matrix_products"}, "floor"),
-]  # fmt: skip
+]
 
 LOCAL = [
-    Contender("local", "vem local, joint", "with_vem", {"overrides": VEM_JOINT}, JOINT),
-    Contender("local", "Embedding + SparseAdam, joint", "with_torch", {"contender": "embedding", "joint": True}, JOINT),
-    Contender("local", "Pyro table, joint", "with_pyro", {"contender": "table", "joint": True}, JOINT, "pyro", 10),
-    Contender("local", "vem local, E then M", "with_vem", {"overrides": VEM_E_THEN_M}, E_THEN_M),
-    Contender("local", "Embedding + SparseAdam, E then M", "with_torch", {"contender": "embedding", "joint": False}, E_THEN_M),
-    Contender("local", "Pyro table, E then M", "with_pyro", {"contender": "table", "joint": False}, E_THEN_M, "pyro", 10),
-    Contender("local", "vem local, default", "with_vem", {"overrides": ["strategy=local"]}, "as in conf/strategy/local.yaml"),
-]  # fmt: skip
+    _local("vem local, joint", "with_vem", JOINT, overrides=VEM_JOINT),
+    _local("Embedding + SparseAdam, joint", "with_torch", JOINT, contender="embedding", joint=True),
+    _local("Pyro table, joint", "with_pyro", JOINT, "pyro", 10, contender="table", joint=True),
+    _local("vem local, E then M", "with_vem", E_THEN_M, overrides=VEM_E_THEN_M),
+    _local("Embedding + SparseAdam, E then M", "with_torch", E_THEN_M, contender="embedding", joint=False),
+    _local("Pyro table, E then M", "with_pyro", E_THEN_M, "pyro", 10, contender="table", joint=False),
+    _local("vem local, default", "with_vem", E_AND_JOINT, overrides=VEM_DEFAULT),
+]
 
 RATIOS = [
     Ratio("amortized", "vem amortized", "NumPyro SVI in lax.scan", at_least=1.0),
@@ -95,11 +105,11 @@ def plans(quick: bool) -> dict[str, Plan]:
 
 def growth(sizes: tuple[int, ...]) -> Plan:
     """The same step on random data of growing N; the cost of a step is the inverse of its speed."""
-    kinds = {"default": ["strategy=local"], "E then M, Adam rows": VEM_E_THEN_M}
+    kinds = {"default": (VEM_DEFAULT, E_AND_JOINT), "E then M": (VEM_E_THEN_M, E_THEN_M)}
     name = "vem local, {}, N = {:,}".format
     contenders = [
-        Contender("growth", name(kind, n), "with_vem", {"overrides": overrides}, kind, num_data=n)
-        for kind, overrides in kinds.items()
+        Contender("growth", name(kind, n), "with_vem", {"overrides": overrides}, passes, num_data=n)
+        for kind, (overrides, passes) in kinds.items()
         for n in sizes
     ]
     # Speed at the smallest N over speed at the largest = cost at the largest over cost at the smallest.

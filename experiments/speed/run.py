@@ -78,7 +78,8 @@ def prepared(folder: Path, quick: bool) -> tuple[str, str]:
     digits, path = digits_folder(), str(folder / "x.npy")
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=prepare, args=(digits and str(digits), MANY // 10 if quick else MANY, path, theirs))
+    size = MANY // 10 if quick else MANY
+    process = context.Process(target=prepare, args=(digits and str(digits), size, path, theirs))
     process.start()
     theirs.close()
     name = ours.recv()

@@ -45,7 +45,7 @@ def amortized(task: Task, gate: Gate, elbo: str) -> None:
 def table(task: Task, gate: Gate, joint: bool) -> None:
     """``pyro.param`` of shape [N, H] in a subsampled plate; Pyro's Adam is dense over all N rows."""
     x = begin(task, gate)
-    decoder = networks(task)[1]
+    decoder = networks(task)[1].eval()  # in training mode Pyro warns of parameters that are frozen
     n, h = len(x), task.latent_dim
     names = ["mean", "log_scale"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from data import SIZE, training_x
@@ -14,7 +15,7 @@ from worker import Gate, Task
 def mlp(*sizes: int) -> nn.Sequential:
     """Fully connected layers with ELU between them."""
     layers: list[nn.Module] = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ELU()]
     return nn.Sequential(*layers[:-1])
 
@@ -93,7 +94,8 @@ def embedding(task: Task, gate: Gate, joint: bool) -> None:
 def matrix_products(task: Task, gate: Gate) -> None:
     """The matrix products of one forward and one backward pass, and nothing else: the floor of a step."""
     begin(task, gate)
-    sizes = [(layer.in_features, layer.out_features) for net in networks(task) for layer in net if isinstance(layer, nn.Linear)]
+    layers = [layer for network in networks(task) for layer in network if isinstance(layer, nn.Linear)]
+    sizes = [(layer.in_features, layer.out_features) for layer in layers]
     x, weights, outs, inputs, gradients = (
         [torch.randn(shape(a, b), device=task.device) for a, b in sizes]
         for shape in (
@@ -114,4 +116,5 @@ def matrix_products(task: Task, gate: Gate) -> None:
 
 def run(task: Task, gate: Gate, contender: str, **options: bool) -> None:
     """Run the contender of that name for ever."""
-    {"amortized": amortized, "embedding": embedding, "matrix_products": matrix_products}[contender](task, gate, **options)
+    contenders = {"amortized": amortized, "embedding": embedding, "matrix_products": matrix_products}
+    contenders[contender](task, gate, **options)

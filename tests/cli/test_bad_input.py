@@ -261,12 +261,12 @@ def test_a_disk_that_fills_during_a_checkpoint(here, vem_run, monkeypatch):
     command = [*TINY, "training.epochs=5", "training.checkpoint_seconds=0", "hydra.run.dir=full"]
     save, calls = torch.save, []
 
-    def fills(state: Any, path: Path) -> None:
-        calls.append(path)
+    def fills(state: Any, file: Any) -> None:
+        calls.append(file)
         if len(calls) == 3:
-            Path(path).write_bytes(b"half of a checkpoint")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        save(state, path)
+            file.write(b"half of a checkpoint")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(state, file)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", fills)

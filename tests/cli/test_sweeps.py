@@ -106,7 +106,8 @@ def test_folder_names_are_those_of_the_overrides(here, vem_run):
 OVERRIDES = [
     "", "a=1", "a=1,b=2", "b=2,a=1", "a=-1", "a=--1", "a=/1", "a= 1", "a=_1", "a=[1,2]", "a=(1,2)", "a=1-2",
     "data.path=a/b.npy", "data.path=a-b.npy", "data.path=a\\b.npy", "data.path=a b.npy", "data.path=ä.npy",
-    "data.path=a:b", "+a=1", "~a", "a='1'", "a=.", "a=..", "a=" + "x" * 300, "a=" + "x" * 301, "a=x" + "-" * 90, "a=x" + "/" * 90,
+    "data.path=a:b", "+a=1", "~a",
+    "a='1'", "a=.", "a=..", "a=" + "x" * 300, "a=" + "x" * 301, "a=x" + "-" * 90, "a=x" + "/" * 90,
 ]  # fmt: skip
 
 

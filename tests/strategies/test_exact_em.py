@@ -22,7 +22,7 @@ from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
 from vem.strategies.exact_em import ExactEM
 
-SCHEDULE = Schedule(torch.ones(()), torch.ones(()))
+SCHEDULE = Schedule(torch.ones(()), torch.ones(()), torch.zeros(()))
 COVARIANCES = ("full", "diagonal", "tied", "spherical")
 MODELS: dict[str, Callable[[int], Any]] = {
     **{kind: (lambda d, kind=kind: Mixture((d,), 4, covariance=kind)) for kind in COVARIANCES},
@@ -318,7 +318,7 @@ def test_gmm_brings_its_own_model() -> None:
         config = compose("config", ["strategy=gmm", "model.components=7"])
     assert config.model._target_ == f"{Mixture.__module__}.Mixture" and config.model.components == 7
     assert config.strategy._target_ == f"{ExactEM.__module__}.ExactEM"
-    options = {k: v for k, v in config.strategy.items() if k != "_target_"}
+    options = {k: v for k, v in config.strategy.items() if k not in ("_target_", "objective")}
     ExactEM(ELBO(), **options)
     options = {k: v for k, v in config.model.items() if k != "_target_"}
     Mixture((3,), **{**options, "likelihood": "bernoulli"})

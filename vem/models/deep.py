@@ -61,8 +61,8 @@ class DeepLatentModel(nn.Module):
                 shape = tuple(self.decoder.eval()(parameter.new_zeros(2, self.latent_size)).shape[1:])
         except (RuntimeError, ValueError) as error:
             raise VemError(
-                f"model.decoder={type(self.decoder).__name__} does not take z [N, {self.latent_size}]: {error}. It must "
-                "map [N, latent_dim] to [N, *event shape of x]."
+                f"model.decoder={type(self.decoder).__name__} does not take z [N, {self.latent_size}]: {error}. It "
+                "must map [N, latent_dim] to [N, *event shape of x]."
             ) from error
         finally:
             self.decoder.train(was_training)

@@ -124,7 +124,8 @@ class Local:
         for low in range(0, self.num_data, CHUNK):
             params[low : low + CHUNK] = self._started(data.x[low : low + CHUNK])
         self.table = RowTable(fresh(params, self.rule.moments))
-        self.climber = Climber(self.make_optimizer, model.parameters()) if self.m_steps else None
+        if self.m_steps:
+            self.climber = Climber(self.make_optimizer, model.parameters())
         if self.phases:
             self.phases.reset(data.x.device)
 
@@ -172,29 +173,36 @@ class Local:
             raise VemError(
                 "strategy=local was asked to train on rows of data it has no λ for: held-out data go through infer()."
             )
-        e_steps, m_steps = self.e_steps, self.m_steps if self.climber else 0
+        e_steps, m_steps = self.e_steps, self.m_steps
         if self.phases:
             e_steps, m_steps = (e_steps, 0) if self.phases.moves_rows(m_steps) else (0, m_steps)
         rows = self.table.gather(batch.rows)
-        bound: Bound | None = None
-        terms: dict[str, Tensor] = {}
         if self.order == "m_then_e":
-            bound, terms = self._m_steps(model, batch, rows.params, noise, schedule, m_steps)
-        rows, e_bound = ascend(
-            model, self.family, self.objective, batch.x, rows, self.rule, noise.get("rows"),
-            e_steps, self._row_rate(schedule), schedule.kl_weight,
-        )  # fmt: skip
-        if self.order == "e_then_m" or (self.phases and self.order == "joint"):
-            bound, terms = self._m_steps(model, batch, rows.params, noise, schedule, m_steps)
-        elif self.order == "joint" and m_steps:
-            rows, bound, terms = self._joint_step(model, batch, rows, noise, schedule)
+            learned = self._m_steps(model, batch, rows, noise, schedule, m_steps)
+            rows, raised = self._e_steps(model, batch, rows, noise, schedule, e_steps)
+        else:
+            rows, raised = self._e_steps(model, batch, rows, noise, schedule, e_steps)
+            if self.order == "joint" and m_steps and not self.phases:
+                rows, learned = self._joint_step(model, batch, rows, noise, schedule)
+            else:
+                learned = self._m_steps(model, batch, rows, noise, schedule, m_steps)
         self.table.scatter(batch.rows, rows)
-        bound = bound or e_bound
+        bound, terms = learned or (raised, {})
         assert bound is not None  # e_steps = m_steps = 0 was refused at the start
         if self.phases:
             self.phases.add(bound.value)
         passes = (e_steps + m_steps) * self.objective.evaluations(self.family, len(batch.x))
         return StepInfo(bound, terms, passes, passes)
+
+    def _e_steps(
+        self, model: GenerativeModel, batch: Batch, rows: Rows, noise: Noise, schedule: Schedule, steps: int
+    ) -> tuple[Rows, Bound | None]:
+        """λ_n ← λ_n + step of ∇ L_n, ``steps`` times, with θ frozen."""
+        rate = self._row_rate(schedule)
+        return ascend(
+            model, self.family, self.objective, batch.x, rows, self.rule, noise.get("rows"), steps, rate,
+            schedule.kl_weight,
+        )  # fmt: skip
 
     def _row_rate(self, schedule: Schedule) -> Tensor:
         # In tensors all along: reading the progress on the host would be a sync point.
@@ -202,49 +210,40 @@ class Local:
         return schedule.rate * (self.cool + (1 - self.cool) * cosine)
 
     def _m_steps(
-        self,
-        model: GenerativeModel,
-        batch: Batch,
-        params: Tensor,
-        noise: Noise,
-        schedule: Schedule,
-        steps: int,
-    ) -> tuple[Bound | None, dict[str, Tensor]]:
+        self, model: GenerativeModel, batch: Batch, rows: Rows, noise: Noise, schedule: Schedule, steps: int
+    ) -> tuple[Bound, dict[str, Tensor]] | None:
         """θ ← θ + step of (N/B) Σ_b ∇_θ L_b, ``steps`` times, with the rows frozen."""
-        bound: Bound | None = None
-        terms: dict[str, Tensor] = {}
+        learned = None
         for step in range(steps):
-            assert self.climber is not None
-            eps = noise.get("theta")
-            bound = row_bound(
-                model,
-                self.family,
-                self.objective,
-                batch.x,
-                params,
-                None if eps is None else eps[step],
-                schedule.kl_weight,
-            )
-            self.climber.gradients(bound.surrogate.mean() * self.num_data)
-            terms = {"gradient_norm": self.climber.norm() / self.num_data}
+            bound = self._row_bound(model, batch, rows.params, noise, schedule, step)
+            learned = bound, self._climb(bound, [])[1]
             self.climber.step(schedule.rate)
-        return bound, terms
+        return learned
 
     def _joint_step(
         self, model: GenerativeModel, batch: Batch, rows: Rows, noise: Noise, schedule: Schedule
-    ) -> tuple[Rows, Bound, dict[str, Tensor]]:
+    ) -> tuple[Rows, tuple[Bound, dict[str, Tensor]]]:
         """One gradient at the same (λ, θ) moves both."""
-        assert self.climber is not None
         params = rows.params.detach().requires_grad_()
-        eps = _first(noise.get("theta"))
-        bound = row_bound(model, self.family, self.objective, batch.x, params, eps, schedule.kl_weight)
-        (gradient,) = self.climber.gradients(bound.surrogate.mean() * self.num_data, [params])
-        terms = {"gradient_norm": self.climber.norm() / self.num_data}
+        bound = self._row_bound(model, batch, params, noise, schedule, 0)
+        (gradient,), terms = self._climb(bound, [params])
         # θ takes (N/B) Σ_b L_b; the rows take Σ_b L_b, so N/B is taken out again, from the smaller of the two.
         gradient = gradient * (len(batch.x) / self.num_data)
         rows = self.rule(self.family, rows._replace(params=params.detach()), gradient, self._row_rate(schedule))
         self.climber.step(schedule.rate)
-        return rows, bound, terms
+        return rows, (bound, terms)
+
+    def _row_bound(
+        self, model: GenerativeModel, batch: Batch, params: Tensor, noise: Noise, schedule: Schedule, step: int
+    ) -> Bound:
+        eps = noise.get("theta")
+        eps = None if eps is None else eps[step]
+        return row_bound(model, self.family, self.objective, batch.x, params, eps, schedule.kl_weight)
+
+    def _climb(self, bound: Bound, others: list[Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Set θ's gradient of (N/B) Σ_b L_b; the same of ``others``, and its norm per datum."""
+        found = self.climber.gradients(bound.surrogate.mean() * self.num_data, others)
+        return found, {"gradient_norm": self.climber.norm() / self.num_data}
 
     def end_epoch(self, model: GenerativeModel) -> bool:
         """Algorithm 7 changes its phase here; True once a whole cycle gains less than the tolerance."""
@@ -253,7 +252,7 @@ class Local:
     def state_dict(self) -> dict[str, Any]:
         """The table, θ's optimizer, the phase."""
         state: dict[str, Any] = {"table": self.table.state_dict()}
-        if self.climber:
+        if self.m_steps:
             state["optimizer"] = self.climber.state_dict()
         if self.phases:
             state["phases"] = self.phases.state_dict()
@@ -262,7 +261,7 @@ class Local:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put them back."""
         self.table.load_state_dict(state["table"])
-        if self.climber:
+        if self.m_steps:
             self.climber.load_state_dict(state["optimizer"])
         if self.phases:
             self.phases.load_state_dict(state["phases"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def load(path: Path, device: torch.device | str) -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise VemError(f"{path} is missing: the run has not reached its first checkpoint. Start it again.") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+    except Exception as error:  # a damaged pickle can raise anything: KeyError, IndexError, UnpicklingError, …
         raise VemError(f"{path} is damaged ({_line(error)}): delete {path.parent} and run it again.") from error
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise VemError(f"{path} was not written by this version of vem: delete {path.parent} and run it again.")

@@ -1,0 +1,222 @@
+"""The loop: it knows the protocols only, keeps what it was told to keep, and names what went wrong."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vem.contracts import Batch, NoiseSpec, Schedule, StepInfo, TrainingSet
+from vem.data.dataset import Data
+from vem.data.linear_gaussian import linear_gaussian
+from vem.errors import VemError
+from vem.evaluation.elbo import score, spread, summary
+from vem.families.gaussian import DiagonalGaussian
+from vem.models.linear_gaussian import LinearGaussian
+from vem.models.networks import MLPFactory
+from vem.objectives.elbo import ELBO
+from vem.records import BEST_CHECKPOINT, CHECKPOINT
+from vem.strategies.amortized import Amortized
+from vem.strategies.exact_em import ExactEM
+from vem.training import checkpoint
+from vem.training.fit import fit
+from vem.training.meter import NonFiniteError
+from vem.training.schedules import Constant, Cosine
+from vem.training.settings import Stop, Training
+
+
+def data(device: torch.device, num: int = 55) -> Data:
+    return linear_gaussian(num=num, num_valid=30, num_test=20, dims=4, latent=2).to(device, torch.float64)
+
+
+def model(device: torch.device) -> LinearGaussian:
+    return LinearGaussian((4,), 2).to(device, torch.float64)
+
+
+def amortized(rate: float = 0.01, encoder: Any = None) -> Amortized:
+    return Amortized(DiagonalGaussian, ELBO(), partial(torch.optim.Adam, lr=rate), encoder or MLPFactory([]))
+
+
+class Recorder:
+    """A strategy without an ELBO that writes down what the loop does to it."""
+
+    no_elbo = "q has no density"
+
+    def __init__(self, converge_after: int = 10**9) -> None:
+        self.rows: list[list[int]] = []
+        self.rates: list[tuple[float, float, float]] = []
+        self.noises: list[Tensor] = []
+        self.epochs, self.converge_after = 0, converge_after
+
+    def setup(self, model: Any, data: TrainingSet, generator: torch.Generator) -> None:
+        self.num = len(data.x)
+
+    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
+        return {"z": NoiseSpec("normal", (1, batch_size, 2))}
+
+    def infer(self, model: Any, batch: Batch, noise: Any) -> Any:
+        raise AssertionError("the loop must not ask a strategy without an ELBO for q")
+
+    bound = infer
+
+    def step(self, model: Any, batch: Batch, noise: Any, schedule: Schedule) -> StepInfo:
+        assert batch.rows is not None
+        self.rows.append(batch.rows.tolist())
+        self.noises.append(noise["z"])
+        self.rates.append((float(schedule.rate), float(schedule.kl_weight), float(schedule.progress)))
+        return StepInfo(None, {"fit": torch.tensor(float(len(self.rows)))}, len(batch.x), 2)
+
+    def end_epoch(self, model: Any) -> bool:
+        self.epochs += 1
+        return self.epochs >= self.converge_after
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None:
+        pass
+
+
+def test_batches_cover_the_data_each_epoch_and_the_ragged_one_is_used(device: torch.device) -> None:
+    strategy = Recorder()
+    settings = Training(3, 10, 1.0, Cosine(), kl_warmup=2.0)
+    done = fit(model(device), strategy, data(device), settings, progress_bar=False)
+    assert [len(r) for r in strategy.rows] == [10, 10, 10, 10, 10, 5] * 3
+    epochs = [sum(strategy.rows[i : i + 6], []) for i in (0, 6, 12)]
+    assert all(sorted(e) == list(range(55)) for e in epochs) and epochs[0] != epochs[1]
+    assert [n.shape[1] for n in strategy.noises] == [10, 10, 10, 10, 10, 5] * 3
+    assert not torch.equal(strategy.noises[0], strategy.noises[1]) and strategy.noises[0].dtype == torch.float64
+    for step, (rate, weight, progress) in enumerate(strategy.rates):
+        epoch = step / 6
+        assert rate == pytest.approx(0.5 * (1 + math.cos(math.pi * epoch / 3)))
+        assert weight == pytest.approx(min(1.0, (epoch + 1 / 12) / 2)) and progress == pytest.approx(epoch / 3)
+    assert (done.epoch, done.step, done.decoder_evaluations, done.decoder_gradients) == (3, 18, 165, 36)
+
+
+def test_a_strategy_without_an_elbo_trains_and_is_recorded(device: torch.device, tmp_path: Path) -> None:
+    done = fit(model(device), Recorder(), data(device), Training(2, 55, 1.0, Constant()), directory=tmp_path, progress_bar=False)
+    assert [r["split"] for r in done.records] == ["train", "train"] and "elbo" not in done.records[0]
+    assert [r["fit"] for r in done.records] == [1.0, 2.0]
+    assert done.epoch_elbos == []
+    x = data(device).test.x
+    scores = score(model(device), Recorder(), x, spread(5, 20), training_rows=False, draws=2, seed=0, name="test")
+    assert scores.elbo is None and summary(scores)["elbo"] == {"value": None, "reason": "q has no density"}
+    assert summary(scores)["log_marginal"]["kind"] == "exact"
+
+
+def test_keep_best_is_refused_where_there_is_no_best(device: torch.device, tmp_path: Path) -> None:
+    best = Training(2, 55, 1.0, Constant(), keep="best")
+    with pytest.raises(VemError, match=r"keep=best goes by the validation ELBO, q has no density"):
+        fit(model(device), Recorder(), data(device), best, directory=tmp_path, progress_bar=False)
+    with pytest.raises(VemError, match="no directory"):
+        fit(model(device), amortized(), data(device), best, progress_bar=False)
+
+
+def test_the_loop_ends_when_the_strategy_has_converged(device: torch.device) -> None:
+    done = fit(model(device), Recorder(converge_after=4), data(device), Training(50, 55, 1.0, Constant(), records=5), progress_bar=False)
+    assert (done.epoch, done.converged) == (4, True)
+    assert done.records[-1]["epoch"] == 4  # what was left since the last record is not lost
+
+
+def test_the_loop_ends_when_the_elbo_has_converged(device: torch.device) -> None:
+    settings = Training(500, 55, 0.01, Constant(), Stop(1e-3, window=3), records=5)
+    done = fit(model(device), ExactEM(ELBO(), tolerance=0.0), data(device), settings, progress_bar=False)
+    assert done.converged and 6 <= done.epoch < 200 and len(done.epoch_elbos) == done.epoch
+    assert Stop(1e-3, window=3).reached(done.epoch_elbos) and not Stop(1e-3, window=3).reached(done.epoch_elbos[:-1])
+
+
+def test_keep_best_restores_the_whole_best_state(device: torch.device, tmp_path: Path) -> None:
+    learner, theta = amortized(rate=0.2), model(device)
+    settings = Training(30, 10, 0.2, Constant(), keep="best", valid_data=30)
+    done = fit(theta, learner, data(device), settings, directory=tmp_path, progress_bar=False)
+    valid = [r["elbo"] for r in done.records if r["split"] == "valid"]
+    best_epoch = 1 + valid.index(max(valid))
+    assert best_epoch < 30 and done.best == max(valid)
+    # The state is that of a run that ended there: θ, φ and the optimizer's moments and counts.
+    other, again = amortized(rate=0.2), model(device)
+    stopped = Training(best_epoch, 10, 0.2, Constant())
+    fit(again, other, data(device), stopped, progress_bar=False)
+    same({"m": theta.state_dict(), "s": learner.state_dict()}, {"m": again.state_dict(), "s": other.state_dict()})
+    last = checkpoint.load(tmp_path / CHECKPOINT, device)
+    best = checkpoint.load(tmp_path / BEST_CHECKPOINT, device)
+    assert (last["progress"]["epoch"], best["progress"]["epoch"]) == (30, best_epoch)
+    assert not torch.equal(last["model"]["weight"], best["model"]["weight"])
+
+
+def same(a: Any, b: Any, path: str = "") -> None:
+    """Equal bit for bit, in whatever is nested."""
+    assert type(a) is type(b), path
+    if isinstance(a, Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{path}[{i}]")
+    else:
+        assert a == b, path
+
+
+class Breaking(Amortized):
+    """Amortized, but something breaks at a step."""
+
+    def __init__(self, at: int, what: str) -> None:
+        super().__init__(DiagonalGaussian, ELBO(), partial(torch.optim.SGD, lr=0.01), MLPFactory([]))
+        self.at, self.what, self.count = at, what, 0
+
+    def step(self, model: Any, batch: Batch, noise: Any, schedule: Schedule) -> StepInfo:
+        self.count += 1
+        if self.count == self.at and self.what == "data":
+            batch = batch._replace(x=batch.x * math.nan)
+        info = super().step(model, batch, noise, schedule)
+        if self.count == self.at and self.what == "theta":
+            with torch.no_grad():
+                model.bias[0] = math.inf
+        if self.count == self.at and self.what == "encoder":
+            with torch.no_grad():
+                next(self.encoder.parameters()).view(-1)[0] = math.nan
+        return info
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "message"),
+    [
+        ("data", 9, r"^step 9: elbo, reconstruction, kl, gradient_norm became NaN or infinite; no checkpoint.*Lower training\.rate"),
+        ("theta", 18, r"^step 18: model\.bias became NaN or infinite"),
+        ("encoder", 18, r"^step 18: strategy\.encoder\.layers\.0\.weight became NaN or infinite"),
+    ],
+)
+def test_the_first_number_that_is_not_finite_is_named(what: str, at: int, message: str, device: torch.device) -> None:
+    with pytest.raises(NonFiniteError, match=message):
+        fit(model(device), Breaking(at, what), data(device), Training(3, 10, 1.0, Constant(), valid_data=0), progress_bar=False)
+
+
+def test_the_last_good_checkpoint_is_named_and_stays(device: torch.device, tmp_path: Path) -> None:
+    settings = Training(5, 10, 1.0, Constant(), checkpoint_seconds=0.0)
+    with pytest.raises(NonFiniteError, match=r"step 20: .*the last good checkpoint is .*checkpoint\.pt \(epoch 3\)"):
+        fit(model(device), Breaking(20, "data"), data(device), settings, directory=tmp_path, progress_bar=False)
+    state = checkpoint.load(tmp_path / CHECKPOINT, device)
+    assert state["progress"]["epoch"] == 3 and torch.isfinite(state["model"]["weight"]).all()
+
+
+def test_a_bound_that_is_finite_with_a_gradient_that_is_not(device: torch.device) -> None:
+    class Cusp(nn.Module):
+        """√|x − x| has value 0 and no gradient."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(4, 4, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x @ self.w).abs().sqrt()
+
+    with pytest.raises(NonFiniteError, match=r"^step 1: gradient_norm became NaN"):
+        fit(model(device), amortized(encoder=Cusp()), data(device), Training(1, 55, 1.0, Constant()), progress_bar=False)
