@@ -1,7 +1,7 @@
 """Speed benchmarks: vem against Pyro, NumPyro and plain PyTorch, side by side in one run.
 
-    python experiments/speed/run.py             # about ten minutes on two cores that do nothing else
-    python experiments/speed/run.py --quick     # a few steps: does everything start?
+``python experiments/speed/run.py`` takes about ten minutes, on cores that do nothing else; ``--quick`` runs a
+few steps, to see that everything starts.
 """
 
 from __future__ import annotations

@@ -98,10 +98,17 @@ def speed_table(rows: Sequence[Row], contenders: Sequence[Contender], notes: Map
     for contender in contenders:
         values = speeds(rows, contender.name)
         if values:
-            compiled = notes[contender.name].get("compile_seconds")
-            note = f"compilation, {compiled:.1f} s, is not counted" if compiled else ""
+            note = _note(notes[contender.name])
             lines.append(f"| {contender.name} | {contender.passes} | {_range(values, 1)} | {note} |")
     return lines
+
+
+def _note(noted: Row) -> str:
+    if "compile_seconds" in noted:
+        return f"compilation, {noted['compile_seconds']:.1f} s, is not counted"
+    if "decoder_passes" in noted:
+        return f"{noted['decoder_passes']:g} decoder evaluations a datum, as vem counts them"
+    return ""
 
 
 def ratio_table(rows: Sequence[Row], plan: Plan) -> list[str]:

@@ -34,7 +34,9 @@ class Gated:
             self.gate.notes.update(memory(self.strategy))
             self.ready = True
             self.gate.wait()
-        return self.strategy.step(*args)
+        info = self.strategy.step(*args)
+        self.gate.notes.setdefault("decoder_passes", info.decoder_evaluations / len(args[1].x))
+        return info
 
 
 def memory(strategy: Strategy) -> dict[str, int]:

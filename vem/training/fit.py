@@ -107,8 +107,6 @@ class Loop:
             at.finished = True
             self._save(CHECKPOINT)
             if asked.name:
-                self._interrupted(asked.name)
-            if asked.name:
                 raise InterruptedRun(
                     f"stopped by {asked.name} after the last epoch, before evaluation: start the same command with "
                     "the same hydra.run.dir to finish."
