@@ -27,7 +27,13 @@ def test_a_stream_depends_on_its_key_and_on_nothing_else(device: torch.device) -
     first = draw(1, "shuffle", 2)
     torch.rand(10)  # torch's global stream moves on
     assert torch.equal(first, draw(1, "shuffle", 2))
-    others = [draw(2, "shuffle", 2), draw(1, "noise", 2), draw(1, "shuffle", 3), draw(1, "shuffle", "2"), draw(12, "shuffle")]
+    others = [
+        draw(2, "shuffle", 2),
+        draw(1, "noise", 2),
+        draw(1, "shuffle", 3),
+        draw(1, "shuffle", "2"),
+        draw(12, "shuffle"),
+    ]
     assert not any(torch.equal(first, other) for other in others)
 
 

@@ -11,7 +11,9 @@ from vem.numerics import mean_and_se, weighted_sum
 
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
-def test_a_draw_without_weight_adds_nothing_whatever_it_is(bad: float, device: torch.device, dtype: torch.dtype) -> None:
+def test_a_draw_without_weight_adds_nothing_whatever_it_is(
+    bad: float, device: torch.device, dtype: torch.dtype
+) -> None:
     log_weight = torch.tensor([[0.0, math.log(0.5)], [-math.inf, math.log(0.5)]], device=device, dtype=dtype)
     f = torch.tensor([[2.0, 3.0], [bad, 5.0]], device=device, dtype=dtype)
     log_weight.requires_grad_()
@@ -23,7 +25,9 @@ def test_a_draw_without_weight_adds_nothing_whatever_it_is(bad: float, device: t
 
 
 def test_an_infinity_with_weight_stays(device: torch.device) -> None:
-    assert weighted_sum(torch.zeros(1, 1, device=device), torch.full((1, 1), -math.inf, device=device)).item() == -math.inf
+    assert (
+        weighted_sum(torch.zeros(1, 1, device=device), torch.full((1, 1), -math.inf, device=device)).item() == -math.inf
+    )
 
 
 def test_a_weighted_sum_is_the_mean_over_draws(device: torch.device, dtype: torch.dtype) -> None:

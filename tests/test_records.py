@@ -25,7 +25,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(VemError, match=r"the disk is full: .*run\.json was not written \(the earlier version is kept\)"):
+    with pytest.raises(
+        VemError, match=r"the disk is full: .*run\.json was not written \(the earlier version is kept\)"
+    ):
         records.write_json(path, {"a": 2})
     assert records.read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
@@ -34,10 +36,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_error_inside_the_block_leaves_no_temporary_file(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), records.replacing(tmp_path / "a.npz") as temporary:
-        temporary.write_text("half")
-        assert temporary.suffix == ".npz"
-        raise ZeroDivisionError
+    def half(path: Path) -> None:
+        with records.replacing(path) as temporary:
+            temporary.write_text("half")
+            assert temporary.suffix == ".npz"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half(tmp_path / "a.npz")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,10 +59,15 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
         records.write_json(tmp_path / "a.json", {"a": math.nan})
     records.write_json(tmp_path / "a.json", {"a": records.number(math.nan), "b": records.number(None, "no density")})
     content = json.loads((tmp_path / "a.json").read_text())
-    assert content == {"a": {"value": None, "reason": "the number is nan"}, "b": {"value": None, "reason": "no density"}}
+    assert content == {
+        "a": {"value": None, "reason": "the number is nan"},
+        "b": {"value": None, "reason": "no density"},
+    }
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "is missing"), ("{half", "not readable JSON"), ("[1]", "holds list")])
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "is missing"), ("{half", "not readable JSON"), ("[1]", "holds list")]
+)
 def test_broken_json_is_one_message(text: str | None, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "run.json").write_text(text)

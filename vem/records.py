@@ -119,6 +119,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise VemError(f"{path} is missing: is {path.parent} the directory of a run?") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise VemError(f"{path} is not readable JSON ({error}): delete the run's directory and run it again.") from None
+    except OSError as error:
+        raise VemError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
     if not isinstance(content, dict):
         raise VemError(
             f"{path} holds {type(content).__name__}, not an object: delete the run's directory and run it again."

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vem import command
+from vem.errors import VemError
 
 log = logging.getLogger("vem")
 
@@ -71,8 +72,7 @@ def main() -> None:
     except PastHydra as carried:
         code = complain(carried.__cause__)
     except KeyboardInterrupt:
-        print("vem: stopped by Ctrl-C: the same command with the same hydra.run.dir goes on.", file=sys.stderr)
-        code = 1
+        code = complain(VemError("stopped by Ctrl-C: the same command with the same hydra.run.dir goes on."))
     except Exception as error:  # Hydra's own
         code = complain(command.no_folder(error) if isinstance(error, OSError) else error)
     finally:

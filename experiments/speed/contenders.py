@@ -39,7 +39,10 @@ class Ratio:
 JOINT = "one pass moves λ and θ"
 E_THEN_M = "one E-pass, one M-pass"
 DEFAULT = "as in conf/strategy/local.yaml"
-PLAIN = ["strategy=local", "strategy/rule=adam", "strategy/start=prior"]
+# Algorithm 8 as the notes write it: the plain gradient, a constant rate, Adam like the others' rows.
+PLAIN = [
+    "strategy=local", "strategy/rule=adam", "strategy/start=prior", "strategy.gradient=objective", "strategy.cool=1.0",
+]  # fmt: skip
 VEM_JOINT = [*PLAIN, "strategy.e_steps=0", "strategy.order=joint"]
 VEM_E_THEN_M = [*PLAIN, "strategy.e_steps=1", "strategy.m_steps=1", "strategy.order=e_then_m"]
 VEM_DEFAULT = ["strategy=local"]

@@ -170,7 +170,7 @@ def write(
 
 
 def draw(path: Path, rows: Sequence[Row], plans: Mapping[str, Plan], size: str) -> None:
-    """One panel a group: the median as a bar on a logarithmic axis, min to max as a whisker, vem dark."""
+    """One panel a group: the median as a bar, min to max as a whisker, vem dark."""
     counts = [len([c for c in plan.contenders if speeds(rows, c.name)]) for plan in plans.values()]
     figure = Figure(figsize=(9, 0.42 * sum(counts) + 1.1 * len(plans)), layout="constrained")
     panels = figure.subplots(len(plans), squeeze=False, height_ratios=counts)[:, 0]
@@ -184,9 +184,8 @@ def draw(path: Path, rows: Sequence[Row], plans: Mapping[str, Plan], size: str) 
         axes.barh(names, middles, xerr=whiskers, color=shades, edgecolor="black", linewidth=0.6, capsize=3)
         for i, middle in enumerate(middles):
             axes.annotate(f" {middle:.0f}", (max(values[i]), i), va="center", xytext=(4, 0), textcoords="offset points")
-        axes.set_xscale("log")
-        axes.set_xlim(min(map(min, values)) / 2, max(map(max, values)) * 1.8)
+        axes.set_xlim(0, 1.12 * max(map(max, values)))
         axes.invert_yaxis()
-        axes.set_xlabel("speed (steps per second, batch of 100; logarithmic)")
+        axes.set_xlabel("speed (steps per second, batch of 100)")
         axes.set_title(TITLES[group].split(":")[0].format(n=size), loc="left")
     figure.savefig(path, dpi=150)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
-from cli_support import SMALL, TINY, contents, table
+from cli_support import CHECKOUT, SMALL, TINY, contents, table
 
 from vem import records
 from vem.command import LONGEST_FOLDER, folder_name
@@ -82,6 +87,30 @@ def test_a_job_that_does_not_compose_refuses_the_sweep(here, vem_run):
     ended = vem_run(*SWEEP, "strategy=gmm,amortised").bad()
     assert "did you mean 'amortized'?" in ended.err
     assert not list(here.rglob("run.json"))
+
+
+def test_a_signal_stops_the_sweep_after_a_checkpoint(here):
+    """Ctrl-C is a wish of the user's, not a fault of one job: the jobs that wait are not begun."""
+    command = [sys.executable, "-m", "vem.run", "-m", *TINY, "training.epochs=100000", "training.records=1000"]
+    command += ["seed=0,1", "hydra.sweep.dir=s"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        try:
+            deadline = time.monotonic() + 60
+            while not list(here.rglob(records.METRICS)) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            run.send_signal(signal.SIGINT)
+            out, err = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == 1 and "Traceback" not in out + err
+    assert err.startswith("vem: stopped by SIGINT") and "the checkpoint" in err
+    (directory,) = records.run_directories([here / "s"])
+    assert (directory / records.CHECKPOINT).exists()
+    assert records.read_json(directory / records.RUN)["status"] == "running"
+    assert "running: stopped by SIGINT" in out
 
 
 def test_the_latent_size_is_swept_across_strategies(here, vem_run):

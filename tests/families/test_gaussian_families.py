@@ -16,7 +16,9 @@ FAMILIES = {"diagonal": DiagonalGaussian, "full": FullGaussian}
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
 
-def some_params(family: DiagonalGaussian | FullGaussian, batch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def some_params(
+    family: DiagonalGaussian | FullGaussian, batch: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     g = torch.Generator().manual_seed(5)
     return (0.7 * torch.randn(batch, family.num_params, generator=g, dtype=torch.float64)).to(device, dtype)
 
@@ -44,7 +46,9 @@ def test_kl_from_the_standard_normal(name: str, device: torch.device, dtype: tor
     if name == "full":
         prior = MultivariateNormal(params.new_zeros(4), torch.eye(4, device=device, dtype=dtype))
     expected = kl_divergence(judge(family, params), prior)
-    torch.testing.assert_close(family(params).kl_standard_normal(), expected, rtol=10 * TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    torch.testing.assert_close(
+        family(params).kl_standard_normal(), expected, rtol=10 * TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -55,7 +59,9 @@ def test_log_q_of_draws(name: str, device: torch.device, dtype: torch.dtype) -> 
     assert spec == family(params).noise(3) and spec.shape == (3, 6, 4)
     draws = family(params).draws(torch.randn(spec.shape, device=device, dtype=dtype))
     q = judge(family, params)
-    torch.testing.assert_close(draws.log_q, q.log_prob(draws.z), rtol=1e2 * TOLERANCE[dtype], atol=1e2 * TOLERANCE[dtype])
+    torch.testing.assert_close(
+        draws.log_q, q.log_prob(draws.z), rtol=1e2 * TOLERANCE[dtype], atol=1e2 * TOLERANCE[dtype]
+    )
     torch.testing.assert_close(draws.log_weight.logsumexp(0), params.new_zeros(6), rtol=0, atol=1e-6)
 
 

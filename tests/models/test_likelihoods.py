@@ -26,10 +26,10 @@ def test_bernoulli_value_gradient_and_second_derivative(device: torch.device, dt
     direction, outer = torch.randn_like(logits), torch.randn(4, 5, generator=g, device=device, dtype=dtype)
     results = []
     for log_prob in (bernoulli_log_prob, judge):
-        l = logits.clone().requires_grad_()
-        value = log_prob(l, x)
-        (gradient,) = torch.autograd.grad((outer * value).sum(), l, create_graph=True)
-        (second,) = torch.autograd.grad((gradient * direction).sum(), l)
+        out = logits.clone().requires_grad_()
+        value = log_prob(out, x)
+        (gradient,) = torch.autograd.grad((outer * value).sum(), out, create_graph=True)
+        (second,) = torch.autograd.grad((gradient * direction).sum(), out)
         results.append((value.detach(), gradient.detach(), second))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)
@@ -38,26 +38,26 @@ def test_bernoulli_value_gradient_and_second_derivative(device: torch.device, dt
 def test_bernoulli_passes_gradgradcheck(device: torch.device) -> None:
     logits = torch.randn(2, 3, 4, device=device, dtype=torch.float64, requires_grad=True)
     x = (torch.rand(3, 4, device=device) > 0.5).double()
-    assert torch.autograd.gradcheck(lambda l: bernoulli_log_prob(l, x), logits)
-    assert torch.autograd.gradgradcheck(lambda l: bernoulli_log_prob(l, x), logits)
+    assert torch.autograd.gradcheck(lambda out: bernoulli_log_prob(out, x), logits)
+    assert torch.autograd.gradgradcheck(lambda out: bernoulli_log_prob(out, x), logits)
 
 
 @pytest.mark.parametrize("logit", [-1e4, 1e4, 0.0])
 @pytest.mark.parametrize("pixel", [0.0, 1.0])
 def test_bernoulli_at_extreme_logits(logit: float, pixel: float, device: torch.device, dtype: torch.dtype) -> None:
-    l = torch.tensor([[logit, -logit]], device=device, dtype=dtype, requires_grad=True)
+    out = torch.tensor([[logit, -logit]], device=device, dtype=dtype, requires_grad=True)
     x = torch.tensor([pixel, 1 - pixel], device=device, dtype=dtype)
-    value = bernoulli_log_prob(l, x)
-    (gradient,) = torch.autograd.grad(value.sum(), l)
-    torch.testing.assert_close(value, judge(l, x))
-    torch.testing.assert_close(gradient, torch.autograd.grad(judge(l, x).sum(), l)[0])
+    value = bernoulli_log_prob(out, x)
+    (gradient,) = torch.autograd.grad(value.sum(), out)
+    torch.testing.assert_close(value, judge(out, x))
+    torch.testing.assert_close(gradient, torch.autograd.grad(judge(out, x).sum(), out)[0])
     assert torch.isfinite(value).all() and torch.isfinite(gradient).all()
 
 
 def test_bernoulli_under_vmap(device: torch.device) -> None:
     logits, x = torch.randn(6, 2, 3, 4, device=device), (torch.rand(3, 4, device=device) > 0.5).float()
     torch.testing.assert_close(torch.func.vmap(bernoulli_log_prob, (0, None))(logits, x), bernoulli_log_prob(logits, x))
-    gradient = torch.func.vmap(torch.func.grad(lambda l: bernoulli_log_prob(l, x).sum()))(logits)
+    gradient = torch.func.vmap(torch.func.grad(lambda out: bernoulli_log_prob(out, x).sum()))(logits)
     torch.testing.assert_close(gradient, x - logits.sigmoid())
 
 

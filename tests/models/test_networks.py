@@ -17,7 +17,9 @@ def widths(network: nn.Module) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("event", [(6,), (2, 3)])
-def test_events_keep_their_shape_behind_any_batch_axes(event: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> None:
+def test_events_keep_their_shape_behind_any_batch_axes(
+    event: tuple[int, ...], device: torch.device, dtype: torch.dtype
+) -> None:
     decoder = MLPFactory([5, 7])((3,), event).to(device, dtype)
     z = torch.randn(4, 2, 3, device=device, dtype=dtype)
     assert decoder(z).shape == (4, 2, *event)

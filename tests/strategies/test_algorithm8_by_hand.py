@@ -72,8 +72,8 @@ def vem_step(device: torch.device, order: str, gradient: str, **steps: int) -> t
     model = DeepLatentModel((2,), 1, MLPFactory([]), "gaussian", scale=S, data_start=False).to(device, torch.float64)
     x = torch.randn(N, 2, generator=generator("cpu", 0), dtype=torch.float64).to(device)
     strategy = Local(
-        DiagonalGaussian, ELBO(M, "closed"), partial(torch.optim.SGD, lr=THETA_RATE), SGD(ROW_RATE), PriorStart(), HeldOut(),
-        order=order, gradient=gradient, cool=1.0, **steps,
+        DiagonalGaussian, ELBO(M, "closed"), partial(torch.optim.SGD, lr=THETA_RATE), SGD(ROW_RATE), PriorStart(),
+        HeldOut(), order=order, gradient=gradient, cool=1.0, **steps,
     )  # fmt: skip
     strategy.setup(model, TrainingSet(x, False), generator(device, 1))
     strategy.table.params.copy_(torch.randn(N, 2, generator=generator("cpu", 2), dtype=torch.float64))
@@ -91,7 +91,9 @@ def vem_step(device: torch.device, order: str, gradient: str, **steps: int) -> t
 @pytest.mark.parametrize("order", ["joint", "e_then_m", "m_then_e", "e_then_joint"])
 def test_scaling_and_order(order: str, gradient: str, device: torch.device) -> None:
     path = gradient == "path"
-    steps = {"joint": {"e_steps": 0}, "e_then_joint": {"e_steps": 2}, "e_then_m": {"e_steps": 2, "m_steps": 2}}.get(order, {})
+    steps = {"joint": {"e_steps": 0}, "e_then_joint": {"e_steps": 2}, "e_then_m": {"e_steps": 2, "m_steps": 2}}.get(
+        order, {}
+    )
     option = "joint" if order == "e_then_joint" else order
     x, state, after, noise, info, strategy = vem_step(device, option, gradient, **steps)
     start = state

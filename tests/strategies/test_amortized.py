@@ -78,7 +78,9 @@ def test_the_mirror_needs_an_mlp_decoder(device: torch.device) -> None:
 def test_users_convolutional_networks(device: torch.device) -> None:
     strategy, model, x = ready(ConvEncoder(6), device, ConvDecoder())
     before = {k: v.clone() for k, v in (*model.state_dict().items(), *strategy.encoder.state_dict().items())}
-    info = strategy.step(model, Batch(x, torch.arange(20)), fill(strategy.noise(20), generator(device, 0)), schedule(device))
+    info = strategy.step(
+        model, Batch(x, torch.arange(20)), fill(strategy.noise(20), generator(device, 0)), schedule(device)
+    )
     assert info.bound is not None and info.bound.value.shape == (20,)
     assert info.decoder_evaluations == 40
     after = {**model.state_dict(), **strategy.encoder.state_dict()}
@@ -100,9 +102,7 @@ def test_dropout_is_off_in_evaluation_and_on_in_training(device: torch.device) -
     strategy, model, x = ready(ConvEncoder(6), device)
     model.train()
     rows = torch.arange(20)
-    scores = [
-        score(model, strategy, x, rows, training_rows=True, draws=2, seed=0, name="train").elbo for _ in range(2)
-    ]
+    scores = [score(model, strategy, x, rows, training_rows=True, draws=2, seed=0, name="train").elbo for _ in range(2)]
     assert scores[0] is not None and scores[1] is not None and torch.equal(*scores)
     a, b = (strategy.infer(model, Batch(x, None), {}).mean() for _ in range(2))
     assert torch.equal(a, b) and strategy.encoder.training and model.training
@@ -172,5 +172,5 @@ def test_the_first_weights_depend_on_the_seed_alone(device: torch.device) -> Non
 def test_nothing_to_train_is_refused(device: torch.device) -> None:
     strategy = Amortized(DiagonalGaussian, ELBO(), partial(torch.optim.Adam, lr=-1.0), MLPFactory([]))
     model = LinearGaussian((4,), 2).requires_grad_(False)
-    with pytest.raises((VemError, ValueError), match="rate|learning rate"):
+    with pytest.raises((VemError, ValueError), match=r"rate"):
         strategy.setup(model, TrainingSet(torch.randn(5, 4), False), generator("cpu", 0))

@@ -39,7 +39,9 @@ def make(family: Any = DiagonalGaussian, rate: float = 0.01, rule: Any = None, d
     return Local(family, ELBO(draws), optimizer, rule or Natural(), start, held_out, **options)
 
 
-def ready(strategy: Local, device: torch.device, num: int = 20, dtype: torch.dtype = torch.float32) -> tuple[Any, Tensor]:
+def ready(
+    strategy: Local, device: torch.device, num: int = 20, dtype: torch.dtype = torch.float32
+) -> tuple[Any, Tensor]:
     """A small deep model and binary data, the strategy set up on them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -82,7 +84,10 @@ def test_a_step_makes_nothing_of_the_size_of_the_table(order: str, rule: Any, de
     with LargeOutputs(50_000, {t.untyped_storage().data_ptr() for t in tensors}) as watch:
         strategy.step(model, batch, noise, schedule(device))
     assert watch.found == []
-    assert places == [t.data_ptr() for t in (strategy.table.rows.params, strategy.table.rows.steps, *strategy.table.rows.moments.values())]
+    assert places == [
+        t.data_ptr()
+        for t in (strategy.table.rows.params, strategy.table.rows.steps, *strategy.table.rows.moments.values())
+    ]
     with LargeOutputs(50_000, set()) as watch:  # the watch does see such tensors
         strategy.table.params + 1
     assert watch.found
@@ -92,7 +97,13 @@ def test_a_step_makes_nothing_of_the_size_of_the_table(order: str, rule: Any, de
 def test_step_counts_belong_to_rows(e_steps: int, device: torch.device) -> None:
     data = linear_gaussian(num=23, dims=4, latent=2).to(device, torch.float32)  # batches of 10, 10 and 3
     strategy = make(rule=Adam(), e_steps=e_steps, order="e_then_m")
-    fit(LinearGaussian((4,), 2).to(device), strategy, data, Training(3, 10, 0.01, Constant(), valid_data=0), progress_bar=False)
+    fit(
+        LinearGaussian((4,), 2).to(device),
+        strategy,
+        data,
+        Training(3, 10, 0.01, Constant(), valid_data=0),
+        progress_bar=False,
+    )
     assert strategy.table.rows.steps.tolist() == [3 * e_steps] * 23
 
 
@@ -119,7 +130,9 @@ def test_the_bound_is_pure_and_can_be_vmapped_over_seeds(family: Any, device: to
 def test_algorithm_7_moves_rows_or_theta_and_converges(device: torch.device) -> None:
     data = linear_gaussian(num=100, dims=5, latent=2).to(device, torch.float64)
     model = LinearGaussian((5,), 2).to(device, torch.float64)
-    strategy = make(FullGaussian, rate=0.02, schedule="alternating", order="e_then_m", tolerance=0.02, max_passes=15, cool=1.0)
+    strategy = make(
+        FullGaussian, rate=0.02, schedule="alternating", order="e_then_m", tolerance=0.02, max_passes=15, cool=1.0
+    )
     strategy.setup(model, data.training_set(), generator(device, 0))
     one, stream, x = schedule(device, torch.float64), generator(device, 1), data.train.x
     start = model.log_marginal(x).mean().item()
@@ -153,7 +166,9 @@ def test_a_mixture_with_local_rows_reaches_exact_em(device: torch.device) -> Non
     settings = Training(60, 300, 0.02, Cosine(), valid_data=0)
     fit(exact, ExactEM(ELBO(), tolerance=0.0), data, settings, seed=3, progress_bar=False)
     local = model()
-    strategy = make(Categorical, rate=0.03, rule=Natural(rate=1.0, trust=10.0), start=PriorStart(), cool=1.0, order="e_then_m")
+    strategy = make(
+        Categorical, rate=0.03, rule=Natural(rate=1.0, trust=10.0), start=PriorStart(), cool=1.0, order="e_then_m"
+    )
     fit(local, strategy, data, Training(200, 100, 0.03, Cosine(), valid_data=0), seed=3, progress_bar=False)
     x = data.train.x
     with torch.no_grad():
@@ -177,7 +192,9 @@ def test_held_out_data_leave_the_table_alone_and_use_their_noise(device: torch.d
     assert not first.requires_grad and torch.equal(strategy.table.params, before)
     bound = strategy.bound(model, Batch(x[:5], None), noise, schedule(device))
     assert bound.value.shape == (5,)
-    torch.testing.assert_close(strategy.infer(model, Batch(x[:5], torch.arange(5, device=device)), {}).mean(), before[:5, :2])
+    torch.testing.assert_close(
+        strategy.infer(model, Batch(x[:5], torch.arange(5, device=device)), {}).mean(), before[:5, :2]
+    )
 
 
 def test_frozen_theta_is_what_the_caller_chose(device: torch.device) -> None:

@@ -87,7 +87,7 @@ def test_batches_cover_the_data_each_epoch_and_the_ragged_one_is_used(device: to
     settings = Training(3, 10, 1.0, Cosine(), kl_warmup=2.0)
     done = fit(model(device), strategy, data(device), settings, progress_bar=False)
     assert [len(r) for r in strategy.rows] == [10, 10, 10, 10, 10, 5] * 3
-    epochs = [sum(strategy.rows[i : i + 6], []) for i in (0, 6, 12)]
+    epochs = [[n for batch in strategy.rows[i : i + 6] for n in batch] for i in (0, 6, 12)]
     assert all(sorted(e) == list(range(55)) for e in epochs) and epochs[0] != epochs[1]
     assert [n.shape[1] for n in strategy.noises] == [10, 10, 10, 10, 10, 5] * 3
     assert not torch.equal(strategy.noises[0], strategy.noises[1]) and strategy.noises[0].dtype == torch.float64
@@ -99,7 +99,14 @@ def test_batches_cover_the_data_each_epoch_and_the_ragged_one_is_used(device: to
 
 
 def test_a_strategy_without_an_elbo_trains_and_is_recorded(device: torch.device, tmp_path: Path) -> None:
-    done = fit(model(device), Recorder(), data(device), Training(2, 55, 1.0, Constant()), directory=tmp_path, progress_bar=False)
+    done = fit(
+        model(device),
+        Recorder(),
+        data(device),
+        Training(2, 55, 1.0, Constant()),
+        directory=tmp_path,
+        progress_bar=False,
+    )
     assert [r["split"] for r in done.records] == ["train", "train"] and "elbo" not in done.records[0]
     assert [r["fit"] for r in done.records] == [1.0, 2.0]
     assert done.epoch_elbos == []
@@ -118,7 +125,13 @@ def test_keep_best_is_refused_where_there_is_no_best(device: torch.device, tmp_p
 
 
 def test_the_loop_ends_when_the_strategy_has_converged(device: torch.device) -> None:
-    done = fit(model(device), Recorder(converge_after=4), data(device), Training(50, 55, 1.0, Constant(), records=5), progress_bar=False)
+    done = fit(
+        model(device),
+        Recorder(converge_after=4),
+        data(device),
+        Training(50, 55, 1.0, Constant(), records=5),
+        progress_bar=False,
+    )
     assert (done.epoch, done.converged) == (4, True)
     assert done.records[-1]["epoch"] == 4  # what was left since the last record is not lost
 
@@ -189,14 +202,24 @@ class Breaking(Amortized):
 @pytest.mark.parametrize(
     ("what", "at", "message"),
     [
-        ("data", 9, r"^step 9: elbo, reconstruction, kl, gradient_norm became NaN or infinite; no checkpoint.*Lower training\.rate"),
+        (
+            "data",
+            9,
+            r"^step 9: elbo, reconstruction, kl, gradient_norm became NaN or infinite; no checkpoint.*Lower",
+        ),
         ("theta", 18, r"^step 18: model\.bias became NaN or infinite"),
         ("encoder", 18, r"^step 18: strategy\.encoder\.layers\.0\.weight became NaN or infinite"),
     ],
 )
 def test_the_first_number_that_is_not_finite_is_named(what: str, at: int, message: str, device: torch.device) -> None:
     with pytest.raises(NonFiniteError, match=message):
-        fit(model(device), Breaking(at, what), data(device), Training(3, 10, 1.0, Constant(), valid_data=0), progress_bar=False)
+        fit(
+            model(device),
+            Breaking(at, what),
+            data(device),
+            Training(3, 10, 1.0, Constant(), valid_data=0),
+            progress_bar=False,
+        )
 
 
 def test_the_last_good_checkpoint_is_named_and_stays(device: torch.device, tmp_path: Path) -> None:
@@ -219,4 +242,6 @@ def test_a_bound_that_is_finite_with_a_gradient_that_is_not(device: torch.device
             return (x @ self.w).abs().sqrt()
 
     with pytest.raises(NonFiniteError, match=r"^step 1: gradient_norm became NaN"):
-        fit(model(device), amortized(encoder=Cusp()), data(device), Training(1, 55, 1.0, Constant()), progress_bar=False)
+        fit(
+            model(device), amortized(encoder=Cusp()), data(device), Training(1, 55, 1.0, Constant()), progress_bar=False
+        )

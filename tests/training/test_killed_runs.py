@@ -49,9 +49,13 @@ def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:
         time.sleep(0.002)
 
 
-def start_and_stop(directory: Path, overrides: list[str], number: int, epochs_done: int) -> subprocess.CompletedProcess[str]:
+def start_and_stop(
+    directory: Path, overrides: list[str], number: int, epochs_done: int
+) -> subprocess.CompletedProcess[str]:
     """Start a run, send a signal a moment after the checkpoint of some epoch, wait for its end."""
-    process = subprocess.Popen(command(directory, *overrides), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(directory, *overrides), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         metrics = directory / METRICS
         wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 2 * epochs_done, process)
@@ -70,21 +74,19 @@ def evaluation(directory: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_killed_run_resumed_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
-    overrides = [*STRATEGIES[name], "training.epochs=400", "training.records=400", "training.checkpoint_seconds=0"]
+    overrides = [*STRATEGIES[name], "training.epochs=40", "training.records=40", "training.checkpoint_seconds=0"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run(whole, *overrides)
     assert done.returncode == 0, done.stderr
-    stopped = start_and_stop(killed, overrides, signal.SIGKILL, epochs_done=20)
+    stopped = start_and_stop(killed, overrides, signal.SIGKILL, epochs_done=4)
     assert stopped.returncode == -signal.SIGKILL
     assert json.loads((killed / RUN).read_text())["status"] == "running"
     before = torch.load(killed / CHECKPOINT, weights_only=True)["progress"]["epoch"]
-    assert 0 < before < 400
+    assert 0 < before < 40
     again = run(killed, *overrides)
     assert again.returncode == 0, again.stderr
     same(final(killed, torch.device("cpu")), final(whole, torch.device("cpu")))
     assert evaluation(killed) == evaluation(whole)
-    left = run(killed, *overrides)
-    assert left.returncode == 0 and "is finished: left alone" in left.stdout + left.stderr
     loaded = vem.load(killed)
     for split in ("train", "test"):
         scores = loaded.score(split, num_data=50, draws=2)
@@ -92,8 +94,9 @@ def test_a_killed_run_resumed_equals_the_uninterrupted_one(name: str, tmp_path: 
         assert float(scores.elbo.mean()) == pytest.approx(evaluation(whole)[split]["elbo"]["mean"], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_exits_with_one_message(tmp_path: Path) -> None:
-    overrides = [*STRATEGIES["amortized"], "training.epochs=300", "training.records=300"]
+    overrides = [*STRATEGIES["amortized"], "training.epochs=60", "training.records=60"]
     stopped = start_and_stop(tmp_path / "run", overrides, signal.SIGTERM, epochs_done=3)
     assert stopped.returncode == 1
     assert stopped.stderr.strip().splitlines()[-1].startswith("vem: stopped by SIGTERM in epoch ")

@@ -17,7 +17,8 @@ def test_constant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "expected"), [(0, 1.0), (20, 1.0), (40, 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4))), (60, 0.55), (100, 0.1), (150, 0.1)]
+    ("epoch", "expected"),
+    [(0, 1.0), (20, 1.0), (40, 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4))), (60, 0.55), (100, 0.1), (150, 0.1)],
 )
 def test_cosine_with_a_hold(epoch: float, expected: float) -> None:
     assert Cosine(final=0.1, hold=0.2)(epoch, 100) == pytest.approx(expected)

@@ -41,7 +41,7 @@ def _positive(value: float, place: str) -> None:
 class Natural:
     """Natural gradient within a trust region: λ ← λ + rate · F(λ)⁻¹ ∇L, F the Fisher information of q_λ.
 
-    For a diagonal Gaussian: μ ← μ + σ · clip(rate · σ ∇_μ L), log σ ← log σ + clip(rate · ½ ∇_{log σ} L).
+    For a diagonal Gaussian: μ ← μ + σ · clip(rate · σ ∇_μ L), log σ ← log σ + ½ clip(rate · ∇_{log σ} L).
     The step is measured in units of σ, so one rate fits every datum and every scale of z, and nothing has
     to be remembered between visits that are an epoch apart.
 
@@ -54,8 +54,8 @@ class Natural:
     moments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _positive(self.rate, "rule.rate")
-        _positive(self.trust, "rule.trust")
+        _positive(self.rate, "strategy.rule.rate")
+        _positive(self.trust, "strategy.rule.trust")
 
     def __call__(self, family: Family, rows: Rows, gradient: Tensor, rate: Tensor | float) -> Rows:
         """One step.
@@ -87,10 +87,10 @@ class Adam:
     moments: tuple[str, ...] = ("first", "second")
 
     def __post_init__(self) -> None:
-        _positive(self.rate, "rule.rate")
+        _positive(self.rate, "strategy.rule.rate")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise VemError(f"rule.{name}={getattr(self, name)} must lie in [0, 1).")
+                raise VemError(f"strategy.rule.{name}={getattr(self, name)} must lie in [0, 1).")
 
     def __call__(self, family: Family, rows: Rows, gradient: Tensor, rate: Tensor | float) -> Rows:
         """One step."""
@@ -110,7 +110,7 @@ class SGD:
     moments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _positive(self.rate, "rule.rate")
+        _positive(self.rate, "strategy.rule.rate")
 
     def __call__(self, family: Family, rows: Rows, gradient: Tensor, rate: Tensor | float) -> Rows:
         """One step."""

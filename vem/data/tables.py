@@ -86,6 +86,11 @@ def _csv(path: Path, label_column: str | int | None, header: str | bool) -> dict
         table.columns = [str(name) if named else str(i) for i, name in enumerate(table.columns, 1)]
     except (ValueError, OSError) as error:  # pandas' ParserError and EmptyDataError are ValueErrors
         raise _unreadable(path, error) from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes a cell without a name for a row's name
+        raise VemError(
+            f"data.path={path}: its lines have more cells than line 1 has names. Name every column, or drop the "
+            "column of row names."
+        )
     arrays = {}
     if label_column is not None:
         label_column, names = str(label_column), list(table.columns)
@@ -107,7 +112,8 @@ def _csv(path: Path, label_column: str | int | None, header: str | bool) -> dict
                 "not a number. Remove or encode the column, or name it with data.label_column if it "
                 "holds the labels."
             )
-    return {"x": table.to_numpy(), **arrays}
+    # Named, because numpy would make a table with a column of true and false one of objects.
+    return {"x": table.to_numpy(dtype=np.float64), **arrays}
 
 
 def _has_names(path: Path) -> bool:
@@ -145,7 +151,8 @@ def numbers(values: Array, place: str) -> Tensor:
             f"{place} has shape {values.shape}; vem takes [N, D] or [N, height, width]. "
             "Reshape it: x.reshape(len(x), -1) gives one row per datum."
         )
-    x = torch.tensor(values).float()
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused below
+        x = torch.from_numpy(values.astype(np.float32))  # of any byte order; torch reads only the machine's own
     # Here, because after the split a row's number would not be that in the file.
     bad = ~torch.isfinite(x).flatten(1).all(1)
     if bad.any():
@@ -160,11 +167,17 @@ def classes(values: Array, num: int, place: str) -> Tensor:
     """Labels [N] as int64; text is numbered in alphabetical order.
 
     Raises:
-        VemError: there are not ``num`` of them, or they are not whole numbers.
+        VemError: there are not ``num`` of them, some are missing, or they are not whole numbers.
     """
     if values.shape != (num,):
         raise VemError(
             f"{place} has shape {values.shape} and x has {num} rows: give one label per row, shape ({num},)."
+        )
+    missing = [row for row, label in enumerate(values.tolist()) if label != label] if values.dtype.kind == "O" else []
+    if missing:
+        raise VemError(
+            f"{place}: {len(missing)} of {num} labels are missing, the first is that of row {missing[0]} (counted from "
+            "0). Name a class for them, or leave the labels out."
         )
     if values.dtype.kind in "OUS":
         return torch.from_numpy(np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64))

@@ -59,7 +59,7 @@ class DeepLatentModel(nn.Module):
             with torch.no_grad():
                 # In evaluation mode, so that a batch norm keeps its statistics and a dropout draws nothing.
                 shape = tuple(self.decoder.eval()(parameter.new_zeros(2, self.latent_size)).shape[1:])
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise VemError(
                 f"model.decoder={type(self.decoder).__name__} does not take z [N, {self.latent_size}]: {error}. It "
                 "must map [N, latent_dim] to [N, *event shape of x]."

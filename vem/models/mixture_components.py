@@ -174,8 +174,6 @@ class FullComponents(GaussianComponents):
     The M-step clips the eigenvalues of Σ_k at the floor: the maximum among covariances ⪰ floor · I.
     """
 
-    matrices: int  # K, or 1 where it is shared
-
     def __init__(self, components: int, size: int, floor: float, regularize: float) -> None:
         super().__init__(components, size, floor, regularize)
         matrices = self.num_matrices(components)

@@ -74,18 +74,12 @@ def variants(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[str]:
     groups = [(t, *(str(r.facts.get(k)) for k in named)) for t, r in zip(tables, runs, strict=True)]
     return [
         ", ".join(f"{k}={v}" for k, v in sorted(own.items()))
-        for own in differing(groups, [_own_settings(run) for run in runs])
+        for own in differing(groups, [_beyond_data(run) for run in runs])
     ]
 
 
-def _own_settings(run: RunRecord) -> dict[str, str]:
-    """The settings beyond data, without those of a room that the run does not use (run.json says null)."""
-    unused = tuple(name for name in ("latent_dim", "family") if run.facts.get(name) is None)
-    return {
-        key: value
-        for key, value in run.settings.items()
-        if not key.startswith("data.") and not any(key == u or key.startswith(f"{u}.") for u in unused)
-    }
+def _beyond_data(run: RunRecord) -> dict[str, str]:
+    return {key: value for key, value in run.settings.items() if not key.startswith("data.")}
 
 
 def present(value: Any) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pandas as pd
 import yaml
 
 from vem.errors import VemError
-from vem.records import CONFIG, EVALUATION, METRICS, NOT_HASHED, PICTURES, RUN, read_json
+from vem.records import CONFIG, EVALUATION, FILE_HASH, METRICS, PICTURES, RUN, hashed_part, read_json
 
 # libyaml's loader is ten times faster; a build without it reads the same.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -47,7 +46,10 @@ def read_run(directory: Path) -> RunRecord:
 
 
 def read_settings(path: Path) -> dict[str, str]:
-    """The config's values under dotted keys, less those that no number depends on, and seeds.
+    """The config's values that its hash covers, under dotted keys, less seeds.
+
+    So what no number depends on (device, threads, where a file lies) tells no two runs apart. The user's own
+    file goes by its name and the first digits of its hash.
 
     Raises:
         VemError: the file is not readable YAML.
@@ -56,21 +58,17 @@ def read_settings(path: Path) -> dict[str, str]:
         return {}
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise VemError(f"{path} is not readable YAML ({error}): delete the run and start it again.") from None
-    dropped = {*NOT_HASHED, "name"}
-    leaves = dict(_leaves(config if isinstance(config, dict) else {}, "", dropped))
-    return {key: value for key, value in leaves.items() if key.rsplit(".")[-1] != "seed"}
-
-
-def _leaves(node: Any, path: str, dropped: set[str]) -> Iterator[tuple[str, str]]:
-    if isinstance(node, dict):
-        for key, child in node.items():
-            where = f"{path}.{key}" if path else str(key)
-            if where not in dropped:
-                yield from _leaves(child, where, dropped)
-    else:
-        yield path, "null" if node is None else str(node)
+    flat = hashed_part(config) if isinstance(config, dict) else {}
+    digest = flat.pop(f"data.{FILE_HASH}", None)
+    if digest is not None:
+        flat["data.path"] = f"{Path(config['data']['path']).name} ({digest[:8]})"
+    return {
+        key: "null" if value is None else str(value)
+        for key, value in flat.items()
+        if key.rsplit(".")[-1] != "seed"
+    }
 
 
 def read_metrics(directory: Path) -> pd.DataFrame:
@@ -86,7 +84,7 @@ def read_metrics(directory: Path) -> pd.DataFrame:
         table = pd.read_csv(path, usecols=columns)
     except pd.errors.EmptyDataError:
         return pd.DataFrame(columns=columns)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise VemError(f"{path} is not a run's record ({error}): delete the run and start it again.") from None
     for name in ("epoch", "seconds", "elbo"):
         table[name] = pd.to_numeric(table[name], errors="coerce")
@@ -106,5 +104,5 @@ def read_pictures(directory: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy passes on whatever zipfile and zlib meet in damaged bytes
         raise VemError(f"{path} is damaged ({error}): delete it and run the same command again.") from None

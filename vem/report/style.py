@@ -69,14 +69,12 @@ def make_folder(folder: Path) -> None:
         raise unwritable(folder, error) from error
 
 
-def tidy(ax: Axes, title: str = "") -> None:
-    """Small ticks, no box, a title on the left."""
+def tidy(ax: Axes) -> None:
+    """Small ticks and names, no box."""
     ax.tick_params(labelsize=8, length=3, color=QUIET)
     sns.despine(ax=ax)
     ax.xaxis.label.set_fontsize(9)
     ax.yaxis.label.set_fontsize(9)
-    if title:
-        ax.set_title(title, fontsize=10, loc="left")
 
 
 def label_time(ax: Axes, x: str) -> None:

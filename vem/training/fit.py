@@ -238,7 +238,9 @@ class Loop:
         state = {"model": self.model.state_dict(), "strategy": self.strategy.state_dict()}
         for name, tensor in _tensors(state, ""):
             # The extremes are NaN or infinite if any number is; nothing of the size of a λ table is made.
-            if tensor.is_floating_point() and tensor.numel() and not bool(torch.stack(tensor.aminmax()).isfinite().all()):
+            if not tensor.is_floating_point() or not tensor.numel():
+                continue
+            if not bool(torch.stack(tensor.aminmax()).isfinite().all()):
                 raise NonFiniteError(
                     f"step {self.at.step}: {name} became NaN or infinite; {self._last_good()} {_REMEDY}"
                 )

@@ -1,0 +1,140 @@
+"""Scores of a split: exact where they can be, with honest errors, the same numbers for the same call."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from vem.contracts import TrainingSet
+from vem.data.linear_gaussian import linear_gaussian
+from vem.errors import VemError
+from vem.evaluation.elbo import SplitScores, evaluating, score, spread, summary
+from vem.evaluation.settings import Evaluation
+from vem.families.gaussian import DiagonalGaussian
+from vem.models.linear_gaussian import LinearGaussian
+from vem.models.mixture import Mixture
+from vem.models.networks import MLPFactory
+from vem.noise import generator
+from vem.numerics import mean_and_se
+from vem.objectives.elbo import ELBO
+from vem.strategies.amortized import Amortized
+from vem.strategies.exact_em import ExactEM
+
+
+def ready(device: torch.device, num: int = 700) -> tuple[LinearGaussian, Amortized, torch.Tensor]:
+    x = linear_gaussian(num=num, dims=5, latent=2).to(device, torch.float64).train.x
+    model = LinearGaussian((5,), 2).to(device, torch.float64)
+    strategy = Amortized(DiagonalGaussian, ELBO(), partial(torch.optim.Adam, lr=0.01), MLPFactory([]))
+    strategy.setup(model, TrainingSet(x, False), generator(device, 0))
+    return model, strategy, x
+
+
+def test_exact_em_scores_log_p_of_x(device: torch.device) -> None:
+    """With exact q every gap is zero: kl + log p(x) = reconstruction in the mean over q."""
+    model, _, x = ready(device)
+    strategy = ExactEM(ELBO())
+    strategy.setup(model, TrainingSet(x, False), generator(device, 1))
+    scores = score(model, strategy, x, spread(700, 700), training_rows=True, draws=200, seed=0, name="train")
+    assert scores.elbo is not None and scores.log_marginal is not None and scores.mc_variance is not None
+    error = scores.mc_variance.sum().sqrt() / 700
+    assert abs((scores.elbo - scores.log_marginal).mean()) < 4 * error + 1e-9
+    mixture = Mixture((5,), 3).to(device, torch.float64)
+    strategy.setup(mixture, TrainingSet(x, False), generator(device, 1))
+    exact = score(mixture, strategy, x, spread(700, 700), training_rows=True, draws=1, seed=0, name="train")
+    torch.testing.assert_close(exact.elbo, exact.log_marginal, rtol=0, atol=1e-9)
+    assert summary(exact)["elbo"]["mc_se"] == 0.0
+
+
+def test_the_monte_carlo_error_is_that_of_repeated_calls(device: torch.device) -> None:
+    model, strategy, x = ready(device, num=50)
+    means, errors = [], []
+    for seed in range(60):
+        scores = score(model, strategy, x, spread(50, 50), training_rows=False, draws=8, seed=seed, name="test")
+        assert scores.elbo is not None and scores.mc_variance is not None
+        means.append(scores.elbo)
+        errors.append(scores.mc_variance)
+    found, stated = torch.stack(means).var(0), torch.stack(errors).mean(0)
+    assert float((found / stated).mean()) == pytest.approx(1.0, abs=0.15)
+
+
+def test_the_same_call_gives_the_same_numbers(device: torch.device) -> None:
+    model, strategy, x = ready(device)
+
+    def call(seed: int, name: str, batch_size: int = 500) -> torch.Tensor:
+        rows = spread(600, 700)
+        found = score(
+            model, strategy, x, rows, training_rows=False, draws=2, seed=seed, name=name, batch_size=batch_size
+        ).elbo
+        assert found is not None and found.dtype == torch.float64 and found.device.type == "cpu"
+        return found
+
+    assert torch.equal(call(0, "test"), call(0, "test"))
+    assert not torch.equal(call(0, "test"), call(1, "test"))
+    assert not torch.equal(call(0, "test"), call(0, "valid"))
+
+
+def test_terms_add_up_and_rows_are_those_asked_for(device: torch.device) -> None:
+    model, strategy, x = ready(device)
+    rows = spread(7, 700)
+    scores = score(model, strategy, x, rows, training_rows=False, draws=3, seed=0, name="test")
+    assert torch.equal(scores.rows, rows) and scores.rows.tolist() == [0, 100, 200, 300, 400, 500, 600]
+    assert scores.elbo is not None and scores.reconstruction is not None and scores.kl is not None
+    torch.testing.assert_close(scores.elbo, scores.reconstruction - scores.kl)
+    assert scores.log_marginal is not None
+    with torch.no_grad():
+        torch.testing.assert_close(scores.log_marginal, model.log_marginal(x[rows]).double().cpu())
+
+
+def test_the_summary_carries_its_errors(device: torch.device) -> None:
+    model, strategy, x = ready(device)
+    one = score(model, strategy, x, spread(20, 700), training_rows=False, draws=1, seed=0, name="test")
+    text = summary(one)
+    assert text["elbo"]["mc_se"] == {"value": None, "reason": "one draw has no spread: set evaluation.draws > 1"}
+    many = score(model, strategy, x, spread(20, 700), training_rows=False, draws=5, seed=0, name="test")
+    assert many.elbo is not None and many.mc_variance is not None
+    text = summary(many)
+    mean, se = mean_and_se(many.elbo)
+    assert (text["num_data"], text["elbo"]["mean"], text["elbo"]["se"]) == (20, mean, se)
+    assert text["elbo"]["mc_se"] == pytest.approx(float(many.mc_variance.sum()) ** 0.5 / 20)
+    assert text["log_marginal"]["kind"] == "exact" and text["log_marginal"]["lower"] == text["log_marginal"]["upper"]
+
+
+def test_a_number_that_is_not_finite_becomes_a_reason() -> None:
+    bad = torch.tensor([0.0, -torch.inf], dtype=torch.float64)
+    text = summary(SplitScores(torch.arange(2), bad, bad, bad, torch.zeros(2), None, None))
+    assert text["elbo"]["mean"] == {"value": None, "reason": "the number is -inf"}
+    assert text["log_marginal"] is None
+
+
+@pytest.mark.parametrize("num", [1, 3, 10, 99, 100, 1000])
+def test_spread_is_even_distinct_and_in_range(num: int) -> None:
+    rows = spread(num, 100)
+    assert len(rows) == min(num, 100) == len(rows.unique()) and int(rows[0]) >= 0 and int(rows[-1]) < 100
+    gaps = rows.diff()
+    assert num == 1 or int(gaps.max() - gaps.min()) <= 1
+
+
+def test_evaluating_puts_the_mode_back() -> None:
+    model = torch.nn.Sequential(torch.nn.Dropout())
+
+    def failing() -> None:
+        with evaluating(model):
+            assert not model.training and not model[0].training
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        failing()
+    assert model.training and model[0].training
+    model.eval()
+    with evaluating(model):
+        pass
+    assert not model.training
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(VemError, match=r"evaluation\.num_data=-1"):
+        Evaluation(num_data=-1)
+    with pytest.raises(VemError, match=r"evaluation\.draws=0"):
+        Evaluation(draws=0)
