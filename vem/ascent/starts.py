@@ -11,6 +11,7 @@ from vem.errors import VemError
 
 CHUNK = 4096
 LARGEST_COVARIANCE = 4096  # beyond this many dimensions: a randomized factorization on a subset
+OVERSAMPLED = 10  # directions sketched beyond those kept (Halko, Martinsson and Tropp, 2011)
 
 
 class Start(Protocol):
@@ -103,8 +104,9 @@ def _leading(flat: Tensor, centre: Tensor, kept: int, generator: torch.Generator
         return values.flip(0)[:kept].clamp_min(0), vectors.flip(1)[:, :kept]
     rows = torch.randperm(n, generator=generator, device=flat.device)[:CHUNK]
     kept_now = min(kept, len(rows))
+    sketched = min(kept + OVERSAMPLED, len(rows))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the sketch of svd_lowrank comes from torch's global stream
-        _, s, vectors = torch.svd_lowrank(flat[rows] - centre, q=kept_now, niter=4)
-    values = torch.cat([s.square() / len(rows), s.new_zeros(kept - kept_now)])
-    return values, torch.cat([vectors, vectors.new_zeros(d, kept - kept_now)], 1)
+        _, s, vectors = torch.svd_lowrank(flat[rows] - centre, q=sketched, niter=4)
+    values = torch.cat([s[:kept_now].square() / len(rows), s.new_zeros(kept - kept_now)])
+    return values, torch.cat([vectors[:, :kept_now], vectors.new_zeros(d, kept - kept_now)], 1)

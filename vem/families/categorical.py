@@ -13,6 +13,9 @@ from vem.errors import VemError, at_least
 
 # A step of this many nats turns certainty for one component into certainty for another.
 TRUSTED_NATS = 30.0
+# A step leaves no component further below the likeliest one than this: a weight that costs no bound anything, and
+# that float32 can still divide a gradient by. Without it a component that lost a datum could never win it back.
+REACH_NATS = 40.0
 
 
 @dataclass
@@ -69,15 +72,18 @@ class Categorical:
         """λ ← λ + rate · (g_k / r_k), clipped at ``trust`` times the distance a logit can matter over.
 
         For the ELBO g_k / r_k = log p(x, k) − λ_k up to a constant in k: with rate 1 one step lands on the
-        exact posterior. params, gradient [B, K].
+        exact posterior, but for components ``REACH_NATS`` below the likeliest, which stay there within reach.
+        params, gradient [B, K].
         """
         log_r = params.log_softmax(-1)
         r = log_r.exp()
-        # A component with no weight left gives no gradient to divide: it stays where it is.
+        # A component that starts without weight gives no gradient to divide: it stays where it is.
         alive = r > torch.finfo(r.dtype).tiny ** 0.5
         natural = torch.where(alive, gradient / torch.where(alive, r, 1.0), torch.zeros_like(r))
         limit = trust * TRUSTED_NATS
-        return log_r + (rate * natural).clamp(-limit, limit)
+        moved = log_r + (rate * natural).clamp(-limit, limit)
+        within_reach = moved.clamp_min(moved.amax(-1, keepdim=True) - REACH_NATS)
+        return torch.where(alive, within_reach, log_r)
 
     def noise(self, draws: int, batch_size: int) -> None:
         """None: the support is enumerated."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,25 +10,6 @@ from torch.nn import functional as F
 
 from vem.contracts import NoiseSpec
 from vem.errors import VemError, choice
-
-
-class _BernoulliLogLikelihood(torch.autograd.Function):
-    """Σ x·l − softplus(l), with the gradient x − σ(l) written out: one pass each way over [S, B, D]."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: Tensor, x: Tensor) -> Tensor:
-        return torch.linalg.vecdot(logits, x) - F.softplus(logits).sum(-1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        logits, x = ctx.saved_tensors
-        return (x - logits.sigmoid()) * grad[..., None], None
 
 
 class Bernoulli(nn.Module):
@@ -69,10 +49,10 @@ class Bernoulli(nn.Module):
 def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
     """Σ_i [x_i l_i − log(1 + e^l_i)]: logits [..., D], x broadcastable [..., D] → [...].
 
-    Finite for every finite logit; differentiable in the logits as often as one likes, not in x.
+    Finite for every finite logit.
     """
-    value: Tensor = _BernoulliLogLikelihood.apply(logits, x)  # type: ignore[no-untyped-call]  # torch's stub
-    return value
+    # The library's own forward and backward are one kernel each, faster than the same written in tensor operations.
+    return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
 
 
 class Gaussian(nn.Module):

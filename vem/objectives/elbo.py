@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from vem.contracts import Bound, ClosedKL, Family, GenerativeModel, PathPosterior, Posterior
@@ -42,16 +43,23 @@ class ELBO:
         """The bound and its terms."""
         z, log_q, log_weight = posterior.draws(noise)
         reconstruction = weighted_sum(log_weight, model.log_likelihood(x, z))
-        if self.closed(model, posterior):
-            assert isinstance(posterior, ClosedKL)
-            kl = posterior.kl_standard_normal()
-        else:
-            kl = weighted_sum(log_weight, log_q - model.log_prior(z))
         if self.gradient == "path" and isinstance(posterior, PathPosterior):
             path = weighted_sum(log_weight, posterior.frozen_log_q(z) - model.log_prior(z))
-            kl = kl.detach() + (path - path.detach())  # the value of one, the gradient of the other
+            with torch.no_grad():
+                gap = self._kl(model, posterior, z, log_q, log_weight) - path
+            kl = path + gap  # the value of one, the gradient of the other
+        else:
+            kl = self._kl(model, posterior, z, log_q, log_weight)
         value = reconstruction - kl
         return Bound(value.detach(), value, {"reconstruction": reconstruction, "kl": kl})
+
+    def _kl(
+        self, model: GenerativeModel, posterior: Posterior, z: Tensor, log_q: Tensor, log_weight: Tensor
+    ) -> Tensor:
+        if self.closed(model, posterior):
+            assert isinstance(posterior, ClosedKL)
+            return posterior.kl_standard_normal()
+        return weighted_sum(log_weight, log_q - model.log_prior(z))
 
     def with_gradient(self, gradient: str) -> ELBO:
         """The same estimator with another gradient."""

@@ -65,9 +65,7 @@ def read_settings(path: Path) -> dict[str, str]:
     if digest is not None:
         flat["data.path"] = f"{Path(config['data']['path']).name} ({digest[:8]})"
     return {
-        key: "null" if value is None else str(value)
-        for key, value in flat.items()
-        if key.rsplit(".")[-1] != "seed"
+        key: "null" if value is None else str(value) for key, value in flat.items() if key.rsplit(".")[-1] != "seed"
     }
 
 

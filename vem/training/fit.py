@@ -143,7 +143,7 @@ class Loop:
         at = self.at
         self._set_schedule(at.epoch + at.batch / self.batches)
         noise = fill(self.strategy.noise(len(index)), self.noise, self.dtype)
-        info = self.strategy.step(self.model, Batch(x[index], index), noise, self.schedule)
+        info = self.strategy.step(self.model, Batch(x.index_select(0, index), index), noise, self.schedule)
         self.meter.add(info, len(index))
         at.step += 1
         at.decoder_evaluations += info.decoder_evaluations

@@ -1,0 +1,80 @@
+"""The step on networks: up the bound, and by the same numbers as torch's own optimizers."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from vem.errors import VemError
+from vem.strategies.gradient import Climber
+
+
+def parameters(dtype: torch.dtype) -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(4, 3), (4,), (2, 4)]
+    return [torch.nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in shapes]
+
+
+def objective(params: list[torch.nn.Parameter], step: int) -> torch.Tensor:
+    """A bound that each step sees differently; its maximum is at p = step / 10."""
+    return -sum(((p - step / 10) ** 2).sum() for p in params)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(torch.optim.Adam, lr=1e-2, fused=True),
+        partial(torch.optim.Adam, lr=1e-2, fused=True, weight_decay=0.1, betas=(0.5, 0.9)),
+        partial(torch.optim.Adam, lr=1e-2),
+        partial(torch.optim.AdamW, lr=1e-2),
+        partial(torch.optim.SGD, lr=1e-2, momentum=0.9),
+    ],
+)
+def test_ten_steps_equal_torch_bit_for_bit(make: partial[torch.optim.Optimizer], dtype: torch.dtype) -> None:
+    ours, theirs = parameters(dtype), parameters(dtype)
+    climber, optimizer = Climber(make, ours), make(theirs)
+    for step in range(10):
+        rate = torch.tensor(1.0 - step / 20, dtype=dtype)
+        climber.gradients(objective(ours, step))
+        climber.step(rate)
+        optimizer.param_groups[0]["lr"] = 1e-2 * float(rate)
+        optimizer.zero_grad()
+        (-objective(theirs, step)).backward()
+        optimizer.step()
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.equal(a, b), step
+    ours_state, theirs_state = climber.state_dict()["state"], optimizer.state_dict()["state"]
+    for key, state in theirs_state.items():
+        for name, value in state.items():
+            if value is not None:
+                assert torch.equal(torch.as_tensor(ours_state[key][name]), torch.as_tensor(value)), name
+
+
+def test_a_step_goes_up_and_the_norm_is_that_of_the_gradient(dtype: torch.dtype) -> None:
+    params = parameters(dtype)
+    climber = Climber(partial(torch.optim.Adam, lr=1e-3, fused=True), params)
+    for _ in range(3):
+        before = objective(params, 3)
+        expected = torch.autograd.grad(before, params, retain_graph=True)
+        climber.gradients(before)
+        norm = torch.cat([g.flatten() for g in expected]).norm()
+        torch.testing.assert_close(climber.norm(), norm)
+        climber.step(torch.ones(()))
+        assert objective(params, 3) > before
+
+
+def test_gradients_of_others_point_uphill() -> None:
+    params = parameters(torch.float64)
+    other = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    climber = Climber(partial(torch.optim.SGD, lr=0.1), params)
+    (gradient,) = climber.gradients(objective(params, 0) + (3 * other).sum(), [other])
+    assert gradient.item() == 3.0
+
+
+def test_nothing_to_train_and_a_step_size_of_zero_are_refused() -> None:
+    with pytest.raises(VemError, match="no parameters"):
+        Climber(partial(torch.optim.SGD, lr=0.1), [])
+    with pytest.raises(VemError, match="must be positive"):
+        Climber(partial(torch.optim.SGD, lr=0.0), parameters(torch.float32))
