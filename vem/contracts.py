@@ -39,6 +39,11 @@ class Bound(NamedTuple):
     surrogate: Tensor  # [B] what is differentiated
     terms: dict[str, Tensor]  # reconstruction, kl, … each [B]
 
+    def detached(self) -> Bound:
+        """The same numbers without the graph that made them."""
+        terms = {name: term.detach() for name, term in self.terms.items()}
+        return Bound(self.value.detach(), self.surrogate.detach(), terms)
+
 
 class LogMarginal(NamedTuple):
     """What is known of log p(x), in nats per datum."""

@@ -16,7 +16,7 @@ def weighted_sum(log_weight: Tensor, f: Tensor) -> Tensor:
     tensor([2.])
     """
     if log_weight.shape[0] == 1:
-        return f[0]  # one draw carries all the weight
+        return f.squeeze(0)  # one draw carries all the weight
     weight = log_weight.exp()
     used = weight > 0
     # `where` on the factors, not on the product: the gradient of 0 · ∞ would still be NaN.

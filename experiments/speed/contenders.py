@@ -46,6 +46,7 @@ PLAIN = [
 VEM_JOINT = [*PLAIN, "strategy.e_steps=0", "strategy.order=joint"]
 VEM_E_THEN_M = [*PLAIN, "strategy.e_steps=1", "strategy.m_steps=1", "strategy.order=e_then_m"]
 VEM_DEFAULT = ["strategy=local"]
+COMPILED = ["strategy.compile=true"]
 
 
 def _pyro(elbo: str) -> Contender:
@@ -61,6 +62,9 @@ def _local(
 
 AMORTIZED = [
     Contender("amortized", "vem amortized", "with_vem", {"overrides": ["strategy=amortized"]}, "one"),
+    Contender(
+        "amortized", "vem amortized, compiled", "with_vem", {"overrides": ["strategy=amortized", *COMPILED]}, "one"
+    ),
     Contender("amortized", "NumPyro SVI in lax.scan", "with_numpyro", {}, "one", "numpyro"),
     _pyro("TraceMeanField_ELBO"),
     _pyro("Trace_ELBO"),
@@ -70,24 +74,35 @@ AMORTIZED = [
 
 LOCAL = [
     _local("vem local, joint", "with_vem", JOINT, overrides=VEM_JOINT),
+    _local("vem local, joint, compiled", "with_vem", JOINT, overrides=[*VEM_JOINT, *COMPILED]),
     _local("Embedding + SparseAdam, joint", "with_torch", JOINT, contender="embedding", joint=True),
     _local("Pyro table, joint", "with_pyro", JOINT, "pyro", 10, contender="table", joint=True),
     _local("vem local, E then M", "with_vem", E_THEN_M, overrides=VEM_E_THEN_M),
+    _local("vem local, E then M, compiled", "with_vem", E_THEN_M, overrides=[*VEM_E_THEN_M, *COMPILED]),
     _local("Embedding + SparseAdam, E then M", "with_torch", E_THEN_M, contender="embedding", joint=False),
     _local("Pyro table, E then M", "with_pyro", E_THEN_M, "pyro", 10, contender="table", joint=False),
     _local("vem local, default", "with_vem", DEFAULT, overrides=VEM_DEFAULT),
+    _local("vem local, default, compiled", "with_vem", DEFAULT, overrides=[*VEM_DEFAULT, *COMPILED]),
 ]
 
 RATIOS = [
-    Ratio("amortized", "vem amortized", "NumPyro SVI in lax.scan", at_least=1.0),
-    Ratio("amortized", "vem amortized", "Pyro SVI, TraceMeanField_ELBO", at_least=2.0),
-    Ratio("amortized", "vem amortized", "Pyro SVI, Trace_ELBO", at_least=2.0),
+    *(
+        Ratio("amortized", vem, other, at_least)
+        for vem in ("vem amortized", "vem amortized, compiled")
+        for other, at_least in (
+            ("NumPyro SVI in lax.scan", 1.0),
+            ("Pyro SVI, TraceMeanField_ELBO", 2.0),
+            ("Pyro SVI, Trace_ELBO", 2.0),
+        )
+    ),
     Ratio("amortized", "vem amortized", "PyTorch eager, fused Adam"),
     Ratio("amortized", "matrix products alone", "vem amortized"),
-    Ratio("local", "vem local, joint", "Pyro table, joint", at_least=15.0),
-    Ratio("local", "vem local, E then M", "Pyro table, E then M", at_least=15.0),
-    Ratio("local", "vem local, joint", "Embedding + SparseAdam, joint", at_least=1.0),
-    Ratio("local", "vem local, E then M", "Embedding + SparseAdam, E then M", at_least=1.0),
+    *(
+        Ratio("local", f"vem local, {steps}{how}", f"{other}, {steps}", at_least)
+        for steps in ("joint", "E then M")
+        for how in ("", ", compiled")
+        for other, at_least in (("Pyro table", 15.0), ("Embedding + SparseAdam", 1.0))
+    ),
 ]
 
 

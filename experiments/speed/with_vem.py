@@ -10,10 +10,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from worker import Gate, Task
 
-from vem.build import build_model, instantiate, resolve_likelihood
+from vem.build import build_model, resolve_likelihood
 from vem.command import config_directory
 from vem.contracts import StepInfo, Strategy
 from vem.data.dataset import Data, Split
+from vem.targets import instantiate
 from vem.training.fit import fit
 
 

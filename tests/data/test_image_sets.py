@@ -52,9 +52,7 @@ def test_static_mnist(data_root):
 
 def test_static_mnist_is_read_as_its_text_says_and_its_test_rows_are_shuffled(data_root):
     path = data_root / "binarized-mnist" / "binarized_mnist_test.amat.gz"
-    text = np.array([line.split() for line in gzip.decompress(path.read_bytes()).splitlines()]).astype(
-        np.float32
-    )
+    text = np.array([line.split() for line in gzip.decompress(path.read_bytes()).splitlines()]).astype(np.float32)
     test = mnist.mnist(root=data_root).test.x.reshape(-1, 784).numpy()
     order, expected = np.lexsort(test.T), np.lexsort(text.T)
     assert np.array_equal(test[order], text[expected])
@@ -173,9 +171,7 @@ def test_static_mnist_is_downloaded_as_text_and_kept_packed(site, data_root, tmp
     source = replace(mnist.STATIC_FILES["valid"], urls=(site.url + "valid.amat",))
     downloaded = mnist._amat(source, tmp_path)
     assert torch.equal(downloaded, mnist._amat(mnist.STATIC_FILES["valid"], data_root))
-    assert [path.name for path in (tmp_path / "binarized-mnist").iterdir()] == [
-        "binarized_mnist_valid.amat.gz"
-    ]
+    assert [path.name for path in (tmp_path / "binarized-mnist").iterdir()] == ["binarized_mnist_valid.amat.gz"]
     assert torch.equal(mnist._amat(source, tmp_path), downloaded) and site.asked == ["valid.amat"]
     # The text put there by hand will do as well, and stays.
     (tmp_path / "binarized-mnist" / "binarized_mnist_valid.amat.gz").unlink()

@@ -52,12 +52,8 @@ def test_blobs_moments_match_the_truth(covariance):
         variances = sigma.diagonal()
         error = ((sigma**2 + variances.outer(variances)) / len(cluster)).sqrt()
         assert bool(((cluster.T.cov() - sigma).abs() < 5 * error).all())
-        assert bool(
-            ((cluster.mean(0) - data.truth["means"][k]).abs() < 5 * (variances / len(cluster)).sqrt()).all()
-        )
-    off_diagonal = data.truth["covariances"] - torch.diag_embed(
-        data.truth["covariances"].diagonal(dim1=1, dim2=2)
-    )
+        assert bool(((cluster.mean(0) - data.truth["means"][k]).abs() < 5 * (variances / len(cluster)).sqrt()).all())
+    off_diagonal = data.truth["covariances"] - torch.diag_embed(data.truth["covariances"].diagonal(dim1=1, dim2=2))
     assert bool(off_diagonal.any()) == (covariance == "full")
     assert (len(data.truth["covariances"][0].diagonal().unique()) == 1) == (covariance == "spherical")
 

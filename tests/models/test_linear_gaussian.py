@@ -62,9 +62,7 @@ def test_posterior_is_the_conditional_of_the_joint_gaussian(device: torch.device
     weight, bias, psi = numbers(model)
     gain = weight.T @ np.linalg.inv(weight @ weight.T + np.diag(psi))
     q = model.exact_posterior(x)
-    np.testing.assert_allclose(
-        q.mean().detach().cpu(), (x.flatten(1).cpu().numpy() - bias) @ gain.T, atol=1e-10
-    )
+    np.testing.assert_allclose(q.mean().detach().cpu(), (x.flatten(1).cpu().numpy() - bias) @ gain.T, atol=1e-10)
     covariance = (q.scale_tril @ q.scale_tril.mT).detach().cpu()
     np.testing.assert_allclose(covariance[2], np.eye(3) - gain @ weight, atol=1e-10)
     assert q.scale_tril.shape == (5, 3, 3) and (q.scale_tril == q.scale_tril.tril()).all()
@@ -150,9 +148,7 @@ def test_m_step_is_stationary_and_statistics_add_up(device: torch.device, noise:
     else:
         assert isinstance(q, DiagonalGaussianPosterior)
         covariance = (2 * q.log_scale.detach()).exp().diag_embed()
-        parts = [
-            DiagonalGaussianPosterior(q.location[i], q.log_scale[i]) for i in (slice(0, 13), slice(13, 40))
-        ]
+        parts = [DiagonalGaussianPosterior(q.location[i], q.log_scale[i]) for i in (slice(0, 13), slice(13, 40))]
     whole = model.statistics(x, q)
     halves = [model.statistics(x[:13], parts[0]), model.statistics(x[13:], parts[1])]
     for name, value in whole.items():
@@ -189,9 +185,7 @@ def test_start_looks_at_the_data_and_only_at_the_generator(device: torch.device,
     models = [LinearGaussian((6,), 2).to(device, dtype) for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
         model.start(x, generator(device, seed))
-    assert torch.equal(models[0].weight, models[1].weight) and not torch.equal(
-        models[0].weight, models[2].weight
-    )
+    assert torch.equal(models[0].weight, models[1].weight) and not torch.equal(models[0].weight, models[2].weight)
     torch.testing.assert_close(models[0].bias, x.mean(0))
     assert models[0].noise_variance()[0].item() == pytest.approx(x.var(0).mean().item() / 2, rel=0.02)
     assert models[0].log_marginal(x).mean() > LinearGaussian((6,), 2).to(device, dtype).log_marginal(x).mean()
@@ -206,9 +200,7 @@ def test_noise_at_its_floor_is_reported(device: torch.device, dtype: torch.dtype
     for _ in range(3):
         model.maximize(model.statistics(x, model.exact_posterior(x)))
     assert torch.isfinite(model.log_marginal(x)).all()
-    assert (
-        len(model.notes()) == 1 and "1 of 4" in model.notes()[0] and "model.noise_floor" in model.notes()[0]
-    )
+    assert len(model.notes()) == 1 and "1 of 4" in model.notes()[0] and "model.noise_floor" in model.notes()[0]
 
 
 def test_gradients_match_finite_differences(device: torch.device) -> None:
@@ -218,9 +210,7 @@ def test_gradients_match_finite_differences(device: torch.device) -> None:
 
     def log_marginal(*values: Tensor) -> Tensor:
         state = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(
-            _LogMarginal(model), {f"model.{k}": v for k, v in state.items()}, (x,)
-        )
+        return torch.func.functional_call(_LogMarginal(model), {f"model.{k}": v for k, v in state.items()}, (x,))
 
     inputs = [p.detach().clone().requires_grad_() for p in model.parameters()]
     assert torch.autograd.gradcheck(log_marginal, inputs)

@@ -48,9 +48,7 @@ def covariances(model: Mixture) -> np.ndarray:
     size = raw["mean"].shape[1]
     if "lower" not in raw:
         return np.stack([np.diag(np.broadcast_to(row, size)) for row in pivots])
-    tril = np.stack(
-        [np.tril(low, -1) + np.diag(np.sqrt(p)) for low, p in zip(raw["lower"], pivots, strict=True)]
-    )
+    tril = np.stack([np.tril(low, -1) + np.diag(np.sqrt(p)) for low, p in zip(raw["lower"], pivots, strict=True)])
     return np.broadcast_to(tril @ tril.transpose(0, 2, 1), (K, size, size))
 
 
@@ -117,9 +115,7 @@ def test_float32_keeps_its_digits_at_small_variances_far_from_zero(device: torch
 def test_m_step_is_the_maximum_and_statistics_add_up(device: torch.device, kind: str) -> None:
     model, x = made(device, kind), data(device, kind)
     r = CategoricalPosterior(torch.randn(len(x), K, dtype=x.dtype, device=device).log_softmax(1))
-    parts = [
-        model.statistics(x[i], CategoricalPosterior(r.log_probs[i])) for i in (slice(0, 7), slice(7, None))
-    ]
+    parts = [model.statistics(x[i], CategoricalPosterior(r.log_probs[i])) for i in (slice(0, 7), slice(7, None))]
     whole = model.statistics(x, r)
     for name, value in whole.items():
         assert value.dtype == torch.float64
@@ -222,14 +218,8 @@ def test_start_depends_on_the_generator_alone(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_more_components_than_distinct_data_stays_finite(
-    device: torch.device, kind: str, dtype: torch.dtype
-) -> None:
-    x = (
-        torch.tensor([[0.0, 1, 1, 0], [1.0, 1, 0, 0]], device=device, dtype=dtype)
-        .repeat(20, 1)
-        .view(-1, *EVENT)
-    )
+def test_more_components_than_distinct_data_stays_finite(device: torch.device, kind: str, dtype: torch.dtype) -> None:
+    x = torch.tensor([[0.0, 1, 1, 0], [1.0, 1, 0, 0]], device=device, dtype=dtype).repeat(20, 1).view(-1, *EVENT)
     model = mixture(kind, components=5).to(device, dtype)
     model.start(x, generator(device, 5))
     for _ in range(30):
@@ -239,9 +229,7 @@ def test_more_components_than_distinct_data_stays_finite(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_dead_component_is_left_alone_and_reported(
-    device: torch.device, kind: str, dtype: torch.dtype
-) -> None:
+def test_a_dead_component_is_left_alone_and_reported(device: torch.device, kind: str, dtype: torch.dtype) -> None:
     model, x = made(device, kind, dtype), data(device, kind, dtype=dtype)
     before = {k: v.clone() for k, v in model.components.state_dict().items()}
     r = torch.tensor([[0.5, 0.5, 0.0]], device=device, dtype=dtype).expand(len(x), K)
@@ -259,9 +247,7 @@ def test_gradient_ascent_with_a_categorical_family(device: torch.device, kind: s
     """The parameters and a table of logits are learned by gradient as well; finite differences agree."""
     model, x = made(device, kind), data(device, kind, 4)
     family = Categorical(K)
-    logits = torch.randn(
-        4, K, dtype=x.dtype, device=device, generator=generator(device, 6), requires_grad=True
-    )
+    logits = torch.randn(4, K, dtype=x.dtype, device=device, generator=generator(device, 6), requires_grad=True)
     names = [name for name, _ in model.named_parameters()]
 
     def bound(table: Tensor, *values: Tensor) -> Tensor:

@@ -91,9 +91,7 @@ def write_run(
     return directory
 
 
-def image_pictures(
-    latent: int = 2, labels: bool = True, event: tuple[int, ...] = (8, 8)
-) -> dict[str, np.ndarray]:
+def image_pictures(latent: int = 2, labels: bool = True, event: tuple[int, ...] = (8, 8)) -> dict[str, np.ndarray]:
     """Arrays of a model with a continuous z."""
     rng = np.random.default_rng(0)
     arrays = {

@@ -56,11 +56,7 @@ def test_rows_columns_and_order(tmp_path):
     gmm = runs.iloc[2]
     assert gmm["test_log_marginal"] == -100.0 and gmm["test_log_marginal_se"] == 0.3
     assert pd.isna(runs.iloc[0]["test_log_marginal"])
-    assert (
-        gmm["decoder_evaluations"] == 1000
-        and gmm["decoder_gradients"] == 900
-        and gmm["training_seconds"] == 10.0
-    )
+    assert gmm["decoder_evaluations"] == 1000 and gmm["decoder_gradients"] == 900 and gmm["training_seconds"] == 10.0
 
 
 def test_a_bound_on_log_p_is_not_shown_as_exact(tmp_path):
@@ -101,9 +97,7 @@ def test_runs_on_different_data_are_not_put_into_one_table(tmp_path, one, other,
 
 def test_only_the_seed_may_differ_within_a_mean(tmp_path):
     for i, (batch, seed) in enumerate([(50, 0), (50, 1), (100, 0)]):
-        write_run(
-            tmp_path / f"{i}", seed=seed, elbo=-100.0 - i, config={"training": {"batch_size": batch, "lr": 1}}
-        )
+        write_run(tmp_path / f"{i}", seed=seed, elbo=-100.0 - i, config={"training": {"batch_size": batch, "lr": 1}})
     groups = aggregate(summarize([tmp_path]))
     assert list(groups["variant"]) == ["training.batch_size=50", "training.batch_size=100"]
     assert list(groups["seeds"]) == [2, 1] and list(groups["test_elbo_mean"]) == [-100.5, -102.0]
@@ -112,9 +106,7 @@ def test_only_the_seed_may_differ_within_a_mean(tmp_path):
 
 def test_settings_that_the_run_does_not_use_split_no_group(tmp_path):
     for seed, size in enumerate((2, 50)):
-        write_run(
-            tmp_path / f"{seed}", "gmm", seed=seed, config={"latent_dim": size, "family": {"name": f"{size}"}}
-        )
+        write_run(tmp_path / f"{seed}", "gmm", seed=seed, config={"latent_dim": size, "family": {"name": f"{size}"}})
     assert list(aggregate(summarize([tmp_path]))["seeds"]) == [2]
 
 
@@ -169,9 +161,7 @@ def test_an_unreadable_run_is_named_and_the_others_shown(tmp_path):
 def test_a_run_that_failed_before_it_was_built_is_named_with_its_error(tmp_path):
     write_run(tmp_path / "a")
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "run.json").write_text(
-        '{"status": "failed", "error": "no such file", "config_hash": "h"}'
-    )
+    (tmp_path / "b" / "run.json").write_text('{"status": "failed", "error": "no such file", "config_hash": "h"}')
     text = write_report([tmp_path], tmp_path)
     assert "b (unknown): failed: no such file" in text and "-100.00" in text
     (tmp_path / "b" / "run.json").replace(tmp_path / "a" / "run.json")  # such runs alone

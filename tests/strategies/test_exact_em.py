@@ -41,9 +41,7 @@ def data(name: str, device: torch.device, dtype: torch.dtype, num: int = 400, si
     return ((x > 0) if name == "bernoulli" else x).to(device, dtype)
 
 
-def run(
-    strategy: ExactEM, model: nn.Module, x: Tensor, epochs: int, batch: int = 100, seed: int = 0
-) -> list[float]:
+def run(strategy: ExactEM, model: nn.Module, x: Tensor, epochs: int, batch: int = 100, seed: int = 0) -> list[float]:
     """Epochs of EM in shuffled minibatches; the mean bound of each epoch. Stops when converged."""
     bounds = []
     for epoch in range(epochs):
@@ -73,9 +71,7 @@ def started(name: str, x: Tensor, seed: int = 0, **options: Any) -> tuple[ExactE
 
 
 @pytest.mark.parametrize(("size", "latent"), [(6, 2), (10, 3)])
-def test_ppca_reaches_the_maximum_likelihood_of_the_eigenvalues(
-    device: torch.device, size: int, latent: int
-) -> None:
+def test_ppca_reaches_the_maximum_likelihood_of_the_eigenvalues(device: torch.device, size: int, latent: int) -> None:
     x = 7 + data("ppca", device, torch.float64, size=size)
     best = maximum_likelihood_ppca(x, latent)
     model = LinearGaussian((size,), latent).to(device, torch.float64)

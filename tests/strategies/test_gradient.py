@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 import torch
 
+from vem.contracts import Bound
 from vem.errors import VemError
-from vem.strategies.gradient import Climber
+from vem.strategies.gradient import Climber, Slope, differentiate
 
 
 def parameters(dtype: torch.dtype) -> list[torch.nn.Parameter]:
@@ -20,6 +21,11 @@ def parameters(dtype: torch.dtype) -> list[torch.nn.Parameter]:
 def objective(params: list[torch.nn.Parameter], step: int) -> torch.Tensor:
     """A bound that each step sees differently; its maximum is at p = step / 10."""
     return -sum(((p - step / 10) ** 2).sum() for p in params)
+
+
+def slope(params: list[torch.nn.Parameter], value: torch.Tensor, others: tuple[torch.Tensor, ...] = ()) -> Slope:
+    """The slope of a bound of one datum."""
+    return differentiate(Bound(value.detach()[None], value[None], {}), 1.0, params, others)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +43,7 @@ def test_ten_steps_equal_torch_bit_for_bit(make: partial[torch.optim.Optimizer],
     climber, optimizer = Climber(make, ours), make(theirs)
     for step in range(10):
         rate = torch.tensor(1.0 - step / 20, dtype=dtype)
-        climber.gradients(objective(ours, step))
-        climber.step(rate)
+        climber.step(slope(ours, objective(ours, step)), rate)
         optimizer.param_groups[0]["lr"] = 1e-2 * float(rate)
         optimizer.zero_grad()
         (-objective(theirs, step)).backward()
@@ -58,18 +63,16 @@ def test_a_step_goes_up_and_the_norm_is_that_of_the_gradient(dtype: torch.dtype)
     for _ in range(3):
         before = objective(params, 3)
         expected = torch.autograd.grad(before, params, retain_graph=True)
-        climber.gradients(before)
-        norm = torch.cat([g.flatten() for g in expected]).norm()
-        torch.testing.assert_close(climber.norm(), norm)
-        climber.step(torch.ones(()))
+        found = slope(params, before)
+        torch.testing.assert_close(found.norm, torch.cat([g.flatten() for g in expected]).norm())
+        climber.step(found, torch.ones(()))
         assert objective(params, 3) > before
 
 
 def test_gradients_of_others_point_uphill() -> None:
     params = parameters(torch.float64)
     other = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
-    climber = Climber(partial(torch.optim.SGD, lr=0.1), params)
-    (gradient,) = climber.gradients(objective(params, 0) + (3 * other).sum(), [other])
+    (gradient,) = slope(params, objective(params, 0) + (3 * other).sum(), (other,)).others
     assert gradient.item() == 3.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -35,6 +36,28 @@ def row_bound(
     return weigh_kl(objective(model, x, family(params), noise), kl_weight)
 
 
+def row_gradient(
+    model: GenerativeModel,
+    family: Family,
+    objective: ELBO,
+    x: Tensor,
+    params: Tensor,
+    noise: Tensor | None,
+    kl_weight: Tensor,
+) -> tuple[Bound, Tensor]:
+    """The rows' bound and its gradient ∇_{λ_n} L_n [B, P], uphill; params is a leaf that requires a gradient.
+
+    Only λ is differentiated: θ needs no gradient here, which saves a third of the work.
+    """
+    bound = row_bound(model, family, objective, x, params, noise, kl_weight)
+    # The sum, not the mean: each L_n depends on λ_n alone, so this is every row's own gradient.
+    (gradient,) = torch.autograd.grad(bound.surrogate.sum(), params)
+    return bound.detached(), gradient
+
+
+RowGradient = Callable[..., tuple[Bound, Tensor]]  # called as row_gradient is
+
+
 def ascend(
     model: GenerativeModel,
     family: Family,
@@ -47,21 +70,20 @@ def ascend(
     rate: Tensor | float,
     kl_weight: Tensor,
     cool: float | None = None,
+    gradient_of: RowGradient = row_gradient,
 ) -> tuple[Rows, Bound | None]:
     """``steps`` steps up on the rows of x [B, *X] with θ frozen: λ_n ← λ_n + rule(∇_{λ_n} L_n).
 
     noise [steps, S, B, *Z], or None where q enumerates its support. With ``cool`` the rate falls along a
-    cosine to ``cool`` · rate, which lets the rows settle. Only λ is differentiated: θ needs no gradient
-    here, which saves a third of the work. Returns the rows and the bound of the last gradient, taken
-    before its step.
+    cosine to ``cool`` · rate, which lets the rows settle. ``gradient_of`` stands in for :func:`row_gradient`,
+    compiled for example. Returns the rows and the bound of the last gradient, taken before its step.
     """
     bound = None
     for step in range(steps):
         params = rows.params.detach().requires_grad_()
+        eps = None if noise is None else noise[step]
         with torch.enable_grad():
-            bound = row_bound(model, family, objective, x, params, None if noise is None else noise[step], kl_weight)
-            # The sum, not the mean: each L_n depends on λ_n alone, so this is every row's own gradient.
-            (gradient,) = torch.autograd.grad(bound.surrogate.sum(), params)
+            bound, gradient = gradient_of(model, family, objective, x, params, eps, kl_weight)
         now = rate if cool is None else rate * cooled(step / steps, cool)
         rows = rule(family, rows._replace(params=params.detach()), gradient, now)
     return rows, bound

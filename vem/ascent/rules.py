@@ -91,6 +91,7 @@ class Adam:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise VemError(f"strategy.rule.{name}={getattr(self, name)} must lie in [0, 1).")
+        _positive(self.eps, "strategy.rule.eps")  # a gradient of zero is divided by it
 
     def __call__(self, family: Family, rows: Rows, gradient: Tensor, rate: Tensor | float) -> Rows:
         """One step."""

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from vem.data.dataset import Data, Split, check
 from vem.data.prepare import prepare, split_rows, take
-from vem.data.tables import SPLITS, Array, classes, numbers, read_table
+from vem.data.tables import Array, classes, numbers, read_table
 from vem.errors import VemError
+from vem.records import SPLITS
 
 FRACTIONS = (0.8, 0.1, 0.1)
 

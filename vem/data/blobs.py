@@ -11,8 +11,8 @@ from vem.data.dataset import Data, Split
 from vem.data.prepare import prepare, whole
 from vem.errors import VemError, at_least, choice
 from vem.noise import generator
+from vem.records import SPLITS
 
-SPLITS = ("train", "valid", "test")
 COVARIANCES = ("spherical", "diagonal", "full")
 
 

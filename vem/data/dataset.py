@@ -12,6 +12,7 @@ from torch import Tensor
 from vem.contracts import TrainingSet
 from vem.errors import VemError
 from vem.noise import generator
+from vem.records import SPLITS
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def check(data: Data) -> Data:
         VemError: a split is empty, x is not finite, there is not one label per datum, or the training
             data are constant.
     """
-    for name in ("train", "valid", "test"):
+    for name in SPLITS:
         x = data.split(name).x
         if x.dim() < 2:
             raise VemError(

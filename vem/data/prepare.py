@@ -14,6 +14,7 @@ from torch import Tensor
 from vem.data.dataset import Data, Split, check
 from vem.errors import VemError, choice
 from vem.noise import generator
+from vem.records import SPLITS
 
 BINARIZATIONS = ("none", "threshold", "static", "stochastic")
 THRESHOLD = 0.5
@@ -69,7 +70,7 @@ def prepare(data: Data, binarize: str = "none", max_train: int | None = None) ->
     data = check(data)
     if binarize != "none":
         data = _binarized(data, binarize)
-    elif data.kind == "real" and all(_is_binary(data.split(name).x) for name in ("train", "valid", "test")):
+    elif data.kind == "real" and all(_is_binary(data.split(name).x) for name in SPLITS):
         data = replace(data, kind="binary")
     if max_train is not None:
         data = _fewer(data, max_train)
@@ -103,7 +104,7 @@ def _binarized(data: Data, how: str) -> Data:
             return x
         return torch.bernoulli(x, generator=generator("cpu", data.seed, "binarize", name))
 
-    train, valid, test = (replace(data.split(name), x=draw(name)) for name in ("train", "valid", "test"))
+    train, valid, test = (replace(data.split(name), x=draw(name)) for name in SPLITS)
     # Data that are 0/1 already are drawn alike each time: nothing is redrawn.
     redrawn = how == "stochastic" and not _is_binary(train.x)
     return replace(data, train=train, valid=valid, test=test, kind="binary", redrawn=redrawn)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vem.errors import VemError, did_you_mean
+from vem.records import SPLITS
 
-SPLITS = ("train", "valid", "test")
 SUFFIXES = (".npy", ".npz", ".csv")
 HEADERS = {"auto", True, False}
 

@@ -64,9 +64,9 @@ class Categorical:
     def start(self, mean: Tensor, scale: Tensor) -> Tensor:
         """Logits of the distribution nearest to uniform that leans to ``mean`` [B, K]; scale flattens it.
 
-        λ = mean / scale: with mean = 0 the uniform distribution.
+        λ = mean / scale, each within ± ½ ``REACH_NATS``: with mean = 0 the uniform distribution.
         """
-        return mean / scale
+        return (mean / scale).clamp(-0.5 * REACH_NATS, 0.5 * REACH_NATS)
 
     def natural_step(self, params: Tensor, gradient: Tensor, rate: Tensor | float, trust: float) -> Tensor:
         """λ ← λ + rate · (g_k / r_k), clipped at ``trust`` times the distance a logit can matter over.

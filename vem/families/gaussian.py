@@ -24,7 +24,7 @@ def uniform_log_weight(log_q: Tensor) -> Tensor:
 def log_standard_normal(z: Tensor) -> Tensor:
     """log N(z; 0, I) over the last axis: z [..., H] → [...].
 
-    >>> log_standard_normal(torch.zeros(2)).item() == -LOG_2PI
+    >>> log_standard_normal(torch.zeros(2, dtype=torch.float64)).item() == -LOG_2PI
     True
     """
     return -0.5 * (z.square().sum(-1) + z.shape[-1] * LOG_2PI)
@@ -134,7 +134,8 @@ class DiagonalGaussian:
 
     def __call__(self, params: Tensor) -> DiagonalGaussianPosterior:
         """[B, 2H] → q."""
-        return DiagonalGaussianPosterior(params[..., : self.size], params[..., self.size :])
+        # One node in the graph, where two slices would each fill a gradient of zeros.
+        return DiagonalGaussianPosterior(*params.chunk(2, -1))
 
     def start(self, mean: Tensor, scale: Tensor) -> Tensor:
         """λ of N(mean, scale²); mean, scale [B, H] → [B, 2H]."""

@@ -75,9 +75,6 @@ class DeepLatentModel(nn.Module):
 
     def output(self, z: Tensor) -> Tensor:
         """The decoder's output [..., *X] for z [..., H]; a user's module sees one batch axis."""
-        if isinstance(self.decoder, MLP):
-            out: Tensor = self.decoder(z)
-            return out
         flat: Tensor = self.decoder(z.reshape(-1, z.shape[-1]))
         return flat.reshape(*z.shape[:-1], *self.event_shape)
 

@@ -170,7 +170,8 @@ class Mixture(nn.Module):
     @torch.no_grad()
     def notes(self) -> list[str]:
         """Says so when a component holds less than one datum, or a variance has come down to its floor."""
-        dead = (self.log_weights().exp() * self.num_data < 1).nonzero().flatten().tolist()
+        # Not 1: in float32 a weight of exactly one datum rounds below it as often as not.
+        dead = (self.log_weights().exp() * self.num_data < 0.999).nonzero().flatten().tolist()
         notes = self.components.notes()
         if dead and int(self.num_data) > 0:
             which = ", ".join(map(str, dead[:8])) + (", …" if len(dead) > 8 else "")

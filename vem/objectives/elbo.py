@@ -53,9 +53,7 @@ class ELBO:
         value = reconstruction - kl
         return Bound(value.detach(), value, {"reconstruction": reconstruction, "kl": kl})
 
-    def _kl(
-        self, model: GenerativeModel, posterior: Posterior, z: Tensor, log_q: Tensor, log_weight: Tensor
-    ) -> Tensor:
+    def _kl(self, model: GenerativeModel, posterior: Posterior, z: Tensor, log_q: Tensor, log_weight: Tensor) -> Tensor:
         if self.closed(model, posterior):
             assert isinstance(posterior, ClosedKL)
             return posterior.kl_standard_normal()
@@ -89,4 +87,4 @@ def weigh_kl(bound: Bound, kl_weight: Tensor) -> Bound:
 
     surrogate ← surrogate + (1 − w) KL. Source: Bowman et al., 2016 (KL annealing).
     """
-    return bound._replace(surrogate=bound.surrogate + (1 - kl_weight) * bound.terms["kl"])
+    return bound._replace(surrogate=torch.addcmul(bound.surrogate, 1 - kl_weight, bound.terms["kl"]))

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from vem.contracts import Bound
 from vem.errors import VemError
 
 OptimizerFactory = Callable[..., Optimizer]
+
+
+class Slope(NamedTuple):
+    """A bound's gradient at one point."""
+
+    bound: Bound  # detached
+    params: tuple[Tensor | None, ...]  # downhill, for torch's optimizers; None where a parameter has no part in it
+    norm: Tensor  # [] of the parameters' gradient
+    others: tuple[Tensor, ...]  # uphill
+
+
+def differentiate(bound: Bound, scale: float, params: Sequence[Tensor], others: Sequence[Tensor] = ()) -> Slope:
+    """The gradient of scale · (1/B) Σ_b L_b in ``params`` and ``others``; B the batch, larger L is better.
+
+    torch's optimizers go down: this is the line that negates for them.
+    """
+    found = torch.autograd.grad(-scale * bound.surrogate.mean(), [*params, *others], allow_unused=True)
+    mine, rest = found[: len(params)], found[len(params) :]
+    flat = [g.reshape(-1) for g in mine if g is not None]
+    norm = torch.stack([torch.dot(g, g) for g in flat]).sum().sqrt()
+    uphill = tuple(torch.zeros_like(o) if g is None else -g for o, g in zip(others, rest, strict=True))
+    return Slope(bound.detached(), tuple(mine), norm, uphill)
 
 
 class Climber:
@@ -33,25 +56,10 @@ class Climber:
         if min(self.base) <= 0:
             raise VemError(f"training.rate={min(self.base)} must be positive.")
 
-    def gradients(self, objective: Tensor, others: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """Set the parameters' gradients for the optimizer and return those of ``others``, uphill.
-
-        ``objective`` is a scalar, larger is better: torch's optimizers go down, so it is negated here.
-        """
-        found = torch.autograd.grad(-objective, [*self.params, *others], allow_unused=True)
-        for p, g in zip(self.params, found, strict=False):
+    def step(self, slope: Slope, rate: Tensor) -> None:
+        """One step up. The schedule's rate stays on its device, so that a step never waits for a GPU."""
+        for p, g in zip(self.params, slope.params, strict=True):
             p.grad = g
-        return tuple(
-            torch.zeros_like(o) if g is None else -g for o, g in zip(others, found[len(self.params) :], strict=True)
-        )
-
-    def norm(self) -> Tensor:
-        """The norm of the gradients that stand in the parameters, a scalar."""
-        flat = [p.grad.reshape(-1) for p in self.params if p.grad is not None]
-        return torch.stack([torch.dot(g, g) for g in flat]).sum().sqrt()
-
-    def step(self, rate: Tensor) -> None:
-        """One step up. The schedule's rate is read on the host only where the optimizer cannot take a tensor."""
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * float(rate) if rate.device.type == "cpu" else base * rate
         if not _fused_adam_step(self.optimizer):
@@ -78,7 +86,8 @@ def _fused_adam_step(optimizer: Optimizer) -> bool:
         return False
     for group in optimizer.param_groups:
         params = [p for p in group["params"] if p.grad is not None]
-        plain = group["fused"] and not group["amsgrad"] and not group["maximize"]
+        unusual = ("amsgrad", "maximize", "decoupled_weight_decay")
+        plain = group["fused"] and not any(group.get(name) for name in unusual)
         if not plain or any(p.device.type != "cpu" or not optimizer.state[p] for p in params):
             return False
     for group in optimizer.param_groups:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vem.ascent.climb import ascend, row_bound
+from vem.ascent.climb import ascend, row_bound, row_gradient
 from vem.ascent.rules import Rule
 from vem.ascent.starts import CHUNK, Start
 from vem.ascent.table import Rows, RowTable, fresh
@@ -29,7 +29,8 @@ from vem.contracts import (
 from vem.errors import VemError, at_least, choice
 from vem.families.checks import matching
 from vem.objectives.elbo import ELBO
-from vem.strategies.gradient import Climber, OptimizerFactory
+from vem.strategies.compiled import compiled
+from vem.strategies.gradient import Climber, OptimizerFactory, Slope, differentiate
 from vem.strategies.phases import Alternation
 
 
@@ -45,6 +46,9 @@ class HeldOut:
     def __post_init__(self) -> None:
         at_least(self.steps, 1, "strategy.held_out.steps")
         at_least(self.draws, 1, "strategy.held_out.draws")
+        # A negative rate would descend.
+        at_least(self.rate, 0, "strategy.held_out.rate")
+        at_least(self.cool, 0, "strategy.held_out.cool")
 
 
 class Local:
@@ -62,7 +66,7 @@ class Local:
 
     The rows' rate falls along a cosine to ``cool`` times itself over the planned epochs, so that the rows
     settle. ``gradient="path"`` takes the path gradient for the rows, whose noise vanishes as they do; θ's
-    gradient is the same either way, for log q does not depend on θ.
+    gradient is the same either way, for log q does not depend on θ. ``compile=True`` compiles these gradients.
 
     Source: Neal and Hinton, 1998 (EM as ascent on one bound); Hoffman et al., 2013; Roeder et al., 2017.
     """
@@ -85,11 +89,13 @@ class Local:
         max_passes: int = 10,
         cool: float = 0.25,
         gradient: str = "path",
+        compile: bool = False,
     ) -> None:
         self.make_family, self.make_optimizer = family, optimizer
         choice(gradient, ("path", "objective"), "strategy.gradient")
         self.objective = objective.with_gradient("path") if gradient == "path" else objective
-        self.cool = cool
+        at_least(cool, 0, "strategy.cool")
+        self.cool, self.compile = cool, compile
         self.rule, self.start, self.held_out = rule, start, held_out
         at_least(e_steps, 0, "strategy.e_steps")
         at_least(m_steps, 0, "strategy.m_steps")
@@ -123,6 +129,8 @@ class Local:
         params = data.x.new_empty(self.num_data, self.family.num_params)
         for low in range(0, self.num_data, CHUNK):
             params[low : low + CHUNK] = self._started(data.x[low : low + CHUNK])
+        self.row_gradient = compiled(row_gradient, self.compile, data.x.device)
+        self.slope = compiled(self._slope, self.compile, data.x.device)
         self.table = RowTable(fresh(params, self.rule.moments))
         if self.m_steps:
             self.climber = Climber(self.make_optimizer, model.parameters())
@@ -201,7 +209,7 @@ class Local:
         rate = self._row_rate(schedule)
         return ascend(
             model, self.family, self.objective, batch.x, rows, self.rule, noise.get("rows"), steps, rate,
-            schedule.kl_weight,
+            schedule.kl_weight, gradient_of=self.row_gradient,
         )  # fmt: skip
 
     def _row_rate(self, schedule: Schedule) -> Tensor:
@@ -215,9 +223,9 @@ class Local:
         """θ ← θ + step of (N/B) Σ_b ∇_θ L_b, ``steps`` times, with the rows frozen."""
         learned = None
         for step in range(steps):
-            bound = self._row_bound(model, batch, rows.params, noise, schedule, step)
-            learned = bound, self._climb(bound, [])[1]
-            self.climber.step(schedule.rate)
+            slope = self.slope(model, batch, rows.params, noise, schedule, step)
+            self.climber.step(slope, schedule.rate)
+            learned = slope.bound, self._terms(slope)
         return learned
 
     def _joint_step(
@@ -225,25 +233,25 @@ class Local:
     ) -> tuple[Rows, tuple[Bound, dict[str, Tensor]]]:
         """One gradient at the same (λ, θ) moves both."""
         params = rows.params.detach().requires_grad_()
-        bound = self._row_bound(model, batch, params, noise, schedule, 0)
-        (gradient,), terms = self._climb(bound, [params])
+        slope = self.slope(model, batch, params, noise, schedule, 0)
         # θ takes (N/B) Σ_b L_b; the rows take Σ_b L_b, so N/B is taken out again, from the smaller of the two.
-        gradient = gradient * (len(batch.x) / self.num_data)
+        gradient = slope.others[0] * (len(batch.x) / self.num_data)
         rows = self.rule(self.family, rows._replace(params=params.detach()), gradient, self._row_rate(schedule))
-        self.climber.step(schedule.rate)
-        return rows, (bound, terms)
+        self.climber.step(slope, schedule.rate)
+        return rows, (slope.bound, self._terms(slope))
 
-    def _row_bound(
+    def _slope(
         self, model: GenerativeModel, batch: Batch, params: Tensor, noise: Noise, schedule: Schedule, step: int
-    ) -> Bound:
+    ) -> Slope:
+        """The gradient of (N/B) Σ_b L_b in θ, and in the rows if they ask for one."""
         eps = noise.get("theta")
         eps = None if eps is None else eps[step]
-        return row_bound(model, self.family, self.objective, batch.x, params, eps, schedule.kl_weight)
+        bound = row_bound(model, self.family, self.objective, batch.x, params, eps, schedule.kl_weight)
+        rows = [params] if params.requires_grad else []
+        return differentiate(bound, float(self.num_data), self.climber.params, rows)
 
-    def _climb(self, bound: Bound, others: list[Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Set θ's gradient of (N/B) Σ_b L_b; the same of ``others``, and its norm per datum."""
-        found = self.climber.gradients(bound.surrogate.mean() * self.num_data, others)
-        return found, {"gradient_norm": self.climber.norm() / self.num_data}
+    def _terms(self, slope: Slope) -> dict[str, Tensor]:
+        return {"gradient_norm": slope.norm / self.num_data}
 
     def end_epoch(self, model: GenerativeModel) -> bool:
         """Algorithm 7 changes its phase here; True once a whole cycle gains less than the tolerance."""
