@@ -107,7 +107,7 @@ def build_model(config: Mapping[str, Any], data: Data, likelihood: str | None) -
         extra["likelihood"] = likelihood
     # torch's layers start from its global stream: borrow it, and put it back.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator("cpu", config["seed"], "model").initial_seed())
+        torch.default_generator.manual_seed(generator("cpu", config["seed"], "model").initial_seed())
         model = instantiate(section, "model", **extra)
     if not isinstance(model, nn.Module):
         raise VemError(

@@ -195,3 +195,18 @@ def test_bad_input_is_one_message(tmp_path, case):
     with pytest.raises(VemError, match=says) as caught:
         array(path, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", np.longdouble])
+def test_numbers_of_another_byte_order_or_width(tmp_path: Path, kind: str) -> None:
+    x = np.arange(60, dtype=np.float64).reshape(20, 3)
+    np.save(tmp_path / "x.npy", x.astype(kind))
+    data = array(path=str(tmp_path / "x.npy"))
+    assert data.train.x.dtype == torch.float32
+    assert torch.equal(torch.cat([data.train.x, data.valid.x, data.test.x]).sum(), torch.tensor(x.sum()).float())
+
+
+def test_a_csv_with_one_cell_too_many_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n" + "1,2,3\n" * 20)
+    with pytest.raises(VemError, match="more cells"):
+        array(path=str(tmp_path / "x.csv"))

@@ -70,3 +70,18 @@ def test_a_family_that_does_not_fit_the_model_is_refused(device: torch.device) -
     with pytest.raises(VemError, match="family=diagonal_gaussian"):
         matching(Categorical, LinearGaussian((3,), 2))
     assert matching(Categorical, model).size == 3
+
+
+def test_a_component_that_lost_a_datum_wins_it_back() -> None:
+    """In float32: from near certainty for the wrong component to the exact posterior, in a few natural steps."""
+    log_joint = torch.tensor([[-2.5, -200.0]])
+    family = Categorical(2)
+    params = family.start(torch.tensor([[-100.0, 100.0]]), torch.ones(1, 2))
+    for _ in range(8):
+        params = params.detach().requires_grad_()
+        log_r = family(params).log_probs
+        (gradient,) = torch.autograd.grad((log_r.exp() * (log_joint - log_r)).sum(), params)
+        params = family.natural_step(params, gradient, 1.0, 1.0)
+    log_r = family(params).log_probs
+    bound = (log_r.exp() * (log_joint - log_r)).sum()
+    assert bound.item() == pytest.approx(torch.logsumexp(log_joint, 1).item(), abs=1e-5)

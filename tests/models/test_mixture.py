@@ -336,3 +336,15 @@ def test_more_components_than_data() -> None:
     model = Mixture((2,), 5)
     with pytest.raises(VemError, match=r"model\.components=5 .* 4 training data"):
         model.start(torch.randn(4, 2), torch.Generator())
+
+
+@pytest.mark.parametrize("size", [7, 49, 130, 998])
+def test_a_component_with_one_datum_is_alive_and_one_without_is_dead(size: int) -> None:
+    """One datum far from the rest has a component of its own, in float32 whatever N is; a third has none."""
+    x = torch.cat([torch.randn(size, 2, generator=generator("cpu", size)), torch.tensor([[100.0, 100.0]])])
+    model = Mixture((2,), 3, covariance="diagonal", variance_floor=0.1)
+    r = torch.zeros(size + 1, 3)
+    r[:-1, 0] = r[-1, 1] = 1.0
+    model.maximize(model.statistics(x, CategoricalPosterior(r.clamp_min(1e-30).log())))
+    dead = [note for note in model.notes() if "died" in note]
+    assert len(dead) == 1 and dead[0].startswith("1 of 3") and ": 2." in dead[0]

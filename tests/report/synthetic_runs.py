@@ -57,7 +57,7 @@ def write_run(
         "seed": seed,
         "device": "cpu",
         "strategy": {"_target_": f"vem.{strategy}"},
-        "data": {"seed": seed},
+        "data": {"seed": 0},
     }
     (directory / "config.yaml").write_text(yaml.safe_dump(content | (config or {})))
     level = elbo if isinstance(elbo, float) else -100.0

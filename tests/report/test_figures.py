@@ -157,3 +157,17 @@ def test_many_classes_share_a_colour_scale():
     ax = Figure().add_subplot()
     panels.latent_plane(ax, np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 30)
     assert len(ax.collections) == 1 and ax.get_legend() is None
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
+def test_damaged_pictures_are_one_message_or_harmless(tmp_path, share):
+    """Eight bytes flipped anywhere in pictures.npz: a message that names the file, never another error."""
+    run = write_run(tmp_path / "run", pictures=image_pictures())
+    whole = (run / "pictures.npz").read_bytes()
+    at = int(share * (len(whole) - 8))
+    (run / "pictures.npz").write_bytes(whole[:at] + bytes(255 - b for b in whole[at : at + 8]) + whole[at + 8 :])
+    try:
+        drawn, message = draw_run(run), ""
+    except VemError as error:
+        drawn, message = [], str(error)
+    assert drawn or "pictures.npz is damaged" in message

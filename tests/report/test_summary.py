@@ -83,6 +83,7 @@ def test_a_bound_on_log_p_is_not_shown_as_exact(tmp_path):
             {"config": {"data": {"path": "b.npy"}}},
             ["data.path=a.npy", "data.path=b.npy"],
         ),
+        ({"config": {"data": {"seed": 0}}}, {"config": {"data": {"seed": 7}}}, ["data.seed=0", "data.seed=7"]),
     ],
 )
 def test_runs_on_different_data_are_not_put_into_one_table(tmp_path, one, other, named):

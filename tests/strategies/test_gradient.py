@@ -34,7 +34,9 @@ def slope(params: list[torch.nn.Parameter], value: torch.Tensor, others: tuple[t
         partial(torch.optim.Adam, lr=1e-2, fused=True),
         partial(torch.optim.Adam, lr=1e-2, fused=True, weight_decay=0.1, betas=(0.5, 0.9)),
         partial(torch.optim.Adam, lr=1e-2),
-        partial(torch.optim.AdamW, lr=1e-2),
+        partial(torch.optim.Adam, lr=1e-2, fused=True, weight_decay=0.1, decoupled_weight_decay=True),
+        partial(torch.optim.Adam, lr=1e-2, fused=True, amsgrad=True),
+        partial(torch.optim.AdamW, lr=1e-2, fused=True),
         partial(torch.optim.SGD, lr=1e-2, momentum=0.9),
     ],
 )

@@ -269,3 +269,16 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
 def test_a_bad_budget_is_refused(options: dict[str, int]) -> None:
     with pytest.raises(VemError, match=r"strategy\.held_out"):
         HeldOut(**options)
+
+
+@pytest.mark.parametrize("options", [{"cool": -1.0}, {"held_out": {"rate": -1.0}}, {"held_out": {"cool": -0.5}}])
+def test_rates_that_would_descend_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(VemError, match="strategy"):
+        make(**{k: HeldOut(**v) if k == "held_out" else v for k, v in options.items()})
+
+
+def test_an_index_has_no_place_in_the_plane_of_a_pca(device: torch.device) -> None:
+    data = blobs(num=50).to(device, torch.float64)
+    model = Mixture(data.event_shape, 3).to(device, torch.float64)
+    with pytest.raises(VemError, match="strategy/start=prior"):
+        make(Categorical).setup(model, data.training_set(), generator(device, 0))

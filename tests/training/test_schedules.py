@@ -104,3 +104,9 @@ def test_bad_schedules_are_refused(make: Any, message: str) -> None:
 def test_bad_training_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(VemError, match=message):
         Training(**{"epochs": 1, "batch_size": 1, "rate": 1e-3, "schedule": Constant(), **change})
+
+
+@pytest.mark.parametrize("options", [{"final": -0.1}, {"final": 1.1}, {"hold": 1.5}, {"hold": -0.5}])
+def test_a_cosine_that_would_descend_or_never_start_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(VemError, match=r"training\.schedule"):
+        Cosine(**options)

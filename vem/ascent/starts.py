@@ -106,7 +106,7 @@ def _leading(flat: Tensor, centre: Tensor, kept: int, generator: torch.Generator
     kept_now = min(kept, len(rows))
     sketched = min(kept + OVERSAMPLED, len(rows))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the sketch of svd_lowrank comes from torch's global stream
+        torch.default_generator.manual_seed(0)  # the sketch of svd_lowrank comes from torch's global stream
         _, s, vectors = torch.svd_lowrank(flat[rows] - centre, q=sketched, niter=4)
     values = torch.cat([s[:kept_now].square() / len(rows), s.new_zeros(kept - kept_now)])
     return values, torch.cat([vectors[:, :kept_now], vectors.new_zeros(d, kept - kept_now)], 1)

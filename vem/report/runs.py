@@ -46,7 +46,7 @@ def read_run(directory: Path) -> RunRecord:
 
 
 def read_settings(path: Path) -> dict[str, str]:
-    """The config's values that its hash covers, under dotted keys, less seeds.
+    """The config's values that its hash covers, under dotted keys, less the run's seed.
 
     So what no number depends on (device, threads, where a file lies) tells no two runs apart. The user's own
     file goes by its name and the first digits of its hash.
@@ -64,9 +64,7 @@ def read_settings(path: Path) -> dict[str, str]:
     digest = flat.pop(f"data.{FILE_HASH}", None)
     if digest is not None:
         flat["data.path"] = f"{Path(config['data']['path']).name} ({digest[:8]})"
-    return {
-        key: "null" if value is None else str(value) for key, value in flat.items() if key.rsplit(".")[-1] != "seed"
-    }
+    return {key: "null" if value is None else str(value) for key, value in flat.items() if key != "seed"}
 
 
 def read_metrics(directory: Path) -> pd.DataFrame:
@@ -100,7 +98,8 @@ def read_pictures(directory: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: numpy forgets to close a file that turns out to be damaged.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # numpy passes on whatever zipfile and zlib meet in damaged bytes
         raise VemError(f"{path} is damaged ({error}): delete it and run the same command again.") from None

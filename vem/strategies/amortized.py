@@ -89,7 +89,8 @@ class Amortized:
             factory = decoder_factory.mirror()
         # torch's layers start from its global stream: borrow it, and put it back.
         with fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+            torch.default_generator.manual_seed(seed)
             return factory(tuple(x.shape[1:]), (self.family.num_params,))
 
     def _check_encoder(self, x: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vem.ascent.climb import ascend, row_bound, row_gradient
 from vem.ascent.rules import Rule
-from vem.ascent.starts import CHUNK, Start
+from vem.ascent.starts import CHUNK, PCAStart, Start
 from vem.ascent.table import Rows, RowTable, fresh
 from vem.contracts import (
     Batch,
@@ -123,6 +123,11 @@ class Local:
             )
         self.family = matching(self.make_family, model)
         self.num_data = len(data.x)
+        if self.family.latent == "index" and isinstance(self.start, PCAStart):
+            raise VemError(
+                "strategy/start=pca gives z a place in a plane, and the z of a mixture is an index: take "
+                "strategy/start=prior, where every component starts with the same share."
+            )
         if self.m_steps:  # a θ that is kept is one that the caller has chosen
             model.start(data.x, generator)
         self.start.fit(data.x, self.family.size, generator)

@@ -36,6 +36,12 @@ class Cosine:
     final: float = 0.0
     hold: float = 0.0  # the share of the epochs at the full rate before the decay starts
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.final <= 1:
+            raise VemError(f"training.schedule.final={self.final} must lie in [0, 1]: a factor below 0 would descend.")
+        if not 0 <= self.hold <= 1:
+            raise VemError(f"training.schedule.hold={self.hold} must lie in [0, 1].")
+
     def __call__(self, epoch: float, epochs: int) -> float:
         """The factor, from 1 down to ``final``."""
         start = self.hold * epochs
