@@ -43,7 +43,7 @@ DEFAULT = "as in conf/strategy/local.yaml"
 PLAIN = [
     "strategy=local", "strategy/rule=adam", "strategy/start=prior", "strategy.gradient=objective", "strategy.cool=1.0",
 ]  # fmt: skip
-VEM_JOINT = [*PLAIN, "strategy.e_steps=0", "strategy.order=joint"]
+VEM_JOINT = [*PLAIN, "strategy.e_steps=1", "strategy.order=joint"]
 VEM_E_THEN_M = [*PLAIN, "strategy.e_steps=1", "strategy.m_steps=1", "strategy.order=e_then_m"]
 VEM_DEFAULT = ["strategy=local"]
 COMPILED = ["strategy.compile=true"]

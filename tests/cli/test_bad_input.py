@@ -105,7 +105,7 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("rate 0", ["training.rate=0"], ["training.rate=0", "positive"]),
     ("no draws", ["objective.num_draws=0"], ["objective.num_draws=0", "at least 1"]),
     ("no e-steps", ["strategy=local", "strategy.order=e_then_m", "strategy.e_steps=0"], ["strategy.e_steps=0"]),
-    ("e-steps −1", ["strategy=local", "strategy.e_steps=-1"], ["strategy.e_steps=-1", "at least 0"]),
+    ("e-steps −1", ["strategy=local", "strategy.e_steps=-1"], ["strategy.e_steps=-1", "at least 1"]),
     ("no components", ["strategy=gmm", "model.components=0"], ["model.components=0", "at least 1"]),
     ("threads 0", ["threads=0"], ["threads=0", "at least 1"]),
     ("no evaluation draws", ["evaluation.draws=0"], ["evaluation.draws=0", "at least 1"]),

@@ -101,7 +101,7 @@ def test_theta_reaches_maximum_likelihood(how: str, latent: int, device: torch.d
     strategy: Local | Amortized
     if method == "local":
         strategy, epochs = (
-            local(FAMILIES[name], rate=0.03, cool=0.05),
+            local(FAMILIES[name], rate=0.03, cool=0.05, e_steps=2),
             500 if how == "local diagonal" and latent > 1 else 200,
         )
     else:

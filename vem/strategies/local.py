@@ -56,7 +56,7 @@ class Local:
 
     ``schedule="minibatch"`` (Algorithm 8): for each batch ``e_steps`` ascent steps on its rows and
     ``m_steps`` on θ, in the ``order`` ``e_then_m``, ``m_then_e``, or ``joint``, where one gradient at the
-    same (λ, θ) moves both after the e-steps. Rows ascend Σ_b L_b, θ ascends (N/B) Σ_b L_b.
+    same (λ, θ) is the last e-step and the m-step. Rows ascend Σ_b L_b, θ ascends (N/B) Σ_b L_b.
 
     ``schedule="alternating"`` (Algorithm 7): whole passes over the data that move only the rows until the
     ELBO rises by less than ``tolerance`` nats per datum or ``max_passes`` are done, then passes that move
@@ -97,17 +97,16 @@ class Local:
         at_least(cool, 0, "strategy.cool")
         self.cool, self.compile = cool, compile
         self.rule, self.start, self.held_out = rule, start, held_out
-        at_least(e_steps, 0, "strategy.e_steps")
+        at_least(e_steps, 1, "strategy.e_steps")
         at_least(m_steps, 0, "strategy.m_steps")
         self.order = choice(order, ("e_then_m", "m_then_e", "joint"), "strategy.order")
         self.schedule = choice(schedule, ("minibatch", "alternating"), "strategy.schedule")
-        if e_steps == 0 and (m_steps == 0 or order != "joint" or schedule == "alternating"):
-            raise VemError(
-                "strategy.e_steps=0 never moves λ: only strategy.order=joint, which moves it with θ, allows it."
-            )
         if m_steps > 1 and order == "joint":
             raise VemError(f"strategy.m_steps={m_steps}: strategy.order=joint moves θ once a batch; take e_then_m.")
-        self.e_steps, self.m_steps = e_steps, m_steps
+        self.m_steps = m_steps
+        # Where one gradient moves λ and θ together, the last of the e-steps is that one.
+        self.joint = order == "joint" and schedule == "minibatch" and m_steps == 1
+        self.e_steps = e_steps - 1 if self.joint else e_steps
         self.phases = Alternation(tolerance, max_passes) if schedule == "alternating" else None
 
     def setup(self, model: GenerativeModel, data: TrainingSet, generator: torch.Generator) -> None:
@@ -195,13 +194,13 @@ class Local:
             rows, raised = self._e_steps(model, batch, rows, noise, schedule, e_steps)
         else:
             rows, raised = self._e_steps(model, batch, rows, noise, schedule, e_steps)
-            if self.order == "joint" and m_steps and not self.phases:
+            if self.joint:
                 rows, learned = self._joint_step(model, batch, rows, noise, schedule)
             else:
                 learned = self._m_steps(model, batch, rows, noise, schedule, m_steps)
         self.table.scatter(batch.rows, rows)
         bound, terms = learned or (raised, {})
-        assert bound is not None  # e_steps = m_steps = 0 was refused at the start
+        assert bound is not None  # no step moves neither λ nor θ
         if self.phases:
             self.phases.add(bound.value)
         passes = (e_steps + m_steps) * self.objective.evaluations(self.family, len(batch.x))
