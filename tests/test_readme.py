@@ -80,7 +80,7 @@ def test_loading_a_run_in_python(folder: Path) -> None:
         plane = next(line for line in RUNS if "hydra.run.dir=runs/plane" in line)
         call([*shlex.split(plane), *SHORT], folder)
     out = call(["python", "-c", code + "\nassert z.shape == (16, 2) and x.shape == (16, 8, 8)"], folder)
-    assert float(re.search(r"-\d+\.\d+", out).group()) < 0  # type: ignore[union-attr]  # a failed match fails the test
+    assert re.search(r"-\d+\.\d+", out)  # the mean ELBO, in nats
 
 
 @pytest.mark.slow

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -54,7 +55,8 @@ def build(config: Mapping[str, Any]) -> Built:
     # Cheap sections first: a typing error should not wait for a data set to load.
     training: Training = instantiate(config["training"], "training")
     evaluation: Evaluation = instantiate(config["evaluation"], "evaluation")
-    strategy: Strategy = instantiate(config["strategy"], "strategy")
+    with seeded(config["seed"], "strategy"):
+        strategy: Strategy = instantiate(config["strategy"], "strategy")
     data = make_data(config["data"]).to(device, dtype)
     likelihood = resolve_likelihood(config["model"], data)
     model = build_model(config, data, likelihood).to(device, dtype)
@@ -77,11 +79,13 @@ def make_data(section: Mapping[str, Any]) -> Data:
 
 
 def identified(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with the hash of the user's own data file beside its path, which becomes absolute.
+    """The config with the hash of the user's own data file beside its path; path and root become absolute.
 
     A run's numbers depend on what the file holds, not on where it lies.
     """
     section = dict(config["data"])
+    if isinstance(section.get("root"), str):
+        section["root"] = str(Path(section["root"]).expanduser().absolute())
     if isinstance(section.get("path"), str):
         path = Path(section["path"]).expanduser()
         if path.is_file():
@@ -99,15 +103,21 @@ def _file_hash(path: Path) -> str:
         raise VemError(f"data.path={path} cannot be read: {error.strerror or error}.") from error
 
 
+@contextmanager
+def seeded(seed: int, purpose: str) -> Iterator[None]:
+    """torch's layers start from its global stream: borrow it, keyed by (seed, purpose), and put it back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(generator("cpu", seed, purpose).initial_seed())
+        yield
+
+
 def build_model(config: Mapping[str, Any], data: Data, likelihood: str | None) -> Any:
     """The model for these data; its first parameters depend on ``seed`` alone."""
     section = dict(config["model"])
     extra: dict[str, Any] = {"event_shape": data.event_shape}
     if likelihood is not None:
         extra["likelihood"] = likelihood
-    # torch's layers start from its global stream: borrow it, and put it back.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(generator("cpu", config["seed"], "model").initial_seed())
+    with seeded(config["seed"], "model"):
         model = instantiate(section, "model", **extra)
     if not isinstance(model, nn.Module):
         raise VemError(
@@ -168,6 +178,7 @@ class Run:
     def __init__(self, directory: Path, config: dict[str, Any], built: Built) -> None:
         self.directory, self.config = directory, config
         self.data, self.model, self.strategy = built.data, built.model, built.strategy
+        self.likelihood = built.likelihood
         self.device, self.dtype = self.data.train.x.device, self.data.train.x.dtype
 
     def posterior(self, x: Any, seed: int = 0) -> Posterior:
@@ -221,6 +232,8 @@ class Run:
             raise VemError(
                 f"x has shape {tuple(x.shape)}; this model takes [B, {', '.join(map(str, self.data.event_shape))}]."
             )
+        if self.likelihood == "bernoulli" and not bool(((x == 0) | (x == 1)).all()):
+            raise VemError("x holds other numbers than 0 and 1, and this model's likelihood is Bernoulli: binarize it.")
         return x
 
 
@@ -259,9 +272,10 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
             f"{config['data']['path']} has changed since {path} was trained on it: put the old file back, or run again "
             "in a fresh hydra.run.dir."
         )
-    built.strategy.setup(built.model, built.data.training_set(), generator(device, config["seed"], "setup"))
+    place = built.data.train.x.device
+    built.strategy.setup(built.model, built.data.training_set(), generator(place, config["seed"], "setup"))
     name = records.BEST_CHECKPOINT if built.training.keep == "best" else records.CHECKPOINT
-    state = checkpoint.load(path / name, device)
+    state = checkpoint.load(path / name, place)
     built.model.load_state_dict(state["model"])
     built.strategy.load_state_dict(state["strategy"])
     return Run(path, config, built)

@@ -59,6 +59,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
     if earlier is not None and earlier.get("status") == "done":
         log.info("%s is finished: left alone. Name another hydra.run.dir to run it again.", directory)
         return _valid_elbo(directory)
+    started -= (earlier or {}).get("seconds", 0.0)  # seconds of all starts, but for one that was killed
     status = _status(config, overrides, digest, earlier)
     records.write_text(directory / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     records.write_text(directory / records.OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
@@ -69,6 +70,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
         # An interrupted run can go on: it stays "running", with the reason beside it.
         interrupted = isinstance(error, InterruptedRun | KeyboardInterrupt)
         status.update(status="running" if interrupted else "failed", error=str(error) or type(error).__name__)
+        status["seconds"] = time.monotonic() - started
         _write_last_words(directory, status, error)
         raise
     return _valid_elbo(directory)
@@ -106,7 +108,8 @@ def _earlier(directory: Path, config: dict[str, Any], digest: str) -> dict[str, 
     earlier = records.read_json(directory / records.RUN)
     if earlier.get("config_hash") == digest:
         return earlier
-    if earlier.get("status") == "failed" and not (directory / records.METRICS).exists():
+    begun = any((directory / name).exists() for name in (records.METRICS, records.CHECKPOINT))
+    if earlier.get("status") == "failed" and not begun:
         return None  # it failed before it had computed anything: a mended command may take its place
     try:
         old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
@@ -291,7 +294,10 @@ def _line(split: str, numbers: Mapping[str, Any]) -> str:
     elbo = numbers["elbo"]
     if "mean" not in elbo:
         return f"{split}: ELBO undefined ({elbo.get('reason')})"
-    text = f"{split}: ELBO {elbo['mean']:.2f} ± {elbo['se']:.2f} nats per datum (± over {numbers['num_data']} data)"
+    if isinstance(elbo["mean"], dict):
+        return f"{split}: ELBO not finite ({elbo['mean']['reason']})"
+    se = "unknown" if isinstance(elbo["se"], dict) else f"{elbo['se']:.2f}"
+    text = f"{split}: ELBO {elbo['mean']:.2f} ± {se} nats per datum (± over {numbers['num_data']} data)"
     if numbers["log_marginal"]:
         text += f", log p(x) {numbers['log_marginal']['lower']['mean']:.2f}"
     return text

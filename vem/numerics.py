@@ -24,11 +24,11 @@ def weighted_sum(log_weight: Tensor, f: Tensor) -> Tensor:
 
 
 def mean_and_se(values: Tensor) -> tuple[float, float]:
-    """Mean over data and its standard error, in float64; values [N]. The error of one datum is 0.
+    """Mean over data and its standard error, in float64; values [N]. The error of one datum is NaN: not known.
 
     >>> mean_and_se(torch.tensor([1.0, 3.0]))
     (2.0, 1.0)
     """
     v = values.double()
-    se = v.std(unbiased=True) / v.numel() ** 0.5 if v.numel() > 1 else torch.zeros(())
+    se = v.std(unbiased=True) / v.numel() ** 0.5 if v.numel() > 1 else torch.tensor(torch.nan)
     return float(v.mean()), float(se)

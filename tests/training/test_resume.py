@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from vem.models.mixture import Mixture
 from vem.models.networks import MLPFactory
 from vem.noise import generator
 from vem.objectives.elbo import ELBO
-from vem.records import CHECKPOINT
+from vem.records import BEST_CHECKPOINT, CHECKPOINT
 from vem.strategies.amortized import Amortized, Mirror
 from vem.strategies.exact_em import ExactEM
 from vem.strategies.local import HeldOut, Local
@@ -232,6 +233,19 @@ def test_keep_best_survives_a_break(tmp_path: Path, device: torch.device) -> Non
     fit(again, second, data, settings(keep="best"), seed=5, directory=broken, progress_bar=False)
     same({**again.state_dict()}, {**model.state_dict()})
     same(second.state_dict(), strategy.state_dict())
+
+
+def test_the_best_state_does_not_put_the_checkpoint_off(
+    tmp_path: Path, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every record is the best so far, there is a checkpoint to go on from all the same."""
+    clock = itertools.count()
+    monkeypatch.setattr("vem.training.fit.time.monotonic", lambda: float(next(clock)))
+    best = itertools.count()
+    monkeypatch.setattr("vem.training.fit.Loop._valid_elbo", lambda self: {"elbo": float(next(best))})
+    case = CASES["local, adam rows"](device)
+    break_off(case, 30, tmp_path, "before", keep="best", records=7, checkpoint_seconds=3.0)
+    assert (tmp_path / BEST_CHECKPOINT).exists() and (tmp_path / CHECKPOINT).exists()
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, device: torch.device) -> None:

@@ -62,6 +62,8 @@ def _latent(model: GenerativeModel, strategy: Strategy, data: Data, seed: int) -
         if index:
             shown.append(_reconstruction(model, mean[index]))
         low += len(part)
+    if not bool(torch.cat(means).isfinite().all()):
+        return {}  # held-out rows that diverged: evaluation.json says so, and a plane of NaN cannot be drawn
     out = {
         "latent_means": _array(torch.cat(means)),
         "chosen_x": _array(x[sorted(chosen)]),

@@ -101,7 +101,7 @@ class Local:
         at_least(m_steps, 0, "strategy.m_steps")
         self.order = choice(order, ("e_then_m", "m_then_e", "joint"), "strategy.order")
         self.schedule = choice(schedule, ("minibatch", "alternating"), "strategy.schedule")
-        if m_steps > 1 and order == "joint":
+        if m_steps > 1 and order == "joint" and schedule == "minibatch":
             raise VemError(f"strategy.m_steps={m_steps}: strategy.order=joint moves θ once a batch; take e_then_m.")
         self.m_steps = m_steps
         # Where one gradient moves λ and θ together, the last of the e-steps is that one.
@@ -180,7 +180,7 @@ class Local:
         return self.objective(model, batch.x, posterior, _first(noise.get("bound")))
 
     def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
-        """The E- and M-steps of one batch; the bound is that of the gradient that came last."""
+        """The E- and M-steps of one batch; the bound is that of the last gradient in θ, if there was one."""
         if batch.rows is None:
             raise VemError(
                 "strategy=local was asked to train on rows of data it has no λ for: held-out data go through infer()."
@@ -262,8 +262,10 @@ class Local:
         return self.phases.end_pass() if self.phases and self.m_steps else False
 
     def state_dict(self) -> dict[str, Any]:
-        """The table, θ's optimizer, the phase."""
-        state: dict[str, Any] = {"table": self.table.state_dict()}
+        """The table, the fitted start, θ's optimizer, the phase."""
+        # The start of held-out rows: fitted again elsewhere, an eigenvector may come out with the other sign.
+        start = {name: value for name, value in vars(self.start).items() if isinstance(value, Tensor)}
+        state: dict[str, Any] = {"table": self.table.state_dict(), "start": start}
         if self.m_steps:
             state["optimizer"] = self.climber.state_dict()
         if self.phases:
@@ -273,6 +275,7 @@ class Local:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put them back."""
         self.table.load_state_dict(state["table"])
+        vars(self.start).update(state["start"])
         if self.m_steps:
             self.climber.load_state_dict(state["optimizer"])
         if self.phases:

@@ -10,7 +10,7 @@ import torch
 from vem.errors import VemError
 from vem.records import replacing
 
-VERSION = 1
+VERSION = 2
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -221,6 +221,7 @@ class Loop:
             self.strategy.load_state_dict(state["strategy"])
 
     def _interrupted(self, name: str) -> None:
+        self._check_parameters()  # a state with NaN in it must not take the place of the last good one
         self._save(CHECKPOINT)
         where = f" in {self.directory}" if self.directory else ""
         raise InterruptedRun(
@@ -250,10 +251,12 @@ class Loop:
             return
         state = {
             "progress": asdict(self.at), "model": self.model.state_dict(), "strategy": self.strategy.state_dict(),
-            "noise": self.noise.get_state(), "global": self._global_streams(), "meter": self.meter.state_dict(),
+            "device": self.device.type, "noise": self.noise.get_state(), "global": self._global_streams(),
+            "meter": self.meter.state_dict(),
         }  # fmt: skip
         checkpoint.save(self.directory / name, state)
-        self.saved_at = time.monotonic()
+        if name == CHECKPOINT:  # the best state is none to go on from: it must not put the next checkpoint off
+            self.saved_at = time.monotonic()
 
     def _global_streams(self) -> list[Tensor]:
         on_gpu = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
@@ -264,6 +267,11 @@ class Loop:
         if path is None or not path.exists():
             return
         state = checkpoint.load(path, self.device)
+        if state["device"] != self.device.type:
+            raise VemError(
+                f"{path} was written with device={state['device']}, and random streams do not go from one kind of "
+                f"device to another: give device={state['device']}, or name a fresh hydra.run.dir."
+            )
         try:
             self.model.load_state_dict(state["model"])
             self.strategy.load_state_dict(state["strategy"])

@@ -38,8 +38,9 @@ class Stop:
 class Training:
     """The ``training`` group of the config.
 
-    ``records`` rows are written to metrics.csv over the run (each the mean over the epochs since the last,
-    with the ELBO of ``valid_data`` validation data beside it); ``checkpoint_seconds`` is the least time
+    About ``records`` rows are written to metrics.csv over the run, or one for each epoch with a stopping
+    tolerance (each the mean over the epochs since the last, with the ELBO of ``valid_data`` validation data
+    beside it); ``checkpoint_seconds`` is the least time
     between two checkpoints; ``keep=best`` ends with the state that had the best validation ELBO.
 
     Raises:
