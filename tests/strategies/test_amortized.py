@@ -167,10 +167,3 @@ def test_the_first_weights_depend_on_the_seed_alone(device: torch.device) -> Non
     second = ready(Mirror(), device)[0].encoder.state_dict()
     torch.set_rng_state(before)
     assert all(torch.equal(v, second[k]) for k, v in first.items())
-
-
-def test_nothing_to_train_is_refused(device: torch.device) -> None:
-    strategy = Amortized(DiagonalGaussian, ELBO(), partial(torch.optim.Adam, lr=-1.0), MLPFactory([]))
-    model = LinearGaussian((4,), 2).requires_grad_(False)
-    with pytest.raises((VemError, ValueError), match=r"rate"):
-        strategy.setup(model, TrainingSet(torch.randn(5, 4), False), generator("cpu", 0))
