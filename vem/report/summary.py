@@ -87,7 +87,7 @@ def _row(
     same = repeats.get(str(facts.get("config_hash")), [])
     row["repeated_in"] = " ".join(_relative(r.directory, base) for r in same if r is not run) or None
     row["directory"] = _relative(run.directory, base)
-    row["notes"] = "; ".join(map(str, facts.get("notes") or [])) or None
+    row["notes"] = " | ".join(map(str, facts.get("notes") or [])) or None
     row["error"] = facts.get("error")
     return row
 
@@ -178,7 +178,7 @@ def _remarks(runs: pd.DataFrame) -> list[str]:
     ]
     notes: dict[str, list[str]] = {}
     for r in rows:
-        for note in (r["notes"] or "").split("; ") if r["notes"] else []:
+        for note in (r["notes"] or "").split(" | ") if r["notes"] else []:
             notes.setdefault(note, []).append(_who(r))
     noted = [f"  {_some(who, len(rows))}: {note}" for note, who in notes.items()]
     twice = [f"  {r['repeated_in']} repeats {r['directory']}" for r in rows if r["repeated_in"]]
