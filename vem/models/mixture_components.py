@@ -6,6 +6,7 @@ the data: in float32 the terms cancel, by whole nats where a variance is small. 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
@@ -21,30 +22,30 @@ from vem.models.variance import MARGIN, floored, log_excess
 NO_WEIGHT = 1e-8
 
 
-class Components(nn.Module):
+class Components(nn.Module, ABC):
     """K densities of x with the pieces that EM needs."""
 
     noise_kind: Literal["normal", "uniform"] = "normal"
 
+    @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:
         """log p(x | k) [B, K] for x [B, D]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def means(self) -> Tensor:
         """E[x | k] [K, D]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, k: Tensor, noise: Tensor) -> Tensor:
         """x [S, D] from the components k [S] and noise [S, D] of ``noise_kind``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def statistics(self, x: Tensor, r: Tensor) -> dict[str, Tensor]:
         """Sums over the batch, weighted by r [B, K] (float64)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def maximize(self, count: Tensor, statistics: Mapping[str, Tensor]) -> None:
         """M-step from the summed statistics and Σ_n r_nk [K]."""
-        raise NotImplementedError
 
     def set_center(self, mean: Tensor) -> None:
         """Take the mean of the data [D] as the point about which squares are expanded."""
@@ -108,13 +109,13 @@ class GaussianComponents(Components):
         """x − center in float64."""
         return x.double() - self.center.double()
 
+    @abstractmethod
     def second_moment(self, x: Tensor, r: Tensor) -> Tensor:
         """Σ_n r_nk x_n x_nᵀ, or as much of it as the kind of covariance needs; x centred, float64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def set_covariance(self, count: Tensor, mean: Tensor, second: Tensor) -> None:
         """M-step of the covariances; mean [K, D] about the centre, second as accumulated."""
-        raise NotImplementedError
 
     def statistics(self, x: Tensor, r: Tensor) -> dict[str, Tensor]:
         x = self.centered(x)
