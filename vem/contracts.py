@@ -120,6 +120,14 @@ class PathPosterior(Protocol):
         """log q(z) [S, B] for z [S, B, H], differentiable in z and constant in λ."""
 
 
+@runtime_checkable
+class Invertible(Protocol):
+    """A posterior whose transport can be undone, as annealing backward from a known z needs it."""
+
+    def whiten(self, z: Tensor) -> Tensor:
+        """The ε [S, B, H] with transport(ε) = z; z [S, B, H]."""
+
+
 class Family(Protocol):
     """A set of distributions q_λ(z) with one row of numbers λ for each datum."""
 
@@ -205,6 +213,8 @@ class Strategy(Protocol):
     """How q is found and θ is moved."""
 
     no_elbo: str | None  # why this method has no ELBO; None where it has one
+    # Optional: ``gap_name``, what L[q*] − L[q] is called: "amortization" for an encoder, else "optimization"
+    # (stale or unfinished rows); and ``family``, the Family of its q, whose best member is sought.
 
     def setup(self, model: GenerativeModel, data: TrainingSet, generator: RandomGenerator) -> None:
         """See N and the event shape; make starts that look at the data."""

@@ -7,16 +7,14 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vem.contracts import Batch, GenerativeModel, Strategy, TractableModel
+from vem.contracts import Batch, GenerativeModel, Posterior, Strategy, TractableModel
 from vem.errors import at_least
 from vem.noise import fill, generator
-from vem.numerics import mean_and_se
 from vem.objectives.elbo import ELBO
-from vem.records import number
 
-ONE_DATUM = "a mean over one datum, or one that is not finite, has no known error"
+BATCH = 500  # data for which q is found and scored together
 
 
 class SplitScores(NamedTuple):
@@ -33,15 +31,15 @@ class SplitScores(NamedTuple):
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode: no dropout, no moving batch statistics; the earlier mode comes back."""
-    was_training = getattr(model, "training", False)
+    """Evaluation mode: no dropout, no moving batch statistics; the earlier mode of every part comes back."""
+    modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
     if hasattr(model, "eval"):
         model.eval()
     try:
         yield
     finally:
-        if was_training:
-            model.train()
+        for part, mode in modes:
+            part.training = mode  # not train(): a batch norm that was frozen by hand stays frozen
 
 
 def spread(num: int, total: int) -> Tensor:
@@ -55,6 +53,40 @@ def spread(num: int, total: int) -> Tensor:
     return (torch.arange(num, dtype=torch.float64) * total / num).long()
 
 
+class Inferred(NamedTuple):
+    """q of some data of a split."""
+
+    rows: Tensor  # [B] row numbers in the split
+    batch: Batch
+    posterior: Posterior
+
+
+def inferred(
+    model: GenerativeModel,
+    strategy: Strategy,
+    x: Tensor,
+    rows: Tensor,
+    *,
+    training_rows: bool,
+    seed: int,
+    name: str,
+    batch_size: int = BATCH,
+    first: int = 0,
+) -> Iterator[Inferred]:
+    """q for ``rows`` of the data x [N, *X] of a split, batch by batch.
+
+    ``training_rows``: the strategy sees the row numbers (and answers with stored rows, if it has them);
+    otherwise the data are held out. The noise depends only on ``seed``, ``name``, the number of the batch and
+    its size, so that the same call finds the same q, and work that was cut off can go on: ``first`` is the
+    number of the first batch.
+    """
+    for number, index in enumerate(torch.split(rows.to(x.device), batch_size), first):
+        batch = Batch(x[index], index if training_rows else None)
+        stream = generator(x.device, seed, name, "find", number)
+        noise = fill(strategy.noise(len(index), held_out=not training_rows), stream, x.dtype)
+        yield Inferred(index, batch, strategy.infer(model, batch, noise))
+
+
 @torch.no_grad()
 def score(
     model: GenerativeModel,
@@ -66,38 +98,43 @@ def score(
     draws: int,
     seed: int,
     name: str,
-    batch_size: int = 500,
+    batch_size: int = BATCH,
 ) -> SplitScores:
     """The ELBO, reconstruction and KL of q for the data x [N, *X] (all of a split), at ``rows`` of them.
 
-    ``training_rows``: the strategy sees the row numbers (and answers with stored rows, if it has them);
-    otherwise the data are held out. The noise depends only on ``seed``, ``name`` and the batch, so that the
-    same call gives the same numbers; q is found on one stream and scored on another.
+    q is found as :func:`inferred` says, on one stream of noise, and scored on another.
     """
     at_least(draws, 1, "evaluation.draws")
-    found, scored = generator(x.device, seed, name, "find"), generator(x.device, seed, name, "score")
-    # Sampled: near the posterior, where training ends, less noisy than the closed form; at it without noise.
-    objective = ELBO(draws, "sampled")
     parts: list[dict[str, Tensor]] = []
     with evaluating(model):
-        for index in rows.to(x.device).split(batch_size):
-            batch = Batch(x[index], index if training_rows else None)
-            part: dict[str, Tensor] = {}
-            if strategy.no_elbo is None:
-                noise = fill(strategy.noise(len(index), held_out=not training_rows), found, x.dtype)
-                posterior = strategy.infer(model, batch, noise)
-                part = _draw_scores(model, objective, batch.x, posterior, scored)
-            if isinstance(model, TractableModel):
-                part["log_marginal"] = model.log_marginal(batch.x)
-            parts.append({k: v.double().cpu() for k, v in part.items()})
+        if strategy.no_elbo is None:
+            for number, found in enumerate(
+                inferred(model, strategy, x, rows, training_rows=training_rows, seed=seed, name=name,
+                         batch_size=batch_size)
+            ):  # fmt: skip
+                parts.append(scored(model, found.batch.x, found.posterior, draws, seed, name, number))
+        if isinstance(model, TractableModel):
+            batches = torch.split(rows.to(x.device), batch_size)
+            exact = [model.log_marginal(x[index]).double().cpu() for index in batches]
+            return joined(rows, parts, None if not exact else torch.cat(exact), strategy.no_elbo)
+    return joined(rows, parts, None, strategy.no_elbo)
 
-    def joined(key: str) -> Tensor | None:
-        return torch.cat([p[key] for p in parts]) if parts and key in parts[0] else None
 
-    return SplitScores(
-        rows.cpu(), joined("elbo"), joined("reconstruction"), joined("kl"), joined("mc_variance"),
-        joined("log_marginal"), strategy.no_elbo,
-    )  # fmt: skip
+def scored(
+    model: GenerativeModel, x: Tensor, posterior: Posterior, draws: int, seed: int, name: str, number: int
+) -> dict[str, Tensor]:
+    """ELBO, reconstruction, KL and the Monte Carlo variance of the ELBO for one batch, each [B], on the host."""
+    # Sampled: near the posterior, where training ends, less noisy than the closed form; at it without noise.
+    objective = ELBO(draws, "sampled")
+    part = _draw_scores(model, objective, x, posterior, generator(x.device, seed, name, "score", number))
+    return {key: value.double().cpu() for key, value in part.items()}
+
+
+def joined(rows: Tensor, parts: list[dict[str, Tensor]], exact: Tensor | None, reason: str | None) -> SplitScores:
+    """The batches of a split as one."""
+    columns = {key: torch.cat([part[key] for part in parts]) for key in (parts[0] if parts else ())}
+    elbo, reconstruction, kl, variance = map(columns.get, ("elbo", "reconstruction", "kl", "mc_variance"))
+    return SplitScores(rows.cpu(), elbo, reconstruction, kl, variance, exact, reason)
 
 
 def _draw_scores(model: Any, objective: ELBO, x: Tensor, posterior: Any, stream: torch.Generator) -> dict[str, Tensor]:
@@ -118,28 +155,3 @@ def _draw_scores(model: Any, objective: ELBO, x: Tensor, posterior: Any, stream:
     elbo, reconstruction, kl, square = totals / m
     variance = (square - elbo.square()).clamp_min(0) / (m - 1) if m > 1 else torch.full_like(elbo, torch.nan)
     return {"elbo": elbo, "reconstruction": reconstruction, "kl": kl, "mc_variance": variance}
-
-
-def summary(scores: SplitScores) -> dict[str, Any]:
-    """The numbers of one split as they stand in ``evaluation.json``.
-
-    ``se`` is over data; ``mc_se`` is over the draws of q, None with a reason if one draw was made.
-    """
-    out: dict[str, Any] = {"num_data": len(scores.rows)}
-    if scores.elbo is None:
-        out["elbo"] = {"value": None, "reason": scores.reason}
-    else:
-        assert scores.reconstruction is not None and scores.kl is not None and scores.mc_variance is not None
-        mean, se = mean_and_se(scores.elbo)
-        mc_se = float(scores.mc_variance.sum().sqrt()) / len(scores.elbo)
-        spread_reason = "one draw has no spread: set evaluation.draws > 1"
-        out["elbo"] = {"mean": number(mean), "se": number(se, ONE_DATUM), "mc_se": number(mc_se, spread_reason)}
-        for key in ("reconstruction", "kl"):
-            mean, se = mean_and_se(getattr(scores, key))
-            out[key] = {"mean": number(mean), "se": number(se, ONE_DATUM)}
-    out["log_marginal"] = None
-    if scores.log_marginal is not None:
-        mean, se = mean_and_se(scores.log_marginal)
-        exact = {"mean": number(mean), "se": number(se, ONE_DATUM), "mc_se": 0.0}
-        out["log_marginal"] = {"lower": exact, "upper": exact, "kind": "exact"}
-    return out

@@ -2,9 +2,73 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from vem.errors import at_least
+from vem.ascent.best import BestSettings
+from vem.contracts import Family
+from vem.errors import VemError, at_least
+from vem.evaluation.annealing_path import Annealing
+from vem.evaluation.checks import Thresholds
+
+
+@dataclass(frozen=True)
+class Importance:
+    """The importance-weighted bound: ``samples`` draws of q* for each datum.
+
+    Raises:
+        VemError: no samples.
+    """
+
+    samples: int = 5000
+
+    def __post_init__(self) -> None:
+        at_least(self.samples, 1, "evaluation.importance.samples")
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Naive Monte Carlo: ``samples`` draws of the prior for each datum, shown with its effective sample size.
+
+    Raises:
+        VemError: no samples.
+    """
+
+    samples: int = 5000
+
+    def __post_init__(self) -> None:
+        at_least(self.samples, 1, "evaluation.prior.samples")
+
+
+@dataclass(frozen=True)
+class SimulatedData:
+    """Bidirectional Monte Carlo on ``num_data`` data simulated from the model.
+
+    Raises:
+        VemError: no data.
+    """
+
+    num_data: int = 200
+
+    def __post_init__(self) -> None:
+        at_least(self.num_data, 1, "evaluation.simulated.num_data")
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Active units, KL per dimension and ELBO surgery over ``num_data`` data of a split (None: all of them).
+
+    Raises:
+        VemError: a number below 1.
+    """
+
+    points: int = 1000
+    num_data: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(self.points, 1, "evaluation.diagnostics.points")
+        if self.num_data is not None:
+            at_least(self.num_data, 1, "evaluation.diagnostics.num_data")
 
 
 @dataclass(frozen=True)
@@ -12,15 +76,48 @@ class Evaluation:
     """The ``evaluation`` group of the config.
 
     Up to ``num_data`` data of each split, spread evenly over it, are scored with ``draws`` draws of q each
-    (a q that enumerates its support is scored exactly). ``num_data=0`` measures nothing.
+    (a q that enumerates its support is scored exactly). ``num_data=0`` measures nothing. What is None is left
+    out:
+
+    - ``best``: the best q of the strategy's own family, and of every further one in ``families``;
+    - ``annealing``: log p(x) where it is neither exact nor, for H ≤ 2, a quadrature;
+    - ``importance``, ``prior``: two further lower bounds, shown beside it;
+    - ``simulated``: how wide the interval is on data that the model made;
+    - ``diagnostics``: what the latent code holds.
+
+    ``strict``: a failed check is an error. ``checks``: when a check fails.
 
     Raises:
-        VemError: a number out of range.
+        VemError: a number out of range, or a part that needs another one.
     """
 
     num_data: int = 10_000
     draws: int = 10
+    best: BestSettings | None = None
+    families: Mapping[str, Callable[[int], Family]] = field(default_factory=dict)
+    annealing: Annealing | None = None
+    importance: Importance | None = None
+    prior: Prior | None = None
+    simulated: SimulatedData | None = None
+    diagnostics: Diagnostics | None = None
+    checks: Thresholds = field(default_factory=Thresholds)
+    strict: bool = False
 
     def __post_init__(self) -> None:
         at_least(self.num_data, 0, "evaluation.num_data")
         at_least(self.draws, 1, "evaluation.draws")
+        if self.simulated is not None and self.annealing is None:
+            raise VemError("evaluation.simulated needs evaluation.annealing: it measures how wide that interval is.")
+        needs_best = {
+            "evaluation.importance": self.importance is not None,
+            "evaluation.annealing.start=best": self.annealing is not None and self.annealing.start == "best",
+            "evaluation.families": bool(self.families),
+        }
+        for name, needed in needs_best.items():
+            if needed and self.best is None:
+                raise VemError(f"{name} needs the best q, and evaluation.best is null: set evaluation/best=default.")
+
+    @property
+    def long(self) -> bool:
+        """Whether more is measured than the ELBO: work that is kept piece by piece and can go on."""
+        return any(part is not None for part in (self.best, self.annealing, self.prior))

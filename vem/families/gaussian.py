@@ -72,6 +72,15 @@ class DiagonalGaussianPosterior(GaussianPosterior):
         z = self.location + self.log_scale.exp() * eps
         return z, self.log_scale.sum(-1).expand(eps.shape[:-1])
 
+    def whiten(self, z: Tensor) -> Tensor:
+        """ε = (z − μ) / σ [S, B, H].
+
+        >>> q = DiagonalGaussianPosterior(torch.ones(1, 2), torch.zeros(1, 2))
+        >>> q.whiten(q.transport(torch.full((1, 1, 2), 0.5))[0])
+        tensor([[[0.5000, 0.5000]]])
+        """
+        return (z - self.location) * (-self.log_scale).exp()
+
     def frozen_log_q(self, z: Tensor) -> Tensor:
         """log N(z; μ, σ²) [S, B] with μ and σ held constant."""
         log_scale = self.log_scale.detach()
@@ -102,11 +111,19 @@ class FullGaussianPosterior(GaussianPosterior):
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return z, log_det.expand(eps.shape[:-1])
 
+    def whiten(self, z: Tensor) -> Tensor:
+        """ε = L⁻¹ (z − μ) [S, B, H].
+
+        >>> q = FullGaussianPosterior(torch.ones(1, 2), 2 * torch.eye(2)[None])
+        >>> q.whiten(q.transport(torch.full((1, 1, 2), 0.5))[0])
+        tensor([[[0.5000, 0.5000]]])
+        """
+        return _solve_lower(self.scale_tril, z - self.location)
+
     def frozen_log_q(self, z: Tensor) -> Tensor:
         """log N(z; μ, L Lᵀ) [S, B] with μ and L held constant."""
         tril = self.scale_tril.detach()
-        centred = (z - self.location.detach()).movedim(0, -1)  # [B, H, S]
-        eps = torch.linalg.solve_triangular(tril, centred, upper=False).movedim(-1, 0)
+        eps = _solve_lower(tril, z - self.location.detach())
         return log_standard_normal(eps) - tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def kl_standard_normal(self) -> Tensor:
@@ -114,6 +131,11 @@ class FullGaussianPosterior(GaussianPosterior):
         square = self.location.square().sum(-1) + self.scale_tril.square().sum((-2, -1))
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return 0.5 * (square - self.location.shape[-1]) - log_det
+
+
+def _solve_lower(tril: Tensor, centred: Tensor) -> Tensor:
+    """L⁻¹ c [S, B, H] for L [B, H, H] and c [S, B, H]."""
+    return torch.linalg.solve_triangular(tril, centred.movedim(0, -1), upper=False).movedim(-1, 0)
 
 
 def _within(radius: float, step: Tensor, dim: tuple[int, ...]) -> Tensor:
@@ -140,6 +162,11 @@ class DiagonalGaussian:
     def start(self, mean: Tensor, scale: Tensor) -> Tensor:
         """λ of N(mean, scale²); mean, scale [B, H] → [B, 2H]."""
         return torch.cat([mean, scale.log()], -1)
+
+    def compose(self, outer: Tensor, inner: Tensor) -> Tensor:
+        """λ of ε → outer(inner(ε)): μ = μ_o + σ_o μ_i, σ = σ_o σ_i; outer, inner [B, 2H]."""
+        (mean, log_scale), (inner_mean, inner_log_scale) = outer.chunk(2, -1), inner.chunk(2, -1)
+        return torch.cat([mean + log_scale.exp() * inner_mean, log_scale + inner_log_scale], -1)
 
     def natural_step(self, params: Tensor, gradient: Tensor, rate: Tensor | float, trust: float) -> Tensor:
         """μ ← μ + σ clip(rate σ g_μ), log σ ← log σ + ½ clip(rate g_{log σ}); params, gradient [B, 2H].
@@ -178,6 +205,15 @@ class FullGaussian:
         """λ of N(mean, diag scale²); mean, scale [B, H] → [B, num_params]."""
         lower = mean.new_zeros(*mean.shape[:-1], self.num_params - 2 * self.size)
         return torch.cat([mean, scale.log(), lower], -1)
+
+    def compose(self, outer: Tensor, inner: Tensor) -> Tensor:
+        """λ of ε → outer(inner(ε)): μ = μ_o + L_o μ_i, L = L_o L_i; outer, inner [B, num_params]."""
+        h = self.size
+        first, second = self(outer), self(inner)
+        mean = first.location + torch.einsum("bij,bj->bi", first.scale_tril, second.location)
+        row, col = torch.tril_indices(h, h, offset=-1, device=outer.device)
+        strict = (first.scale_tril @ second.scale_tril)[:, row, col]
+        return torch.cat([mean, outer[:, h : 2 * h] + inner[:, h : 2 * h], strict], -1)
 
     def natural_step(self, params: Tensor, gradient: Tensor, rate: Tensor | float, trust: float) -> Tensor:
         """μ ← μ + L clip(rate u), L ← L (I + strict A) e^{diag A}, in the coordinates where q is N(0, I).

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from vem.records import SPLITS
+from vem.report.estimates import GAPS
 from vem.report.runs import RunRecord
 
 # Runs that are equal in all of these differ in their seed alone.
 GROUP = ("table", "strategy", "model", "family", "latent_dim", "variant")
 NUMBERS = ("elbo", "reconstruction", "kl", "log_marginal")
 ESTIMATES = tuple(f"{split}_{name}" for split in SPLITS for name in NUMBERS)
+# Where a run measured its gaps.
+GAP_ESTIMATES = tuple(
+    f"{split}_{name}" for split in SPLITS for name in (*(f"{g}_gap" for g in GAPS), "log_marginal_lower")
+)
 COSTS = ("training_seconds", "seconds", "decoder_evaluations", "decoder_gradients", "epochs")
 
 
@@ -124,6 +130,7 @@ def _group_row(key: tuple[Any, ...], members: list[dict[str, Any]]) -> dict[str,
     }
     for name in ESTIMATES:
         row |= _estimate_over_seeds(name, done)
+    row |= _gaps_over_seeds(done, members[0])
     for name in COSTS:
         values = [m[name] for m in done if m[name] is not None]
         row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se(values) if values else (None, None)
@@ -148,13 +155,44 @@ def _estimate_over_seeds(name: str, done: list[dict[str, Any]]) -> dict[str, Any
     row: dict[str, Any] = dict.fromkeys(f"{name}_{part}" for part in ("mean", "se", "data_se", "reason"))
     if missing:
         which = "" if len(done) == 1 else f"seed {missing[0]['seed']}: "
-        row[f"{name}_reason"] = f"{which}{missing[0][f'{name}_reason']}"
+        row[f"{name}_reason"] = f"{which}{missing[0][f'{name}_reason'] or 'not measured'}"
     elif not done:
         row[f"{name}_reason"] = "no run is finished"
     else:
         row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se([m[name] for m in done])
         row[f"{name}_data_se"] = done[0][f"{name}_se"] if len(done) == 1 else None
     return row
+
+
+def _gaps_over_seeds(done: list[dict[str, Any]], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The gaps, the kinds of log p(x) they are taken from, active units, and which checks some seed failed.
+
+    The 95 % interval is that of the one seed, over its data, or over seeds x̄ ± t_{n−1} s/√n.
+    """
+    row: dict[str, Any] = {}
+    for name in (n for n in GAP_ESTIMATES if n in columns):
+        row |= _estimate_over_seeds(name, done)
+        ends = [done[0].get(f"{name}_ci95_{end}") for end in ("low", "high")] if len(done) == 1 else [None, None]
+        mean, se = row[f"{name}_mean"], row[f"{name}_se"]
+        if se is not None:
+            half = float(stdtrit(len(done) - 1, 0.975)) * se
+            ends = [mean - half, mean + half]
+        row[f"{name}_ci95_low"], row[f"{name}_ci95_high"] = ends
+        row[f"{name}_at_least"] = None if mean is None else any(m[f"{name}_at_least"] for m in done)
+    for split in SPLITS:
+        if f"{split}_log_marginal_kind" in columns:
+            row[f"{split}_log_marginal_kind"] = _joined(m[f"{split}_log_marginal_kind"] for m in done)
+            row[f"{split}_checks"] = _joined(m[f"{split}_checks"] for m in done)
+            units = [m[f"{split}_active_units"] for m in done if m[f"{split}_active_units"] is not None]
+            row[f"{split}_active_units_mean"] = mean_and_se(units)[0] if units else None
+    if "checks_failed" in columns:
+        row["checks_failed"] = _joined(m["checks_failed"] for m in done)
+    return row
+
+
+def _joined(words: Iterable[str | None]) -> str | None:
+    """The different words, each once; None where there are none."""
+    return "; ".join(dict.fromkeys(word for word in words if word)) or None
 
 
 def labels(groups: pd.DataFrame) -> list[str]:

@@ -17,6 +17,7 @@ from vem.records import FIGURES
 from vem.report import panels
 from vem.report.aggregate import labels
 from vem.report.figures import note_cut
+from vem.report.gap_figures import gaps_figure
 from vem.report.runs import read_metrics, read_pictures
 from vem.report.style import (
     ELBO_LABEL,
@@ -38,8 +39,9 @@ SPLIT_TITLES = {"train": "Training data (running average of the epoch)", "valid"
 
 
 def draw_comparison(groups: pd.DataFrame, base: Path, out: Path, table: str, alone: bool) -> list[Path]:
-    """Draw ``comparison.png`` and ``side_by_side.png`` of groups on the same data into ``out/figures``.
+    """Draw ``comparison.png``, ``gaps.png`` and ``side_by_side.png`` of groups on the same data into ``out/figures``.
 
+    What the runs do not hold is not drawn.
     ``groups`` as :func:`vem.report.aggregate.aggregate` gives them; their directories start from ``base``.
     Where it is not the only table, its name is added to the files' names.
 
@@ -54,6 +56,9 @@ def draw_comparison(groups: pd.DataFrame, base: Path, out: Path, table: str, alo
     curves = [(name, curve) for name, curve in curves if len(curve)]
     if curves:
         drawn.append(save(comparison_figure(curves, table), out / FIGURES / f"comparison{suffix}.png"))
+    gaps = gaps_figure(labels(groups), groups, table)
+    if gaps is not None:
+        drawn.append(save(gaps, out / FIGURES / f"gaps{suffix}.png"))
     pictured = [(name, pictures) for name, found in named if (pictures := read_pictures(found[0]))]
     if pictured:
         drawn.append(save(side_by_side_figure(pictured, table), out / FIGURES / f"side_by_side{suffix}.png"))

@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vem.records import FIGURES
-from vem.report import panels
-from vem.report.runs import read_metrics, read_pictures, read_run
+from vem.report import panels, posteriors
+from vem.report.estimates import gap_name
+from vem.report.gap_figures import per_datum_figure
+from vem.report.runs import read_metrics, read_per_datum, read_pictures, read_run
 from vem.report.style import ELBO_LABEL, QUIET, grid, label_time, looks, new_figure, robust_limits, save, tidy
 
 Pictures = Mapping[str, np.ndarray]
@@ -22,7 +24,8 @@ CURVE_NAMES = {"train": "train, running average of the epoch", "valid": "validat
 def draw_run(directory: Path) -> list[Path]:
     """Draw the figures that a run's files allow into ``directory/figures``; returns their paths.
 
-    ``elbo.png`` needs metrics.csv; the others need arrays of pictures.npz:
+    ``elbo.png`` needs metrics.csv, ``gaps_per_datum.png`` the best q in per_datum.csv; the others need
+    arrays of pictures.npz:
 
     - ``latent_plane.png``: ``latent_means`` [n, H], ``labels`` [n] (optional)
     - ``decoded_grid.png``: ``decoded_grid`` [g, g, *X], ``grid_axis`` [g]; ``decoded_grid[r, c]`` is E[x | z]
@@ -30,6 +33,8 @@ def draw_run(directory: Path) -> list[Path]:
     - ``reconstructions.png``: ``chosen_x``, ``reconstructions`` [n, *X]
     - ``classes.png``: for an index z, whose ``latent_means`` are probabilities [n, K], with ``labels``
     - ``components.png``: ``component_means`` [K, *X], ``component_weights`` [K]
+    - ``posteriors.png``: ``posterior_…``, as :mod:`vem.evaluation.planes` writes them
+    - ``annealing_path.png``: ``path_betas``, ``path_ess`` [T] or [T, n]
 
     Raises:
         VemError: a file is damaged, or the figures cannot be written.
@@ -43,6 +48,9 @@ def draw_run(directory: Path) -> list[Path]:
     metrics = read_metrics(directory)
     if len(metrics):
         drawn.append(save(elbo_figure(metrics, title), directory / FIGURES / "elbo.png"))
+    gaps = per_datum_figure(read_per_datum(directory), gap_name(run.evaluation), title)
+    if gaps is not None:
+        drawn.append(save(gaps, directory / FIGURES / "gaps_per_datum.png"))
     pictures = read_pictures(directory)
     for name, (needed, draw) in PICTURE_FIGURES.items():
         if all(pictures.get(key) is not None and pictures[key].size for key in needed):
@@ -173,4 +181,6 @@ PICTURE_FIGURES: Mapping[str, tuple[tuple[str, ...], Callable[[Pictures, str], F
     "samples": (("samples",), samples_figure),
     "reconstructions": (("chosen_x", "reconstructions"), reconstructions_figure),
     "components": (("component_means", "component_weights"), components_figure),
+    "posteriors": (posteriors.ARRAYS, posteriors.posterior_figure),
+    "annealing_path": (("path_betas", "path_ess"), posteriors.path_figure),
 }

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from vem.errors import VemError
-from vem.records import CONFIG, EVALUATION, FILE_HASH, METRICS, PICTURES, RUN, hashed_part, read_json
+from vem.records import CONFIG, EVALUATION, FILE_HASH, METRICS, PER_DATUM, PICTURES, RUN, hashed_part, read_json
 
 # libyaml's loader is ten times faster; a build without it reads the same.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -40,7 +40,8 @@ def read_run(directory: Path) -> RunRecord:
         if not isinstance(facts.get("status"), str):
             raise VemError(f"{directory / RUN} has no status: it was not written by vem.run.")
         evaluation = read_json(directory / EVALUATION) if (directory / EVALUATION).exists() else {}
-        return RunRecord(directory, facts, evaluation, read_settings(directory / CONFIG))
+        settings = as_evaluated(read_settings(directory / CONFIG), evaluation.get("settings"))
+        return RunRecord(directory, facts, evaluation, settings)
     except VemError as error:
         return RunRecord(directory, {"status": "unreadable", "error": str(error)})
 
@@ -65,6 +66,40 @@ def read_settings(path: Path) -> dict[str, str]:
     if digest is not None:
         flat["data.path"] = f"{Path(config['data']['path']).name} ({digest[:8]})"
     return {key: "null" if value is None else str(value) for key, value in flat.items() if key != "seed"}
+
+
+def as_evaluated(settings: dict[str, str], found: Any) -> dict[str, str]:
+    """The settings with those that the numbers in evaluation.json were really measured with.
+
+    A finished run can be measured again with another budget: then its config says what was asked for first.
+
+    >>> as_evaluated({"evaluation.draws": "10", "seed": "0"}, {"draws": 100})
+    {'seed': '0', 'evaluation.draws': '100'}
+    """
+    if not isinstance(found, dict):
+        return settings
+    flat = hashed_part({"evaluation": found})
+    renewed = tuple(f"evaluation.{key}" for key in found)
+    kept = {k: v for k, v in settings.items() if k not in renewed and not k.startswith(tuple(f"{r}." for r in renewed))}
+    return kept | {key: "null" if value is None else str(value) for key, value in flat.items()}
+
+
+def read_per_datum(directory: Path) -> pd.DataFrame:
+    """The rows of per_datum.csv: split, and numbers; no rows where there is no such file.
+
+    Raises:
+        VemError: the file is damaged.
+    """
+    path = directory / PER_DATUM
+    if not path.exists():
+        return pd.DataFrame(columns=["split"])
+    try:
+        table = pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame(columns=["split"])
+    except (OSError, ValueError) as error:
+        raise VemError(f"{path} is damaged ({error}): measure the run again.") from None
+    return table if "split" in table else pd.DataFrame(columns=["split"])
 
 
 def read_metrics(directory: Path) -> pd.DataFrame:

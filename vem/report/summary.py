@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +14,12 @@ from vem.errors import VemError
 from vem.records import SPLITS, run_directories, write_csv
 from vem.report.aggregate import COSTS, aggregate, data_settings, headings, present, variants
 from vem.report.comparison import draw_comparison
+from vem.report.estimates import columns, estimate, exact_log_marginal, gap_columns
 from vem.report.runs import RunRecord, read_run
 from vem.report.style import make_folder
 from vem.report.table import comparison_table
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
-Estimate = tuple[float | None, float | None, float | None, str | None]  # mean, se, mc_se, or why there is none
 STATUS_ORDER = ("done", "running", "failed", "unreadable")
 
 
@@ -30,7 +29,7 @@ def summarize(roots: Iterable[Path]) -> pd.DataFrame:
     Numbers are in nats per datum (``SPLIT_elbo``, with ``_se`` over data and ``_mc_se`` Monte Carlo),
     seconds and counts; a missing one is empty and ``SPLIT_elbo_reason`` says why. ``table`` names the data:
     runs whose ``table`` differs are not comparable. ``variant`` names what differs between runs of the same
-    strategy, model, family and latent size.
+    strategy, model, family and latent size. Gaps and checks: :func:`vem.report.estimates.gap_columns`.
 
     Raises:
         VemError: a root does not exist, or no run lies below any of them.
@@ -81,8 +80,9 @@ def _row(
     row |= {name: facts.get(name) for name in IDENTITY}
     for split in SPLITS:
         for name in ("elbo", "reconstruction", "kl"):
-            row |= _columns(f"{split}_{name}", _estimate(run, split, name))
-        row |= _columns(f"{split}_log_marginal", _exact_log_marginal(run, split))
+            row |= columns(f"{split}_{name}", estimate(run, split, name))
+        row |= columns(f"{split}_log_marginal", exact_log_marginal(run, split))
+    row |= gap_columns(run)
     row |= {name: facts.get(name) for name in (*COSTS, "converged", "num_parameters", "config_hash")}
     same = repeats.get(str(facts.get("config_hash")), [])
     row["repeated_in"] = " ".join(_relative(r.directory, base) for r in same if r is not run) or None
@@ -94,43 +94,6 @@ def _row(
 
 def _relative(path: Path, base: Path) -> str:
     return path.relative_to(base).as_posix()
-
-
-def _columns(name: str, found: Estimate) -> dict[str, Any]:
-    return dict(zip((name, f"{name}_se", f"{name}_mc_se", f"{name}_reason"), found, strict=True))
-
-
-def _estimate(run: RunRecord, split: str, name: str) -> Estimate:
-    """One number of evaluation.json."""
-    if not run.evaluation:
-        done = run.facts["status"] == "done"
-        return None, None, None, "not evaluated (evaluation=none)" if done else "the run is not finished"
-    part = run.evaluation.get(split)
-    if not part:
-        return None, None, None, f"there are no {split} data"
-    return _read_estimate(part.get(name), f"evaluation.json has no {name} for {split}")
-
-
-def _read_estimate(entry: Any, absent: str) -> Estimate:
-    if isinstance(entry, Mapping) and isinstance(entry.get("mean"), Mapping):
-        entry = entry["mean"]  # {"value": null, "reason": …} in the place of the number
-    if not isinstance(entry, Mapping):
-        return None, None, None, absent
-    mean, se, mc_se = (_finite(entry.get(key)) for key in ("mean", "se", "mc_se"))
-    if mean is None:
-        return None, None, None, str(entry.get("reason") or absent)
-    return mean, se, mc_se, None
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _exact_log_marginal(run: RunRecord, split: str) -> Estimate:
-    entry = (run.evaluation.get(split) or {}).get("log_marginal")
-    if not isinstance(entry, Mapping) or entry.get("kind") != "exact":
-        return None, None, None, "no exact log p(x)"
-    return _read_estimate(entry.get("lower"), f"evaluation.json has no log p(x) for {split}")
 
 
 def write_report(roots: Iterable[Path], out: Path) -> str:
@@ -169,7 +132,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _remarks(runs: pd.DataFrame) -> list[str]:
-    """Below the tables: runs that failed or are not finished, notes, repeats."""
+    """Below the tables: runs that failed or are not finished, checks that failed, notes, repeats."""
     rows = _records(runs)
     bad = [
         f"  {r['directory']} ({_who(r)}): {r['status']}{': ' + _one_line(r['error']) if r['error'] else ''}"
@@ -181,10 +144,16 @@ def _remarks(runs: pd.DataFrame) -> list[str]:
         for note in (r["notes"] or "").split(" | ") if r["notes"] else []:
             notes.setdefault(note, []).append(_who(r))
     noted = [f"  {_some(who, len(rows))}: {note}" for note, who in notes.items()]
+    doubted = [
+        f"  {r['directory']} ({_who(r)}): {r['checks_failed']}; read evaluation.json"
+        for r in rows
+        if r.get("checks_failed")
+    ]
     twice = [f"  {r['repeated_in']} repeats {r['directory']}" for r in rows if r["repeated_in"]]
     lines: list[str] = []
     for title, entries in (
         ("Not in the means, because not finished:", bad),
+        ("Checks failed:", doubted),
         ("Notes:", noted),
         ("Counted once, because the config is the same:", twice),
     ):

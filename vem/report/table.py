@@ -7,10 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from vem.report.aggregate import present, whole
+from vem.report.aggregate import labels, present, whole
+from vem.report.estimates import GAPS, PASSED
 
 UNDEFINED = "undefined"
 COLUMNS = {"train_elbo": "train ELBO", "test_elbo": "test ELBO", "test_log_marginal": "test log p(x)"}
+
+CHECKS_FAILED = ", CHECKS FAILED"
+GAP_NOTES = {
+    "approximation": "approximation log p(x) − L[q*]",
+    "amortization": "amortization L[q*] − L[q] of an encoder",
+    "optimization": "optimization L[q*] − L[q] of stored rows",
+    "inference": "inference log p(x) − L[q]",
+}
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -73,7 +82,7 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
             *("–" if n == "test_log_marginal" and row[f"{n}_mean"] is None else estimate(row, n, mark) for n in shown),
             _cost(row["training_seconds_mean"], 1),
             _cost(row["decoder_evaluations_mean"], 0),
-            row["status"],
+            row["status"] + (CHECKS_FAILED if row.get("checks_failed") else ""),
         ]
         for row in rows
     ]
@@ -82,7 +91,61 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
         *align(header, body, right),
         *_footnotes(several, any(r["seeds"] == 1 for r in rows)),
         *_reasons(rows),
+        *gap_table(rows, labels(groups), mark),
     ]
+
+
+def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -> list[str]:
+    """The lines of the table of gaps, a row for each group and split; none where no gap was measured.
+
+    rows, names: one for each group.
+    """
+    places = [
+        (name, row, split)
+        for name, row in zip(names, rows, strict=True)
+        for split in ("train", "test")
+        if any(row.get(f"{split}_{gap}_gap_mean") is not None for gap in GAPS)
+    ]
+    if not places:
+        return []
+    gaps = [g for g in GAPS if any(row.get(f"{split}_{g}_gap_mean") is not None for _, row, split in places)]
+    units = any(row.get(f"{split}_active_units_mean") is not None for _, row, split in places)
+    header = ["gaps of", "on", *gaps, "log p(x)", "log p(x) by", *(["active units"] if units else []), "checks"]
+    body = [
+        [
+            name,
+            split,
+            *(_bounded(row, f"{split}_{gap}_gap", mark) for gap in gaps),
+            _bounded(row, f"{split}_log_marginal_lower", mark),
+            _text(row.get(f"{split}_log_marginal_kind")),
+            *([_units(row.get(f"{split}_active_units_mean"))] if units else []),
+            _checks(row.get(f"{split}_checks")),
+        ]
+        for name, row, split in places
+    ]
+    right = [False, False, *(True for _ in gaps), True, False, *([True] if units else []), False]
+    named = [GAP_NOTES[gap] for gap in gaps]
+    lines = [f"Gaps in nats per datum, paired: {', '.join(named)}."]
+    if any("≥" in cell for row in body for cell in row):
+        lines.append("≥: log p(x) is known from below alone, so the truth is at least this.")
+    return ["", *align(header, body, right), *lines]
+
+
+def _bounded(row: dict[str, Any], name: str, mark: str) -> str:
+    """The estimate, with ≥ before what is known from below alone."""
+    if row.get(f"{name}_mean") is None:
+        return "–"
+    return ("≥ " if row.get(f"{name}_at_least") else "") + estimate(row, name, mark)
+
+
+def _checks(names: str | None) -> str:
+    """The checks that failed in some seed, else that they passed."""
+    failed = [name for name in (names or "").split("; ") if name and name != PASSED]
+    return f"FAILED: {', '.join(dict.fromkeys(failed))}" if failed else names or "–"
+
+
+def _units(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}" if value == round(value) else f"{value:.1f}"
 
 
 def _text(value: Any) -> str:

@@ -46,6 +46,7 @@ class Amortized:
     """
 
     no_elbo: str | None = None
+    gap_name = "amortization"
 
     def __init__(
         self,

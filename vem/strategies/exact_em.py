@@ -54,6 +54,7 @@ class ExactEM:
     """
 
     no_elbo: str | None = None
+    gap_name = "optimization"
 
     def __init__(
         self,

@@ -72,6 +72,7 @@ class Local:
     """
 
     no_elbo: str | None = None
+    gap_name = "optimization"
 
     def __init__(
         self,

@@ -1,0 +1,365 @@
+"""Importance-weighted bounds against exact log p(x), and the faults that make them lie."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracle_models import (
+    bimodal,
+    double_best_diagonal_bound,
+    double_log_marginal,
+    factorized_bernoulli,
+    gaussian_posterior_model,
+)
+from torch import nn
+
+from vem.errors import VemError
+from vem.evaluation.importance import LogMeanExp, combine, exact, importance_bound, prior_monte_carlo
+from vem.families.gaussian import DiagonalGaussianPosterior
+from vem.models.deep import DeepLatentModel
+from vem.models.mixture import Mixture
+from vem.noise import generator
+
+
+def stream(*key):
+    return generator("cpu", 0, *key)
+
+
+# --- the accumulator
+
+
+@pytest.mark.parametrize("chunks", [[1000], [1, 999], [300, 300, 400], [100] * 10])
+def test_accumulator_is_numpy_in_float64(chunks):
+    log_weight = 30 * torch.randn(1000, 7, generator=stream("w"), dtype=torch.float64) - 900
+    log_weight[:400, 0] = -torch.inf
+    total = LogMeanExp(7, "cpu")
+    for part in log_weight.split(chunks):
+        total.add(part)
+    v = log_weight.numpy()
+    top = v.max(0)
+    w = np.exp(v - top)
+    np.testing.assert_allclose(total.log_mean(), np.log(w.mean(0)) + top, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(total.ess(), w.sum(0) ** 2 / (w**2).sum(0), rtol=1e-12)
+    np.testing.assert_allclose(total.variance(), w.var(0, ddof=1) / 1000 / w.mean(0) ** 2, rtol=1e-10)
+
+
+def test_accumulator_keeps_small_weights_that_float32_would_lose():
+    total = LogMeanExp(1, "cpu")
+    total.add(torch.zeros(1, 1))
+    for _ in range(10):
+        total.add(torch.full((1000, 1), -20.0))
+    assert total.log_mean().item() == pytest.approx(math.log((1 + 1e4 * math.exp(-20)) / 10001), abs=1e-13)
+
+
+def test_the_reported_variance_is_that_of_the_estimate():
+    # Log-normal weights of unit variance: 4000 repeats of 500 draws.
+    log_weight = torch.randn(500, 4000, generator=stream("v"), dtype=torch.float64)
+    total = LogMeanExp(4000, "cpu")
+    total.add(log_weight)
+    ratio = total.variance().mean() / total.log_mean().var()
+    assert 0.93 < ratio < 1.07  # the sampling error of a variance over 4000 repeats is 2 %
+
+
+def test_one_draw_has_no_known_variance_and_no_draw_no_mean():
+    total = LogMeanExp(2, "cpu")
+    total.add(torch.zeros(1, 2))
+    assert total.variance().isnan().all() and (total.ess() == 1).all()
+    with pytest.raises(VemError, match="no draws"):
+        LogMeanExp(2, "cpu").log_mean()
+
+
+# --- linear-Gaussian oracles
+
+
+@pytest.mark.parametrize("size", [2, 10, 50])
+def test_bound_is_below_the_truth_and_rises_with_samples(size, dtype):
+    model, x = gaussian_posterior_model(10, size, dtype=dtype, num=200)
+    truth, elbo = double_log_marginal(model, x), double_best_diagonal_bound(model, x)
+    q = model.best_diagonal(x)
+    means = []
+    for k in (1, 10, 100, 1000):
+        out = importance_bound(model, x, q, samples=k, stream=stream("k", k))
+        assert out.upper is None and out.kind == f"importance, K={k}"
+        assert out.lower.dtype == torch.float64 and out.lower.shape == (200,)
+        miss = out.lower - truth
+        assert miss.mean() < 2 * miss.std() / 200**0.5
+        means.append(out.lower.mean().item())
+        if k == 1:  # one draw: its mean is the ELBO
+            difference = out.lower - elbo
+            assert abs(difference.mean()) < 4 * difference.std() / 200**0.5
+    assert means == sorted(means)
+    assert means[-1] > elbo.mean()
+
+
+def test_a_bound_that_is_far_off_is_flagged_by_its_effective_sample_size():
+    model, x = gaussian_posterior_model(1000, 50, num=50)
+    out = importance_bound(model, x, model.best_diagonal(x), samples=2000, stream=stream("far"))
+    off = double_log_marginal(model, x) - out.lower
+    assert off.mean() > 10  # nats
+    assert out.diagnostics["ess"].median() < 0.01 * 2000
+    near, y = gaussian_posterior_model(1.5, 2, num=50)
+    good = importance_bound(near, y, near.best_diagonal(y), samples=2000, stream=stream("near"))
+    assert (double_log_marginal(near, y) - good.lower).abs().max() < 0.05
+    assert good.diagnostics["ess"].min() > 0.8 * 2000
+
+
+@pytest.mark.parametrize("samples", [1, 7, 300])
+def test_exact_posterior_leaves_only_rounding(samples, dtype):
+    model, x = gaussian_posterior_model(100, 10, dtype=dtype)
+    out = importance_bound(model, x, model.exact_posterior(x), samples=samples, stream=stream("exact"))
+    tight = dtype == torch.float64
+    assert (out.lower - double_log_marginal(model, x)).abs().max() < (1e-10 if tight else 2e-4)
+    torch.testing.assert_close(out.diagnostics["ess"], torch.full((20,), float(samples)).double(), rtol=1e-5, atol=1e-5)
+    if samples > 1:
+        assert out.diagnostics["mc_variance"].max() < (1e-16 if tight else 1e-8)
+
+
+def test_mc_variance_covers_the_miss():
+    model, x = gaussian_posterior_model(2, 2, num=1000)
+    out = importance_bound(model, x, model.best_diagonal(x), samples=500, stream=stream("z"))
+    z = (out.lower - double_log_marginal(model, x)) / out.diagnostics["mc_variance"].sqrt()
+    assert 0.9 < z.std() < 1.1 and 0.93 < (z.abs() < 1.96).double().mean() < 0.97
+
+
+def test_naive_monte_carlo_is_right_for_two_dimensions_and_fails_visibly_for_fifty():
+    model, x = factorized_bernoulli(3, 2, num=100)
+    out = prior_monte_carlo(model, x, samples=4000, stream=stream("prior"))
+    assert out.kind == "prior, K=4000" and out.upper is None
+    assert (out.lower - model.log_marginal_exact(x)).abs().max() < 0.2
+    assert out.diagnostics["ess"].min() > 100
+    hard, y = gaussian_posterior_model(1000, 50, num=50)
+    bad = prior_monte_carlo(hard, y, samples=4000, stream=stream("prior"))
+    assert (double_log_marginal(hard, y) - bad.lower).mean() > 50
+    assert bad.diagnostics["ess"].median() < 2
+
+
+def test_prior_that_is_not_standard_normal_is_sampled_from_the_model():
+    class Shifted(nn.Module):
+        """z ~ N(2, 1), x | z ~ N(z, 1): x ~ N(2, 2)."""
+
+        prior_kind, latent, latent_size = "shifted", "real", 1
+
+        def log_prior(self, z):
+            return torch.distributions.Normal(2.0, 1.0).log_prob(z).sum(-1)
+
+        def log_likelihood(self, x, z):
+            return torch.distributions.Normal(z, 1.0).log_prob(x).sum(-1)
+
+        def sample_noise(self, num):
+            from vem.contracts import NoiseSpec
+
+            return {"z": NoiseSpec("normal", (num, 1)), "x": NoiseSpec("normal", (num, 1))}
+
+        def sample(self, noise):
+            z = 2 + noise["z"]
+            return z, z + noise["x"]
+
+    x = torch.tensor([[2.0], [4.0]], dtype=torch.float64)
+    out = prior_monte_carlo(Shifted(), x, samples=20_000, stream=stream("shifted"))
+    truth = torch.distributions.Normal(2.0, 2**0.5).log_prob(x).squeeze(1)
+    assert ((out.lower - truth).abs() < 4 * out.diagnostics["mc_variance"].sqrt()).all()
+
+
+def test_draws_are_independent_across_data():
+    model, x = gaussian_posterior_model(30, 5, num=1)
+    x = x.expand(400, -1)  # the same datum: equal bounds would mean one noise for all
+    q = model.best_diagonal(x)
+    for chunk in (None, 1):
+        out = importance_bound(model, x, q, samples=10, stream=stream("independent"), chunk=chunk).lower
+        assert len(out.unique()) == 400
+        halves = torch.corrcoef(out.view(2, 200))[0, 1]
+        assert abs(halves) < 0.25
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64, 1000])
+def test_chunks_change_only_the_noise(chunk):
+    model, x = gaussian_posterior_model(2, 2, num=100)
+    out = importance_bound(model, x, model.best_diagonal(x), samples=100, stream=stream("chunk", chunk), chunk=chunk)
+    z = (out.lower - double_log_marginal(model, x)) / out.diagnostics["mc_variance"].sqrt()
+    assert abs(z.mean()) < 0.5 and z.abs().max() < 6
+    assert (out.diagnostics["ess"] <= 100 + 1e-9).all()
+
+
+def test_memory_does_not_grow_with_samples_or_data(monkeypatch):
+    """No more than the stated number of floats reaches the decoder at once, whatever K and B."""
+    from vem.evaluation import importance
+
+    monkeypatch.setattr(importance, "MAX_FLOATS", 2**12)
+    sizes = []
+
+    class Watched(type(gaussian_posterior_model(2, 8)[0])):
+        def log_likelihood(self, x, z):
+            sizes.append(z.shape[0] * z.shape[1] * max(z.shape[2], x[0].numel()))
+            return super().log_likelihood(x, z)
+
+    model, x = gaussian_posterior_model(2, 8, num=700)
+    model.__class__ = Watched
+    with torch.no_grad():
+        q = model.best_diagonal(x)
+    for samples in (1, 20):
+        out = importance_bound(model, x, q, samples=samples, stream=stream("memory"))
+        assert out.lower.shape == (700,)
+    assert max(sizes) <= 2**12
+
+
+# --- several bounds of one datum
+
+
+def test_the_larger_of_two_bounds_exceeds_the_truth_and_the_average_of_weights_does_not():
+    model, x = gaussian_posterior_model(3, 2, num=3000)
+    truth, q = double_log_marginal(model, x), model.best_diagonal(x)
+    two = [importance_bound(model, x, q, samples=8, stream=stream("two", i)).lower for i in range(2)]
+
+    def significance(bound):
+        miss = bound - truth
+        return miss.mean() / (miss.std() / len(x) ** 0.5)
+
+    assert significance(torch.maximum(*two)) > 8  # standard errors above the truth
+    assert significance(combine(two)) < 2
+    assert significance(combine(two, [0.9, 0.1])) < 2
+    assert combine(two).mean() > max(bound.mean() for bound in two)  # an average of weights is the better bound
+
+
+def test_combine_is_the_log_of_the_average_weight():
+    a, b = torch.tensor([0.0, -1000.0]), torch.tensor([math.log(3), -torch.inf])
+    torch.testing.assert_close(combine([a, b]), torch.tensor([math.log(2), -1000 - math.log(2)]).double())
+    torch.testing.assert_close(combine([a, b], [1.0, 0.0]), a.double())
+    torch.testing.assert_close(combine([a]), a.double())
+
+
+@pytest.mark.parametrize(
+    ("count", "shares", "words"),
+    [
+        (2, [0.5, 0.6], "sum to 1.1"),
+        (2, [1.5, -0.5], "negative"),
+        (2, [1.0], "1 shares for 2 bounds"),
+        (2, [float("nan"), 1.0], "negative or not a number"),
+        (0, None, "no bounds"),
+    ],
+)
+def test_shares_that_are_no_shares(count, shares, words):
+    with pytest.raises(VemError, match=words):
+        combine([torch.zeros(2)] * count, shares)
+
+
+def test_bounds_that_cannot_be_combined():
+    with pytest.raises(VemError, match=r"different data.*\[2\].*\[3\]"):
+        combine([torch.zeros(2), torch.zeros(3)])
+    with pytest.raises(VemError, match="NaN"):
+        combine([torch.zeros(2), torch.tensor([0.0, torch.nan])])
+
+
+# --- exact
+
+
+def test_exact(dtype):
+    model, x = gaussian_posterior_model(10, 3, dtype=dtype)
+    out = exact(model, x)
+    assert out.kind == "exact" and out.lower is out.upper and (out.diagnostics["mc_variance"] == 0).all()
+    torch.testing.assert_close(out.lower, double_log_marginal(model, x), rtol=0, atol=2e-5)
+    with pytest.raises(VemError, match=r"Bimodal has no closed form.*quadrature"):
+        exact(*bimodal())
+
+
+# --- planted faults and bad input
+
+
+def deep(decoder, dtype=torch.float32):
+    return DeepLatentModel((12,), 3, decoder).to(dtype)
+
+
+def q_of(x, size=3):
+    return DiagonalGaussianPosterior(torch.zeros(len(x), size), torch.zeros(len(x), size))
+
+
+def test_dropout_is_switched_off_and_training_mode_comes_back():
+    torch.manual_seed(0)
+    model = deep(nn.Sequential(nn.Linear(3, 20), nn.Dropout(0.5), nn.Linear(20, 12)))
+    x = (torch.rand(5, 12) < 0.5).float()
+    for measure in (
+        lambda: importance_bound(model, x, q_of(x), samples=20, stream=stream("drop")),
+        lambda: prior_monte_carlo(model, x, samples=20, stream=stream("drop")),
+    ):
+        model.eval()
+        still = measure()
+        model.train()
+        torch.testing.assert_close(measure().lower, still.lower, rtol=0, atol=0)
+        assert model.training and model.decoder[1].training
+
+
+def test_no_graph_is_kept():
+    model, x = factorized_bernoulli(1, 2)
+    assert not importance_bound(model, x, q_of(x.float(), 2), samples=3, stream=stream("g")).lower.requires_grad
+
+
+class Broken(nn.Module):
+    """log p(x | z) is ``value`` for the data that ``rows`` marks in their first coordinate where z_1 > 0."""
+
+    prior_kind, latent, latent_size = "standard_normal", "real", 3
+
+    def __init__(self, value, everywhere=False):
+        super().__init__()
+        self.value, self.everywhere = value, everywhere
+
+    def log_prior(self, z):
+        return -0.5 * z.square().sum(-1)
+
+    def log_likelihood(self, x, z):
+        hit = (x[:, 0] > 0) & ((z[..., 0] > 0) | self.everywhere)
+        return torch.where(hit, torch.full_like(z[..., 0], self.value), -z.square().sum(-1))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_likelihood_that_is_not_a_number_names_the_data(value):
+    x = torch.zeros(9, 4)
+    x[[2, 5, 7]] = 1
+    for measure in (
+        lambda: importance_bound(Broken(value), x, q_of(x), samples=60, stream=stream("nan")),
+        lambda: prior_monte_carlo(Broken(value), x, samples=60, stream=stream("nan")),
+    ):
+        with pytest.raises(VemError, match=r"3 of 9 data .*2, 5, 7.*decoder") as error:
+            measure()
+        assert str(value).lower() in str(error.value).lower()
+
+
+def test_an_impossible_z_has_weight_zero_and_an_impossible_x_is_refused():
+    x = torch.zeros(9, 4)
+    x[4] = 1
+    out = importance_bound(Broken(-torch.inf), x, q_of(x), samples=200, stream=stream("zero"))
+    assert out.lower.isfinite().all()
+    assert out.diagnostics["ess"][4] < 150  # about half of the draws weigh nothing
+    with pytest.raises(VemError, match=r"1 of 9 data .*rows 4.*log p\(x \| z\) = −∞ for every"):
+        importance_bound(Broken(-torch.inf, everywhere=True), x, q_of(x), samples=200, stream=stream("zero"))
+
+
+@pytest.mark.parametrize("log_scale", [-torch.inf, torch.inf, torch.nan])
+def test_a_posterior_without_a_width_is_refused(log_scale):
+    model, x = gaussian_posterior_model(2, 3)
+    q = model.best_diagonal(x)
+    scale = q.log_scale.detach().clone()
+    scale[[3, 11], 1] = log_scale
+    with pytest.raises(VemError, match=r"2 of 20 data .*rows 3, 11.*variance"):
+        importance_bound(model, x, DiagonalGaussianPosterior(q.location, scale), samples=4, stream=stream("q"))
+
+
+def test_bad_numbers_of_samples():
+    model, x = gaussian_posterior_model(2, 3)
+    q = model.best_diagonal(x)
+    for samples in (0, -1, float("nan")):
+        with pytest.raises(VemError, match=r"evaluation\.importance.samples"):
+            importance_bound(model, x, q, samples=samples, stream=stream("s"))
+        with pytest.raises(VemError, match=r"evaluation\.importance.samples"):
+            prior_monte_carlo(model, x, samples=samples, stream=stream("s"))
+    with pytest.raises(VemError, match=r"evaluation\.importance.chunk"):
+        importance_bound(model, x, q, samples=3, stream=stream("s"), chunk=0)
+
+
+def test_an_index_is_enumerated_not_sampled():
+    model = Mixture((4,), 3)
+    x = torch.zeros(2, 4)
+    with pytest.raises(VemError, match="enumerat"):
+        importance_bound(model, x, model.exact_posterior(x), samples=3, stream=stream("i"))
+    with pytest.raises(VemError, match="enumerat"):
+        prior_monte_carlo(model, x, samples=3, stream=stream("i"))
+    torch.testing.assert_close(exact(model, x).lower, model.log_marginal(x).double().detach())

@@ -1,0 +1,217 @@
+"""Gaps, their errors and failed checks in tables and figures; runs without them look as before."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from synthetic_runs import estimate, write_run
+
+from vem.records import write_csv
+from vem.report import draw_run, summarize, write_report
+from vem.report.aggregate import aggregate
+from vem.report.checks import failed, failed_names
+from vem.report.estimates import gap_columns
+from vem.report.gap_figures import gaps_figure, per_datum_figure
+from vem.report.runs import as_evaluated, read_run
+
+BAD = {"name": "best_above_q", "passed": False, "detail": "mean L[q*] − L[q] = -1 nats"}
+GOOD = {"name": "converged", "passed": True, "detail": "0.0%"}
+
+
+def gap(mean: float, half: float = 0.2, exact: bool = False) -> dict:
+    ends = [mean - half, mean + half]
+    return {**estimate(mean, half / 2), "ci95": ends, "identified": [mean, mean if exact else None]}
+
+
+def write_gaps(directory, strategy="amortized", approximation=1.5, middle=3.5, exact=False, checks=(GOOD,), **fields):
+    """A run whose evaluation.json and per_datum.csv hold gaps; test lies 1 nat above train in the middle one."""
+    run = write_run(directory, strategy, **fields)
+    name = "optimization" if strategy == "local" else "amortization"
+    content = json.loads((run / "evaluation.json").read_text())
+    rng = np.random.default_rng(0)
+    rows = []
+    for split, more in (("train", 0.0), ("valid", 1.0), ("test", 1.0)):
+        low = estimate(-88.0)
+        content[split] |= {
+            "log_marginal": {
+                "lower": low,
+                "upper": low if exact else None,
+                "kind": "exact" if exact else "ais from q*",
+            },
+            "gaps": {
+                "approximation": gap(approximation, exact=exact),
+                name: gap(middle + more, exact=True),
+                "inference": gap(approximation + middle + more, exact=exact),
+            },
+            "checks": list(checks) if split == "test" else [GOOD],
+            "diagnostics": {"active_units": 21},
+        }
+        for row, (one, other) in enumerate(rng.exponential(size=(30, 2))):
+            best = -88.0 - approximation * one
+            rows.append(
+                {"split": split, "row": row, "elbo": best - (middle + more) * other, "best_elbo": best,
+                 "log_marginal_lower": -88.0} | ({"log_marginal_upper": -88.0} if exact else {})
+            )  # fmt: skip
+    (run / "evaluation.json").write_text(json.dumps(content))
+    write_csv(run / "per_datum.csv", rows)
+    return run
+
+
+def test_gaps_stand_below_the_comparison(tmp_path):
+    write_gaps(tmp_path / "a")
+    write_gaps(tmp_path / "b", "local", approximation=1.2, middle=0.3)
+    text = write_report([tmp_path], tmp_path)
+    header = next(line for line in text.splitlines() if line.startswith("gaps of"))
+    assert header.split()[:7] == ["gaps", "of", "on", "approximation", "amortization", "optimization", "inference"]
+    lines = {tuple(line.split()[:2]): line for line in text.splitlines() if "ais from q*" in line}
+    assert set(lines) == {(s, p) for s in ("amortized", "local") for p in ("train", "test")}
+    test = lines["amortized", "test"]
+    assert "≥ 1.50 ± 0.10" in test and " 4.50 ± 0.10" in test and "≥ 4.50" not in test and "≥ 6.00 ± 0.10" in test
+    assert "≥ -88.00 ± 0.30" in test and " 21 " in test and test.endswith("passed")
+    assert "≥: log p(x) is known from below alone" in text and "FAILED" not in text
+    assert (tmp_path / "figures" / "gaps.png").stat().st_size > 1000
+
+
+def test_an_exact_log_p_has_no_sign_before_it(tmp_path):
+    write_gaps(tmp_path / "a", exact=True)
+    text = write_report([tmp_path], tmp_path)
+    assert "≥" not in text and "1.50 ± 0.10" in text
+
+
+def test_runs_without_gaps_have_no_gap_columns(tmp_path):
+    run = write_run(tmp_path / "a", "gmm")
+    content = json.loads((run / "evaluation.json").read_text())
+    # An exact model has its inference gap for nothing; no best q was sought.
+    nothing = {"value": None, "reason": "not sought"}
+    content["test"]["gaps"] = {"approximation": nothing, "optimization": nothing, "inference": gap(0.0, exact=True)}
+    (run / "evaluation.json").write_text(json.dumps(content))
+    assert gap_columns(read_run(run)) == {}
+    assert not any("gap" in name or "checks" in name for name in summarize([tmp_path]).columns)
+    text = write_report([tmp_path], tmp_path)
+    assert "gaps of" not in text and not (tmp_path / "figures" / "gaps.png").exists()
+
+
+def test_a_run_without_gaps_beside_one_that_has_them(tmp_path):
+    write_gaps(tmp_path / "a")
+    write_run(tmp_path / "b", "gmm")
+    text = write_report([tmp_path], tmp_path)
+    assert text.count("\ngmm") == 1  # in the table of ELBOs alone
+    for name in ("summary.csv", "runs.csv"):
+        assert not {"nan", "none"} & set((tmp_path / name).read_text().lower().replace(",", " ").split())
+
+
+def test_failed_checks_mark_the_row_and_are_named(tmp_path):
+    write_gaps(tmp_path / "a", checks=(BAD, GOOD))
+    write_gaps(tmp_path / "b", "local")
+    text = write_report([tmp_path], tmp_path)
+    marked = [line for line in text.splitlines() if line.endswith("done, CHECKS FAILED")]
+    assert len(marked) == 1 and marked[0].startswith("amortized")
+    assert "a (amortized, seed 0): best_above_q (test); read evaluation.json" in text
+    lines = [line for line in text.splitlines() if line.endswith("FAILED: best_above_q")]
+    assert len(lines) == 1 and lines[0].split()[:2] == ["amortized", "test"]
+    assert pd.read_csv(tmp_path / "runs.csv")["checks_failed"].dropna().tolist() == ["best_above_q (test)"]
+
+
+def test_a_check_that_fails_without_gaps_marks_the_row_too(tmp_path):
+    run = write_run(tmp_path / "a")
+    content = json.loads((run / "evaluation.json").read_text())
+    content["test"]["checks"] = [{"name": "outliers", "passed": False, "detail": "row 3"}]
+    (run / "evaluation.json").write_text(json.dumps(content))
+    text = write_report([tmp_path], tmp_path)
+    assert "done, CHECKS FAILED" in text and "outliers (test); read evaluation.json" in text
+
+
+def test_failed_reads_evaluation_json():
+    evaluation = {"train": {"checks": [GOOD]}, "test": {"checks": [BAD, {"name": "odd"}]}, "settings": {"draws": 3}}
+    assert failed(evaluation) == ["test best_above_q: mean L[q*] − L[q] = -1 nats", "test odd: "]
+    assert failed_names(evaluation) == ["best_above_q (test)", "odd (test)"]
+    assert failed({}) == failed({"test": {"num_data": 3}, "across_splits": {}}) == []
+
+
+def test_over_seeds_the_error_is_that_of_the_seeds(tmp_path):
+    values = [1.5, 1.7, 1.3]
+    for seed, value in enumerate(values):
+        write_gaps(tmp_path / f"{seed}", seed=seed, approximation=value, checks=(BAD,) if seed == 1 else (GOOD,))
+    row = aggregate(summarize([tmp_path])).iloc[0]
+    assert row["test_approximation_gap_mean"] == pytest.approx(np.mean(values))
+    assert row["test_approximation_gap_se"] == pytest.approx(stats.sem(values))
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert row["test_approximation_gap_ci95_low"] == pytest.approx(low)
+    assert row["test_approximation_gap_ci95_high"] == pytest.approx(high)
+    assert row["test_approximation_gap_at_least"] and not row["test_amortization_gap_at_least"]
+    assert row["test_log_marginal_kind"] == "ais from q*" and row["test_active_units_mean"] == 21
+    assert row["checks_failed"] == "best_above_q (test)"  # one seed is enough
+    write_gaps(tmp_path / "one", "local")
+    one = aggregate(summarize([tmp_path / "one"])).iloc[0]
+    assert (one["test_approximation_gap_ci95_low"], one["test_approximation_gap_ci95_high"]) == (1.3, 1.7)
+
+
+def test_a_gap_that_is_missing_in_one_seed_is_missing_in_the_mean(tmp_path):
+    write_gaps(tmp_path / "0", seed=0)
+    run = write_gaps(tmp_path / "1", seed=1)
+    content = json.loads((run / "evaluation.json").read_text())
+    content["test"]["gaps"]["approximation"]["mean"] = {"value": None, "reason": "3 of 50 data have no finite value"}
+    content["test"]["gaps"]["approximation"]["ci95"] = {"value": None, "reason": "not known"}
+    (run / "evaluation.json").write_text(json.dumps(content))
+    row = aggregate(summarize([tmp_path])).iloc[0]
+    assert row["test_approximation_gap_mean"] is None
+    assert row["test_approximation_gap_reason"] == "seed 1: 3 of 50 data have no finite value"
+    write_report([tmp_path], tmp_path)
+
+
+def test_runs_measured_on_other_rows_are_not_averaged(tmp_path):
+    """The config says what was asked for first; evaluation.json what the numbers were measured with."""
+    for seed, num in enumerate((1000, 100)):
+        run = write_gaps(tmp_path / f"{seed}", seed=seed, config={"evaluation": {"num_data": 1000, "annealing": None}})
+        content = json.loads((run / "evaluation.json").read_text())
+        content["settings"] = {"num_data": num, "annealing": {"chains": 8}}
+        (run / "evaluation.json").write_text(json.dumps(content))
+    groups = aggregate(summarize([tmp_path]))
+    assert list(groups["variant"]) == ["evaluation.num_data=1000", "evaluation.num_data=100"]
+    assert list(groups["seeds"]) == [1, 1]
+
+
+def test_settings_of_a_second_measurement_take_the_place_of_the_first():
+    first = {"evaluation.annealing": "null", "evaluation.annealed": "1", "evaluation.best.steps": "5", "data.seed": "0"}
+    found = as_evaluated(first, {"annealing": {"chains": 8}, "best": None})
+    assert found == {"evaluation.annealed": "1", "data.seed": "0", "evaluation.annealing.chains": "8",
+                     "evaluation.best": "null"}  # fmt: skip
+    assert as_evaluated(first, None) == first
+
+
+def test_bars_are_where_the_numbers_are(tmp_path):
+    write_gaps(tmp_path / "a", checks=(BAD,))
+    write_gaps(tmp_path / "b", "local", approximation=1.2, middle=-0.3)
+    groups = aggregate(summarize([tmp_path]))
+    train, test = gaps_figure(["A", "B"], groups, "t").axes
+    assert [round(bar.get_width(), 6) for bar in test.patches] == [1.5, 4.5, 6.0, 1.2, 0.7, 1.9]
+    assert [round(bar.get_width(), 6) for bar in train.patches] == [1.5, 3.5, 5.0, 1.2, -0.3, 0.9]
+    assert list(test.lines[0].get_xdata()) == pytest.approx([1.3, 1.7])
+    assert [label.get_text() for label in train.get_yticklabels()] == ["A\nCHECKS FAILED", "B"]
+    assert [t.get_text() for t in test.texts][:2] == ["≥ 1.50", "4.50"]
+
+
+def test_the_distribution_over_data(tmp_path):
+    run = write_gaps(tmp_path / "a")
+    assert "gaps_per_datum.png" in {path.name for path in draw_run(run)}
+    rows = pd.read_csv(run / "per_datum.csv")
+    figure = per_datum_figure(rows, "amortization", "t")
+    assert [ax.get_title("left") for ax in figure.axes] == ["approximation gap", "amortization gap"]
+    assert "lower bound" in figure.axes[0].get_xlabel()
+    line = figure.axes[1].lines[0]
+    train = rows[rows["split"] == "train"]
+    assert np.array_equal(line.get_xdata(), np.sort(train["best_elbo"] - train["elbo"]))
+    rows.loc[3, "elbo"] = -1.6e6  # one datum does not stretch the axis
+    far = per_datum_figure(rows, "optimization", "t").axes[1]
+    assert far.get_xlim()[1] < 100 and far.get_title("right").startswith("outside: ")
+
+
+def test_rows_without_a_best_q_have_no_such_figure(tmp_path):
+    rows = pd.DataFrame({"split": ["train"], "elbo": [-1.0]})
+    assert per_datum_figure(rows, "amortization", "t") is None
+    empty = pd.DataFrame({"split": ["train", "test"], "elbo": [np.nan] * 2, "best_elbo": [-1.0, np.nan]})
+    assert per_datum_figure(empty, "amortization", "t") is not None  # drawn, though nothing is finite

@@ -1,0 +1,133 @@
+"""The budget of annealing, and the pilot run that finds its path: temperatures and step sizes for each datum."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vem.errors import VemError, at_least, choice
+from vem.evaluation.annealing_run import Path, Tick
+from vem.evaluation.curvature import with_curvature
+from vem.evaluation.hmc import Target, log_ratio, refreshes, starting_point, transition
+
+GAIN = 0.5  # of log step size for each unit that the acceptance misses its goal by
+FIRST_GAIN = 2.0  # falls to GAIN as 1/t: the first step size is a guess
+EVEN = 0.1  # share of the temperatures that is spread evenly, whatever the pilot saw
+SIGMOID = 4.0  # the sigmoid schedule runs from σ(−SIGMOID) to σ(SIGMOID), rescaled
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """How annealed importance sampling spends its decoder gradients, for each datum.
+
+    - ``temperatures`` T, ``chains`` C, ``leapfrog`` steps L: C · (1 + (T − 1) · L) gradients in a run.
+    - ``schedule``: ``linear`` and ``sigmoid`` temperatures are the same for all data; ``adaptive`` ones have a
+      constant conditional effective sample size, datum by datum, as the pilot sees it.
+    - ``start``: ``best`` is q*, after ``curvature`` Newton steps on its mean and covariance (2H gradients each,
+      and 2H more; 0 leaves q* as it is). ``prior`` anneals the likelihood only.
+    - The pilot: ``pilot_temperatures`` · ``pilot_chains`` · L gradients, aiming at an ``acceptance``.
+
+    Raises:
+        VemError: a number out of range, or a name that is not known.
+    """
+
+    temperatures: int = 50
+    chains: int = 8
+    leapfrog: int = 3
+    schedule: str = "adaptive"
+    start: str = "best"
+    curvature: int = 2
+    pilot_temperatures: int = 20
+    pilot_chains: int = 8
+    acceptance: float = 0.8
+
+    def __post_init__(self) -> None:
+        smallest = {"temperatures": 1, "chains": 1, "leapfrog": 1, "curvature": 0}
+        for name, least in {**smallest, "pilot_temperatures": 1, "pilot_chains": 2}.items():
+            at_least(getattr(self, name), least, f"evaluation.annealing.{name}")
+        choice(self.schedule, ("adaptive", "linear", "sigmoid"), "evaluation.annealing.schedule")
+        choice(self.start, ("best", "prior"), "evaluation.annealing.start")
+        if not 0 < self.acceptance < 1:
+            raise VemError(f"evaluation.annealing.acceptance={self.acceptance} must lie between 0 and 1; take 0.8.")
+
+
+def prepare(
+    target: Target, settings: Annealing, stream: torch.Generator, tick: Tick | None = None
+) -> tuple[Target, Path]:
+    """The target in the coordinates that annealing starts from, and the path; all from noise that is not used again.
+
+    Raises:
+        VemError: q has no density, or log p(x, z) is not a number at its draws.
+    """
+    if settings.curvature and not target.from_prior:
+        target = target.at(with_curvature(target, settings.curvature, stream))
+    return target, find_path(target, settings, stream, tick)
+
+
+def find_path(target: Target, settings: Annealing, stream: torch.Generator, tick: Tick | None = None) -> Path:
+    """Anneal ``pilot_chains`` once, with step sizes that adapt, and read the path off them.
+
+    At each temperature log step moves by the gain times (acceptance − its goal), datum by datum, up to the step
+    of L leapfrog steps that take a quarter of a period of N(0, I): the most that decorrelates r(ε).
+
+    The variance of log w added by a short step Δβ is Δβ² Var[r], and its conditional effective sample size
+    1 − Δβ² Var[r] (a share): both are constant where the temperatures stand at equal shares of ∫ √Var[r] dβ.
+    """
+    shape = (settings.pilot_chains, len(target.x), target.size)
+    noise = refreshes(stream, shape, target.x.dtype)
+    point = starting_point(target, next(noise).momentum)
+    longest = math.log(0.5 * math.pi / settings.leapfrog)
+    knots = fixed_betas("sigmoid" if target.from_prior else "linear", settings.pilot_temperatures, target.x)
+    log_step = torch.full_like(knots[0], min(longest, math.log(1.5 * target.size**-0.25)))
+    log_steps, spreads = [], [log_ratio(point).std(0)]
+    for t, beta in enumerate(knots[1:], start=1):
+        moved = transition(target, point, beta, log_step.exp(), next(noise), settings.leapfrog)
+        point = moved.point
+        missed = moved.acceptance.mean(0) - settings.acceptance
+        log_step = (log_step + max(GAIN, FIRST_GAIN / t) * missed).clamp_max(longest)
+        log_steps.append(log_step)
+        spreads.append(log_ratio(point).std(0))
+        if tick is not None:
+            tick()
+    betas = fixed_betas(settings.schedule, settings.temperatures, target.x)
+    if settings.schedule == "adaptive":
+        betas = equal_shares(knots, torch.stack(spreads), settings.temperatures)
+    steps = interpolate(betas[1:-1], knots, torch.stack([log_steps[0], *log_steps])).exp()
+    return Path(betas.to(target.x.dtype), steps.to(target.x.dtype))
+
+
+def fixed_betas(schedule: str, num: int, x: Tensor) -> Tensor:
+    """``linear`` temperatures, else ``sigmoid`` ones, the same for every datum: [num + 1, B] float64."""
+    line = torch.linspace(0, 1, num + 1, dtype=torch.float64, device=x.device)
+    if schedule == "sigmoid":
+        line = torch.sigmoid(SIGMOID * (2 * line - 1))
+        line = (line - line[0]) / (line[-1] - line[0])
+    return line[:, None].repeat(1, len(x))
+
+
+def equal_shares(knots: Tensor, spread: Tensor, num: int) -> Tensor:
+    """Temperatures [num + 1, B] at equal shares of ∫ spread dβ; knots, spread [M + 1, B]."""
+    # A pilot that saw no spread, or infinite weights, leaves evenly spread temperatures.
+    spread = spread.nan_to_num(0.0, 0.0, 0.0)
+    pieces = knots.diff(dim=0) * 0.5 * (spread[1:] + spread[:-1])
+    length = torch.cat([torch.zeros_like(knots[:1]), pieces.cumsum(0)])
+    length = length + (EVEN * length[-1] + torch.finfo(length.dtype).tiny ** 0.5) * knots
+    even = torch.linspace(0, 1, num + 1, dtype=knots.dtype, device=knots.device)[:, None].repeat(1, knots.shape[1])
+    betas = interpolate(even, length / length[-1], knots)
+    betas[0], betas[-1] = 0.0, 1.0
+    return betas
+
+
+def interpolate(at: Tensor, knots: Tensor, values: Tensor) -> Tensor:
+    """Piecewise linear, column by column: at [K, B], rising knots [M, B], values [M, B] → [K, B].
+
+    >>> interpolate(torch.tensor([[0.25]]), torch.tensor([[0.0], [0.5], [1.0]]), torch.tensor([[0.0], [1.0], [4.0]]))
+    tensor([[0.5000]])
+    """
+    right = torch.searchsorted(knots.T.contiguous(), at.T.contiguous()).T.clamp(1, len(knots) - 1)
+    low, high = knots.gather(0, right - 1), knots.gather(0, right)
+    share = ((at - low) / (high - low)).clamp(0, 1)
+    return torch.lerp(values.gather(0, right - 1), values.gather(0, right), share)

@@ -1,0 +1,116 @@
+"""What belongs to the user: copied before it is used, named in messages, its place and its streams respected."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vem.errors import VemError
+from vem.noise import generator
+
+
+def name_of(source: Any) -> str:
+    """What to call it in a message.
+
+    >>> name_of(nn.Identity()), name_of(len)
+    ('Identity', 'len')
+    """
+    return getattr(source, "__qualname__", type(source).__name__)
+
+
+def module_of(source: Any) -> nn.Module | None:
+    """The module that a callable is, or is a method of."""
+    owner = source if isinstance(source, nn.Module) else getattr(source, "__self__", None)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def frozen(source: Any) -> Any:
+    """A copy in evaluation mode whose parameters need no gradient; a method of a module becomes the copy's.
+
+    What is neither is given back as it is: a function's closure cannot be copied.
+
+    Raises:
+        VemError: the module cannot be copied.
+    """
+    owner = module_of(source)
+    if owner is None:
+        return source
+    try:
+        twin = copy.deepcopy(owner)
+    except Exception as error:  # a user's module may raise anything here
+        raise VemError(
+            f"{name_of(owner)} cannot be copied ({error}), and vem measures a copy so that yours stays as it is: if "
+            "it is weight_norm, torch.nn.utils.parametrizations.weight_norm can be copied."
+        ) from error
+    twin.eval().requires_grad_(False)
+    return twin if owner is source else getattr(twin, source.__name__)
+
+
+def place(source: Any, x: Tensor) -> tuple[torch.device, torch.dtype]:
+    """The device and floating type of a module's parameters; of x where it has none."""
+    owner = module_of(source)
+    tensors = chain(owner.parameters(), owner.buffers()) if owner is not None else iter(())
+    found = next((t for t in tensors if t.is_floating_point()), x)
+    return found.device, found.dtype if found.is_floating_point() else torch.get_default_dtype()
+
+
+def as_data(x: Any, source: Any) -> Tensor:
+    """x [N, *X] (a tensor or an array) on the device and in the type of ``source``'s parameters.
+
+    Raises:
+        VemError: no data, no event axis, or numbers that are not finite.
+    """
+    try:
+        x = torch.as_tensor(x).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise VemError(f"x={type(x).__name__} is not a tensor or an array of numbers: {error}.") from error
+    if x.dim() < 2 or not x.numel() or x.is_complex():
+        raise VemError(f"x has shape {list(x.shape)} and type {x.dtype}: at least one datum, [N, *X], is expected.")
+    bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten()
+    if len(bad):
+        raise VemError(f"x is not finite in {len(bad)} of {len(x)} data (rows {few(bad)}): remove or fill them.")
+    return x.to(*place(source, x))
+
+
+def few(rows: Tensor) -> str:
+    """The first row numbers, for a message.
+
+    >>> few(torch.arange(9))
+    '0, 1, 2, 3, 4, …'
+    """
+    return ", ".join(map(str, rows[:5].tolist())) + (", …" if len(rows) > 5 else "")
+
+
+def can_sample(model: Any) -> bool:
+    """Whether the model makes pairs (z, x), which bidirectional Monte Carlo needs."""
+    return bool(getattr(model, "can_sample", True))
+
+
+def prior_draws(num: int, size: int, x: Tensor) -> Tensor:
+    """Standard normal z [num, H] for looking at a model, in the place of x; the same at every call."""
+    stream = generator("cpu", "foreign", "prior")
+    return torch.randn(num, size, generator=stream, dtype=torch.float64).to(x)
+
+
+@contextmanager
+def seeded(noise: Tensor) -> Iterator[None]:
+    """Torch's global stream, seeded from the noise handed in, and put back.
+
+    For a user's sampler, which takes no noise: the same noise gives the same draws.
+    """
+    head = noise.detach().flatten()[:64].double().cpu().numpy().tobytes()
+    seed = int.from_bytes(hashlib.sha256(head).digest()[:8], "little") >> 1
+    on_gpu = noise.device.type == "cuda"
+    with torch.random.fork_rng(devices=[noise.device] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            with torch.cuda.device(noise.device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,254 @@
+"""The gap decomposition: how many nats are lost, where, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from vem.contracts import LogMarginal
+from vem.evaluation.elbo import SplitScores
+from vem.evaluation.measured import ESS, MC_VARIANCE, FamilyScores, Measured
+from vem.evaluation.paired import CI_METHOD, Interval, Sample, between, estimate, gap, sample
+from vem.records import number
+
+NO_BEST = "the best q of the strategy's own family was not sought"
+NO_MARGINAL = "nothing is known of log p(x) from below"
+LOWER_ONLY = "on these data no upper bound is valid"
+
+
+def summarize(measured: Measured) -> dict[str, Any]:
+    """The numbers of one split as they stand in ``evaluation.json``, nats per datum.
+
+        inference gap      log p(x) − L[q]  =  (log p(x) − L[q*])  +  (L[q*] − L[q])
+                                               approximation gap     amortization or optimization gap
+
+    Every gap is a mean of differences paired datum by datum. With only a lower bound on log p(x) the
+    approximation and inference gaps are at least what is shown: ``identified`` = [value, null].
+
+    Source: Cremer, Li and Duvenaud, 2018, eq. 3–5.
+    """
+    out = _scores(measured.scores)
+    bound, best = log_marginal(measured), best_elbo(measured)
+    out["best_elbo"] = number(None, NO_BEST) if best is None else estimate(best)
+    out["log_marginal"] = None if bound is None else _bound_entry(bound)
+    out["gaps"] = _gaps(measured)
+    out["families"] = {name: _family_entry(measured, name) for name in measured.families}
+    out["others"] = {name: _bound_entry(other) for name, other in measured.others.items()}
+    out["ci_method"] = CI_METHOD
+    return out
+
+
+def _scores(scores: SplitScores) -> dict[str, Any]:
+    """L[q] and its parts; undefined, with the reason, for a method that has no ELBO."""
+    out: dict[str, Any] = {"num_data": len(scores.rows)}
+    if scores.elbo is None or scores.reconstruction is None or scores.kl is None:
+        return out | {"elbo": number(None, scores.reason)}
+    out["elbo"] = estimate(sample(scores.elbo, scores.mc_variance))
+    for key, values in (("reconstruction", scores.reconstruction), ("kl", scores.kl)):
+        entry = estimate(sample(values))
+        out[key] = {name: entry[name] for name in ("mean", "se")}  # their Monte Carlo error is not kept
+    return out
+
+
+def _gaps(measured: Measured) -> dict[str, Any]:
+    q, best, difference = elbo(measured), best_elbo(measured), _amortization(measured)
+    no_q = measured.scores.reason or "this q has no ELBO"
+    return {
+        "approximation": _below_marginal(measured, best, NO_BEST),
+        measured.gap_name: number(None, no_q if q is None else NO_BEST) if difference is None else gap(difference),
+        "inference": _below_marginal(measured, q, no_q),
+    }
+
+
+def _below_marginal(measured: Measured, below: Sample | None, reason: str) -> Any:
+    """log p(x) − ``below``: from the lower bound on log p(x), identified up to the upper one."""
+    low = lower(measured)
+    if low is None or below is None:
+        return number(None, NO_MARGINAL if below is not None else reason)
+    difference = low.minus(below)
+    return gap(difference, (_mean(difference.values), _mean_or_none(upper(measured), below)))
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean())
+
+
+def _mean_or_none(high: Tensor | None, below: Sample) -> float | None:
+    return None if high is None else _mean(high - below.values)
+
+
+def _family_entry(measured: Measured, name: str) -> dict[str, Any]:
+    """The best q of one family: what the family costs, and how far its search can be trusted."""
+    found = measured.families[name]
+    best, own = best_of(found), best_elbo(measured)
+    entry: dict[str, Any] = {
+        "own": name == measured.own,
+        "best_elbo": estimate(best),
+        "approximation": _below_marginal(measured, best, NO_BEST),
+        "certificate": {**estimate(sample(found.certificate, found.certificate_variance)), **_most(found.certificate)},
+        "converged": number(_mean(found.converged.double())),
+    }
+    for key in ("start_spread", "gradient_norm", "steps"):
+        values = getattr(found, key)
+        entry[key] = {"mean": number(_mean(values.double())), **_most(values)}
+    if own is not None and name != measured.own:
+        entry["gain_over_own"] = gap(best.minus(own))  # L[q*] of this family − L[q*] of the strategy's own
+    return entry
+
+
+def _most(values: Tensor) -> dict[str, Any]:
+    return {"max": number(float(values.double().max()) if len(values) else None)}
+
+
+def _bound_entry(bound: LogMarginal) -> dict[str, Any]:
+    entry: dict[str, Any] = {"lower": None, "upper": None, "kind": bound.kind}
+    noise = bound.diagnostics.get(MC_VARIANCE)
+    if bound.lower is not None:
+        entry["lower"] = estimate(sample(bound.lower, noise))
+    if bound.upper is not None:
+        entry["upper"] = entry["lower"] if bound.upper is bound.lower else estimate(sample(bound.upper))
+    else:
+        entry["reason"] = LOWER_ONLY
+    if (ess := bound.diagnostics.get(ESS)) is not None and ess.numel():
+        entry["ess"] = {"median": number(float(ess.double().median())), "min": number(float(ess.min()))}
+    if (error := bound.diagnostics.get("error")) is not None and error.numel():  # of quadrature
+        entry["error"] = {"mean": number(_mean(error.double())), **_most(error)}
+    return entry
+
+
+def across_splits(per_split: Mapping[str, Measured]) -> dict[str, Any]:
+    """How the gaps of held-out data differ from those of the training data, for ``valid`` and ``test``.
+
+    - ``amortization_generalization``: held-out amortization gap minus the training one (stored rows have none);
+    - ``model_generalization``: training minus held-out mean of L[q*] and of log p(x).
+
+    Two samples of data, so that variances add: Welch's interval.
+
+    Source: Zhang, Hayes and Barber, 2022.
+    """
+    train = per_split.get("train")
+    if train is None:
+        return {}
+    return {
+        name: {
+            "amortization_generalization": _amortization_generalization(train, held_out),
+            "model_generalization": {
+                "best_elbo": _generalization(best_elbo(train), best_elbo(held_out), NO_BEST),
+                "log_marginal": _marginal_generalization(train, held_out),
+            },
+        }
+        for name, held_out in per_split.items()
+        if name != "train" and len(held_out.scores.rows) and len(train.scores.rows)
+    }
+
+
+def _amortization_generalization(train: Measured, held_out: Measured) -> Any:
+    if train.gap_name != "amortization":
+        return number(None, "there is no encoder: L[q*] − L[q] of stored rows is an optimization gap")
+    there, here = _amortization(held_out), _amortization(train)
+    return number(None, NO_BEST) if there is None or here is None else between(there, here)
+
+
+def _amortization(measured: Measured) -> Sample | None:
+    q, best = elbo(measured), best_elbo(measured)
+    return None if q is None or best is None else best.minus(q)
+
+
+def _generalization(train: Sample | None, held_out: Sample | None, reason: str) -> Any:
+    return number(None, reason) if train is None or held_out is None else between(train, held_out)
+
+
+def _marginal_generalization(train: Measured, held_out: Measured) -> Any:
+    one, other = lower(train), lower(held_out)
+    if one is None or other is None:
+        return number(None, NO_MARGINAL)
+    above_one, above_other = upper(train), upper(held_out)
+    # Two lower bounds limit their difference from neither side: how loose each of them is is not known.
+    identified: Interval = (
+        None if above_other is None else _mean(one.values) - _mean(above_other),
+        None if above_one is None else _mean(above_one) - _mean(other.values),
+    )
+    return between(one, other, identified)
+
+
+# --- one number for each datum
+
+
+def elbo(measured: Measured) -> Sample | None:
+    """L[q]; None where the method has none."""
+    scores = measured.scores
+    return None if scores.elbo is None else sample(scores.elbo, scores.mc_variance)
+
+
+def best_of(found: FamilyScores) -> Sample:
+    """L[q*] of one family."""
+    return sample(found.elbo, found.mc_variance)
+
+
+def best_elbo(measured: Measured) -> Sample | None:
+    """L[q*] of the strategy's own family; None where it was not sought."""
+    return None if measured.own is None else best_of(measured.families[measured.own])
+
+
+def log_marginal(measured: Measured) -> LogMarginal | None:
+    """What is known of log p(x): what was measured, else the exact value of a tractable model."""
+    exact = measured.scores.log_marginal
+    if measured.log_marginal is not None or exact is None:
+        return measured.log_marginal
+    return LogMarginal(exact, exact, "exact", {})
+
+
+def lower(measured: Measured) -> Sample | None:
+    """The lower bound on log p(x), or its exact value."""
+    bound = log_marginal(measured)
+    if bound is None or bound.lower is None:
+        return None
+    return sample(bound.lower, bound.diagnostics.get(MC_VARIANCE))
+
+
+def upper(measured: Measured) -> Tensor | None:
+    """The upper bound on log p(x) [N], or its exact value; None where there is none."""
+    bound = log_marginal(measured)
+    return None if bound is None or bound.upper is None else bound.upper.double()
+
+
+# --- per_datum.csv
+
+
+def per_datum(split: str, measured: Measured, labels: Tensor | None) -> list[dict[str, Any]]:
+    """One row for each evaluated datum, with the columns of ``per_datum.csv``; ``labels`` are those of the split.
+
+    Columns of the strategy's own family have no suffix, those of another end in ``.FAMILY``.
+    """
+    scores = measured.scores
+    columns: dict[str, list[Any]] = {"row": scores.rows.tolist()}
+    columns["label"] = [None] * len(scores.rows) if labels is None else labels.cpu()[scores.rows].tolist()
+
+    def add(name: str, values: Tensor | None) -> None:
+        if values is not None:
+            columns[name] = values.double().expand(len(scores.rows)).tolist()
+
+    add("elbo", scores.elbo)
+    add("reconstruction", scores.reconstruction)
+    add("kl", scores.kl)
+    if scores.mc_variance is not None:
+        add("elbo_mc_se", scores.mc_variance.sqrt())
+    bounds = {"": log_marginal(measured), **{f".{name}": other for name, other in measured.others.items()}}
+    # The own family first: best_elbo stands beside elbo.
+    for name, found in sorted(measured.families.items(), key=lambda item: item[0] != measured.own):
+        end = "" if name == measured.own else f".{name}"
+        add(f"best_elbo{end}", found.elbo)
+        add(f"best_elbo_mc_se{end}", found.mc_variance.sqrt())
+        for key in ("certificate", "start_spread", "gradient_norm", "steps", "converged"):
+            add(f"{key}{end}", getattr(found, key))
+    for end, bound in bounds.items():
+        if bound is None:
+            continue
+        add(f"log_marginal_lower{end}", bound.lower)
+        add(f"log_marginal_upper{end}", bound.upper)
+        if (noise := bound.diagnostics.get(MC_VARIANCE)) is not None:
+            add(f"log_marginal_mc_se{end}", noise.sqrt())
+        add(f"ess{end}", bound.diagnostics.get(ESS))
+    return [{"split": split, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]

@@ -1,0 +1,191 @@
+"""Hamiltonian Monte Carlo in the whitened coordinates of a posterior: one transition costs L decoder gradients."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vem.ascent.joint import draws_per_block, log_joint
+from vem.contracts import GenerativeModel, Posterior
+from vem.errors import VemError
+from vem.evaluation.elbo import evaluating
+from vem.evaluation.importance import refuse_invalid, which
+from vem.families.gaussian import DiagonalGaussianPosterior, log_standard_normal
+
+JITTER = 0.2  # each trajectory's step is drawn from (1 ± JITTER) times its size, which breaks periodic orbits
+
+
+class Point(NamedTuple):
+    """Where a chain stands, with all that the next transition needs, at whatever temperature."""
+
+    eps: Tensor  # [C, B, H]
+    value: Tensor  # [C, B] f(ε) = log p(x, z(ε)) + log|dz/dε|
+    gradient: Tensor  # [C, B, H] ∇f
+
+
+class Refresh(NamedTuple):
+    """The random numbers of one transition."""
+
+    momentum: Tensor  # [C, B, H] standard normal
+    jitter: Tensor  # [C, B] uniform
+    threshold: Tensor  # [C, B] uniform
+
+
+class Transition(NamedTuple):
+    """One step of every chain."""
+
+    point: Point
+    acceptance: Tensor  # [C, B] the Metropolis probability
+    diverged: Tensor  # [C, B] true where the trajectory left the finite numbers; it is rejected
+
+
+class Target:
+    """f(ε) = log p(x, z) + log|dz/dε| at z = transport(ε), and ∇f: log p(ε | x) up to a constant, nats.
+
+    x [B, *X]; ``base`` is q, or the prior as N(0, I). At temperature β the chains see
+    log π_β(ε) = log N(ε; 0, I) + β · [f(ε) − log N(ε; 0, I)]: q at β = 0, p(z | x) at β = 1. ``gradients`` counts
+    the decoder gradients for each datum, in every copy made by :meth:`at`.
+
+    Raises:
+        VemError: z is an index, or the prior is to be the start and is not N(0, I).
+    """
+
+    def __init__(self, model: GenerativeModel, x: Tensor, posterior: Posterior | None) -> None:
+        if model.latent != "real":
+            raise VemError(f"z of {type(model).__name__} is an index: log p(x) is exact by enumeration, take that.")
+        self.from_prior = posterior is None
+        if posterior is None:
+            if model.prior_kind != "standard_normal":
+                raise VemError(
+                    f"evaluation.annealing.start=prior anneals from N(0, I), and {type(model).__name__} has the prior "
+                    f"{model.prior_kind}: take evaluation.annealing.start=best."
+                )
+            zeros = torch.zeros(len(x), model.latent_size, device=x.device, dtype=x.dtype)
+            posterior = DiagonalGaussianPosterior(zeros, zeros)
+        self.model, self.x, self.base, self.size = model, x, posterior, model.latent_size
+        self._spent = [0]
+
+    def at(self, posterior: Posterior) -> Target:
+        """The same target in the coordinates of another q."""
+        other = copy.copy(self)
+        other.base = posterior
+        return other
+
+    @property
+    def gradients(self) -> int:
+        """Decoder gradients for each datum so far."""
+        return self._spent[0]
+
+    def value(self, eps: Tensor) -> Tensor:
+        """f [C, B] at eps [C, B, H]."""
+        z, log_det = self.base.transport(eps)
+        return log_joint(self.model, self.x, z) + log_det
+
+    def __call__(self, eps: Tensor) -> Point:
+        """f and ∇f at eps [C, B, H]: one forward and one backward pass for each, to ε and not to θ."""
+        self._spent[0] += len(eps)
+        values, gradients = [], []
+        for part in eps.split(draws_per_block(self.x, eps)):
+            leaf = part.detach().requires_grad_()
+            with torch.enable_grad():
+                value = self.value(leaf)
+                (gradient,) = torch.autograd.grad(value.sum(), leaf)
+            values.append(value.detach())
+            gradients.append(gradient)
+        return Point(eps, torch.cat(values), torch.cat(gradients))
+
+
+def starting_point(target: Target, eps: Tensor) -> Point:
+    """f and ∇f at draws ε ~ N(0, I) [C, B, H], looked at before anything is built on them.
+
+    Raises:
+        VemError: q has no density, or log p(x, z) is NaN or +∞; −∞ is an impossible x, of weight zero.
+    """
+    z, log_det = target.base.transport(eps)
+    bad = ~(z.sum((0, 2)).isfinite() & log_det.sum(0).isfinite())
+    if bool(bad.any()):
+        raise VemError(
+            f"q is no distribution for {which(bad)}: its draws or its density are not finite, as with a variance that "
+            "is zero, infinite or NaN. Bound the log-scales of the encoder or of the rows, or train with a smaller "
+            "step size."
+        )
+    point = target(eps)
+    refuse_invalid(point.value)
+    return point
+
+
+def log_ratio(point: Point) -> Tensor:
+    """r(ε) = f(ε) − log N(ε; 0, I) [C, B] in float64: constant, and log p(x), where q is the posterior."""
+    return point.value.double() - log_standard_normal(point.eps.double())
+
+
+@contextmanager
+def frozen(model: Any) -> Iterator[None]:
+    """Evaluation mode and no gradient to θ, as no step here needs one; both come back."""
+    learned = [p for p in model.parameters() if p.requires_grad]
+    with evaluating(model), torch.no_grad():
+        try:
+            for parameter in learned:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in learned:
+                parameter.requires_grad_(True)
+
+
+def tempered(point: Point, beta: Tensor) -> Tensor:
+    """log π_β(ε) [C, B], unnormalized; beta [B]."""
+    return beta * point.value + (1 - beta) * log_standard_normal(point.eps)
+
+
+def transition(
+    target: Target, point: Point, beta: Tensor, step_size: Tensor, refresh: Refresh, leapfrog: int
+) -> Transition:
+    """``leapfrog`` steps with a fresh momentum of unit mass, and a Metropolis test; leaves π_β invariant.
+
+    beta, step_size [B]. The kernel is reversible, so that it is its own reverse: the jittered step is drawn
+    without looking at the state. f and ∇f are those of the point at any β, so that nothing is evaluated at the
+    start of a trajectory: L decoder gradients in all.
+
+    A trajectory that meets a NaN or an infinity is rejected: such points are neither entered nor left.
+
+    Source: Duane et al., 1987; Neal, 2011, §5.3.
+    """
+    beta = beta.to(point.eps)
+    size = (step_size.to(point.eps) * (1 + JITTER * (2 * refresh.jitter - 1)))[..., None]
+    slope = beta[:, None]
+    momentum = refresh.momentum + 0.5 * size * (slope * point.gradient - (1 - slope) * point.eps)
+    moved = point
+    for i in range(leapfrog):
+        moved = target(moved.eps + size * momentum)
+        force = slope * moved.gradient - (1 - slope) * moved.eps
+        momentum = momentum + (size if i < leapfrog - 1 else 0.5 * size) * force
+    # log N(momentum) is minus the kinetic energy, up to a constant.
+    log_ratio = tempered(moved, beta) - tempered(point, beta)
+    log_ratio = log_ratio + log_standard_normal(momentum) - log_standard_normal(refresh.momentum)
+    # Every number of the trajectory's end is in this sum; one that is not finite spoils it.
+    finite = torch.isfinite(log_ratio) & torch.isfinite(moved.gradient.sum(-1))
+    acceptance = torch.where(finite, log_ratio.clamp_max(0).exp(), torch.zeros_like(log_ratio))
+    accepted = refresh.threshold < acceptance
+    return Transition(
+        Point(
+            torch.where(accepted[..., None], moved.eps, point.eps),
+            torch.where(accepted, moved.value, point.value),
+            torch.where(accepted[..., None], moved.gradient, point.gradient),
+        ),
+        acceptance,
+        ~finite,
+    )
+
+
+def refreshes(stream: torch.Generator, shape: tuple[int, int, int], dtype: torch.dtype) -> Iterator[Refresh]:
+    """The random numbers of one transition after another, for chains of shape [C, B, H]."""
+    while True:
+        normal = torch.randn(shape, generator=stream, device=stream.device, dtype=dtype)
+        uniform = torch.rand(2, *shape[:-1], generator=stream, device=stream.device, dtype=dtype)
+        yield Refresh(normal, uniform[0], uniform[1])

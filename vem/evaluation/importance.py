@@ -1,0 +1,264 @@
+"""log p(x) by weighting draws: the importance-weighted bound, naive Monte Carlo, and exact answers beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vem.contracts import GenerativeModel, LogMarginal, Posterior, TractableModel
+from vem.errors import VemError, at_least
+from vem.evaluation.elbo import evaluating
+from vem.evaluation.measured import ESS, MC_VARIANCE
+from vem.families.gaussian import uniform_log_weight
+from vem.noise import fill
+
+# Floats of x or z that the decoder sees at once. Its layers and the likelihood make some ten arrays of that size,
+# so this is about 50 MiB in float32; larger blocks leave the cache and are slower (three times at 2^24).
+MAX_FLOATS = 2**20
+
+# (number of draws, generator) → z [S, B, H] and log p(z) − log q(z) [S, B]
+Draw = Callable[[int], tuple[Tensor, Tensor]]
+
+
+class LogMeanExp:
+    """log (1/K) Σ_k w_k for each datum from log w [S, B], chunk by chunk, any K, in float64.
+
+    Keeps Σ w and Σ w² over exp of the running maximum. With w̄ the mean weight:
+
+    - effective sample size ESS = (Σ w)² / Σ w² (Kong, 1992), at most K;
+    - Var[log w̄] ≈ Var[w] / (K w̄²) = (K / ESS − 1) / (K − 1), the delta method with the unbiased variance of w.
+      It is too small where ESS is small: the weights that matter may not have been drawn.
+
+    >>> total = LogMeanExp(1, "cpu")
+    >>> total.add(torch.tensor([[0.0], [0.0]])); total.add(torch.tensor([[-torch.inf], [-torch.inf]]))
+    >>> round(total.log_mean().exp().item(), 12), round(total.ess().item(), 12)
+    (0.5, 2.0)
+    """
+
+    def __init__(self, num_data: int, device: torch.device | str) -> None:
+        self.count = 0
+        self.peak = torch.full((num_data,), -torch.inf, dtype=torch.float64, device=device)
+        self.total = torch.zeros(num_data, dtype=torch.float64, device=device)
+        self.square = torch.zeros(num_data, dtype=torch.float64, device=device)
+
+    def add(self, log_weight: Tensor) -> None:
+        """S more draws for each datum: log w [S, B]."""
+        log_weight = log_weight.double()
+        peak = torch.maximum(self.peak, log_weight.amax(0))
+        # Where every weight so far is zero, any finite shift will do.
+        shift = torch.where(peak == -torch.inf, torch.zeros_like(peak), peak)
+        weight = (log_weight - shift).exp()
+        shrink = (self.peak - shift).exp()
+        self.total = self.total * shrink + weight.sum(0)
+        self.square = self.square * shrink.square() + weight.square().sum(0)
+        self.peak = peak
+        self.count += len(log_weight)
+
+    def log_mean(self) -> Tensor:
+        """log w̄ [B], −∞ where every weight is zero.
+
+        Raises:
+            VemError: nothing was added.
+        """
+        if not self.count:
+            raise VemError("no draws were weighted: the mean over none of them is not defined. Take at least one.")
+        return self.peak + self.total.log() - math.log(self.count)
+
+    def ess(self) -> Tensor:
+        """(Σ w)² / Σ w² [B], NaN where there is no weight."""
+        return self.total.square() / self.square
+
+    def variance(self) -> Tensor:
+        """Monte Carlo variance of log w̄ [B] in nats²; one draw has none, NaN."""
+        if self.count < 2:
+            return torch.full_like(self.total, torch.nan)
+        return (self.count / self.ess() - 1).clamp_min(0) / (self.count - 1)
+
+
+def importance_bound(
+    model: GenerativeModel,
+    x: Tensor,
+    posterior: Posterior,
+    *,
+    samples: int,
+    stream: torch.Generator,
+    chunk: int | None = None,
+) -> LogMarginal:
+    """The importance-weighted lower bound on log p(x), in nats per datum.
+
+    log p(x) ≥ E log (1/K) Σ_k p(x, z_k) / q(z_k),  z_k ~ q(z),  K = ``samples``
+
+    x [B, *X] → lower [B] in float64, ``mc_variance`` and ``ess`` [B]. Rises with K in expectation, from the ELBO at
+    K = 1; where q = p(z | x) it is log p(x) for every K. A bound and no truth: an effective sample size far below K
+    says that it may be many nats low. The model is put in evaluation mode; ``chunk`` is the number of draws made at
+    once for each datum (None: what bounds the memory).
+
+    Raises:
+        VemError: K below 1, a q that enumerates its support, a q without density or width, log p(x | z) = NaN or
+            +∞ for some draw, or −∞ for all of them.
+
+    Source: Burda, Grosse and Salakhutdinov, 2016, eq. 8.
+    """
+    if posterior.noise(1) is None:
+        raise _enumerable()
+
+    def draw(num: int) -> tuple[Tensor, Tensor]:
+        spec = posterior.noise(num)
+        assert spec is not None
+        z, log_q, log_weight = posterior.draws(fill({"z": spec}, stream, x.dtype)["z"])
+        _refuse_invalid_draws(z, log_q)
+        # Zero for plain Monte Carlo; a stratified q weighs its draws.
+        tilt = log_weight - uniform_log_weight(log_weight)
+        return z, model.log_prior(z).double() - log_q.double() + tilt.double()
+
+    return _weigh(model, x, draw, samples, chunk, f"importance, K={samples}")
+
+
+def prior_monte_carlo(model: GenerativeModel, x: Tensor, *, samples: int, stream: torch.Generator) -> LogMarginal:
+    """Naive Monte Carlo, in nats per datum: a lower bound in expectation, and a poor one beyond a few dimensions.
+
+    log p(x) ≥ E log (1/K) Σ_k p(x | z_k),  z_k ~ p(z),  K = ``samples``
+
+    x [B, *X] → lower [B] in float64, ``mc_variance`` and ``ess`` [B]: an effective sample size near 1 says that one
+    draw carries the estimate, which is then far too low.
+
+    Raises:
+        VemError: as :func:`importance_bound`.
+    """
+    if model.latent == "index":
+        raise _enumerable()
+
+    def draw(num: int) -> tuple[Tensor, Tensor]:
+        if model.prior_kind == "standard_normal":
+            shape = (num, len(x), model.latent_size)
+            z = torch.randn(shape, generator=stream, device=stream.device, dtype=x.dtype)
+        else:
+            pairs = model.sample(fill(model.sample_noise(num * len(x)), stream, x.dtype))
+            z = pairs[0].reshape(num, len(x), -1)
+        return z, z.new_zeros(num, len(x), dtype=torch.float64)
+
+    return _weigh(model, x, draw, samples, None, f"prior, K={samples}")
+
+
+@torch.no_grad()
+def exact(model: GenerativeModel, x: Tensor) -> LogMarginal:
+    """log p(x) [B] in closed form, as lower and upper; nats.
+
+    Raises:
+        VemError: the model has no closed form.
+    """
+    if not isinstance(model, TractableModel):
+        raise VemError(
+            f"{type(model).__name__} has no closed form for log p(x): take quadrature (latent_dim ≤ 2) or annealing."
+        )
+    with evaluating(model):
+        value = model.log_marginal(x).double()
+    return LogMarginal(value, value, "exact", {MC_VARIANCE: torch.zeros_like(value)})
+
+
+def combine(bounds: Sequence[Tensor], shares: Sequence[float] | None = None) -> Tensor:
+    """log Σ_i share_i exp(bound_i), datum by datum: one lower bound from several, in nats.
+
+    bounds [B] each → [B] in float64. The weights exp(bound_i) are unbiased for p(x), and so is their average with
+    shares that were fixed before the numbers were seen (equal by default); its log is a lower bound in expectation.
+    The larger of two bounds for each datum is none: it picks the noise and can exceed log p(x).
+
+    Raises:
+        VemError: shares that are negative or do not sum to 1, bounds of different data, NaN or +∞.
+
+    >>> combine([torch.tensor([0.0]), torch.tensor([-torch.inf])]).exp()
+    tensor([0.5000], dtype=torch.float64)
+    """
+    if not len(bounds):
+        raise VemError("no bounds to combine: hand in at least one.")
+    shares = [1 / len(bounds)] * len(bounds) if shares is None else list(shares)
+    if len(shares) != len(bounds):
+        raise VemError(f"{len(shares)} shares for {len(bounds)} bounds: give one share for each.")
+    if not all(share >= 0 for share in shares):
+        raise VemError(f"shares={shares}: a share is negative or not a number. Give non-negative ones that sum to 1.")
+    if not abs(sum(shares) - 1) < 1e-9:
+        raise VemError(f"shares={shares} sum to {sum(shares):g}: they must sum to 1, or the average is biased.")
+    if len({bound.shape for bound in bounds}) > 1:
+        shapes = ", ".join(str(list(bound.shape)) for bound in bounds)
+        raise VemError(f"bounds of different data cannot be combined: their shapes are {shapes}.")
+    stacked = torch.stack([bound.double() for bound in bounds])
+    if bool((stacked.isnan() | (stacked == torch.inf)).any()):
+        raise VemError("a bound is NaN or +∞: mend what made it before combining it with others.")
+    log_share = torch.tensor(shares, dtype=torch.float64, device=stacked.device).log()
+    return torch.logsumexp(stacked + log_share[:, None], 0)
+
+
+def refuse_invalid(log_likelihood: Tensor, rows: Tensor | None = None, num_data: int | None = None) -> None:
+    """Refuse log p(x | z) [S, B] that is NaN or +∞ for some z; −∞ is an impossible x, of weight zero.
+
+    ``rows`` [B] says which of ``num_data`` data each column is of, where a column is not a datum.
+
+    Raises:
+        VemError: names how many data and z, the first rows, and the remedy.
+    """
+    bad = log_likelihood.isnan() | (log_likelihood == torch.inf)
+    if not bool(bad.any()):
+        return
+    hit = bad.any(0)
+    if rows is not None:
+        assert num_data is not None
+        hit = torch.zeros(num_data, dtype=torch.bool, device=bad.device).index_fill(0, rows[hit], True)
+    value = "NaN" if bool(log_likelihood.isnan().any()) else "+inf"
+    raise VemError(
+        f"log p(x | z) is {value} for {int(bad.sum())} of {bad.numel()} z, in {which(hit)}. Look at the decoder at "
+        "large |z|: bound its scale away from 0 and its outputs away from overflow, or evaluate with dtype=float64."
+    )
+
+
+def which(bad: Tensor) -> str:
+    """How many data, and the first few of them, for a message: bad [B]."""
+    rows = bad.nonzero().flatten().tolist()
+    shown = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
+    return f"{len(rows)} of {len(bad)} data (rows {shown} of those measured together)"
+
+
+def _weigh(model: GenerativeModel, x: Tensor, draw: Draw, samples: int, chunk: int | None, kind: str) -> LogMarginal:
+    """log of the mean of p(x | z) · p(z) / q(z) over draws of z, in bounded memory."""
+    at_least(samples, 1, "evaluation.importance.samples")
+    if chunk is not None:
+        at_least(chunk, 1, "evaluation.importance.chunk")
+    width = max(model.latent_size, x[0].numel())
+    # So many draws of z for all data at once, and the decoder then sees so many data at once.
+    num = min(chunk or samples, max(1, min(MAX_FLOATS // (len(x) * model.latent_size), MAX_FLOATS // width)))
+    rows = max(1, MAX_FLOATS // (num * width))
+    total = LogMeanExp(len(x), x.device)
+    with torch.no_grad(), evaluating(model):
+        for start in range(0, samples, num):
+            z, log_ratio = draw(min(num, samples - start))
+            parts = zip(x.split(rows), z.split(rows, 1), strict=True)
+            log_likelihood = torch.cat([model.log_likelihood(*part) for part in parts], 1)
+            refuse_invalid(log_likelihood)
+            total.add(log_likelihood + log_ratio)
+    lower = total.log_mean()
+    impossible = lower == -torch.inf
+    if bool(impossible.any()):
+        raise VemError(
+            f"{which(impossible)}: log p(x | z) = −∞ for every one of {samples} draws, so these x seem impossible "
+            "under the model. Check that the data have the values that the likelihood knows (0 and 1 for Bernoulli)."
+        )
+    return LogMarginal(lower, None, kind, {MC_VARIANCE: total.variance(), ESS: total.ess()})
+
+
+def _refuse_invalid_draws(z: Tensor, log_q: Tensor) -> None:
+    """Refuse a q that has no density: z [S, B, H], log_q [S, B]."""
+    bad = ~(log_q.sum(0).isfinite() & z.sum((0, 2)).isfinite())
+    if bool(bad.any()):
+        raise VemError(
+            f"q is no distribution for {which(bad)}: its draws or log q(z) are not finite, as with a variance that "
+            "is zero, infinite or NaN. Bound the log-scales of the encoder or of the rows, or train with a smaller "
+            "step size."
+        )
+
+
+def _enumerable() -> VemError:
+    return VemError(
+        "an index z is enumerated, which is exact, and not sampled: take the exact log p(x) of the model instead."
+    )

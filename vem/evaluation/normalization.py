@@ -1,0 +1,201 @@
+"""Does a log-likelihood of the user's own normalize? A cheap test where pixels are independent given z."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vem.errors import VemError
+from vem.evaluation.borrowed import as_data, few, prior_draws
+from vem.evaluation.elbo import evaluating
+from vem.families.gaussian import LOG_2PI
+
+MOST = 20_000  # decoder evaluations beyond which the test is not cheap
+NUMBERS = 2**18  # entries of x evaluated at once
+DIRECTIONS = 4  # random ones, along which independence and the quadratic are verified
+SLACK = 0.01  # nats a datum
+
+LogP = Callable[[Tensor], Tensor]  # x [N, D] → log p(x | z) [N] at one z, float64
+
+
+class Normalization(NamedTuple):
+    """Whether p(x | z) integrates to one over x, at one z."""
+
+    passed: bool | None  # None: it cannot be told cheaply
+    detail: str
+    excess: float | None  # log ∫ p(x | z) dx in nats: by so much log p(x) comes out too large
+
+
+@torch.no_grad()
+def check_likelihood(model: Any, x: Any, kind: Literal["binary", "real"] | None = None) -> Normalization:
+    """log ∫ p(x | z) dx = 0? Tried at one z from the prior, from the first datum of x [N, *X].
+
+    ``binary``: with l_i = log p(x_i = 1, rest | z) − log p(x_i = 0, rest | z) and independent pixels,
+    log p(x | z) = Σ_i [x_i l_i − log(1 + e^{l_i})]; D + 1 evaluations for D pixels. ``real``: independent Gaussian
+    pixels make log p quadratic in each x_i; second differences give 1/σ_i², first differences the mean m, and
+    log p(m | z) = −½ Σ_i log 2πσ_i²; about 4 D evaluations. Pixels that depend on one another given z, and other
+    densities, cannot be tested this way, and ``passed`` is None. ``kind=None``: binary if x is, and where that
+    fails real numbers as well.
+    """
+    x = as_data(x, model)
+    size = x[0].numel()
+    is_binary = bool(((x == 0) | (x == 1)).all())
+    if kind == "binary" and not is_binary:
+        share = float(((x != 0) & (x != 1)).double().mean())
+        return Normalization(
+            False,
+            f"{share:.0%} of the entries of x are neither 0 nor 1: over grey levels a Bernoulli does not integrate to "
+            "one, and its nats are not those of a density. Binarize x.",
+            None,
+        )
+    as_binary = kind == "binary" or (kind is None and is_binary)
+    cost = size if as_binary else 4 * size
+    if cost > MOST:
+        return _untold(f"it would take {cost} evaluations of the decoder")
+    log_p = _at_one_z(model, x, prior_draws(1, model.latent_size, x))
+    start, eps = x[0].flatten(), torch.finfo(x.dtype).eps
+    with evaluating(model):
+        try:
+            if not as_binary:
+                return _real(log_p, start, eps)
+            found = _binary(log_p, start, eps)
+            if kind is None and found.passed is False:
+                real = _real(log_p, start, eps)
+                return real._replace(detail=f"as a density over real x: {real.detail}") if real.passed else found
+            return found
+        except (RuntimeError, ValueError) as error:
+            return _untold(f"log p(x | z) refuses an x that is not in the data ({error})")
+
+
+def _untold(why: str) -> Normalization:
+    return Normalization(None, f"whether p(x | z) normalizes cannot be tested cheaply: {why}.", None)
+
+
+def _at_one_z(model: Any, x: Tensor, z: Tensor) -> LogP:
+    def log_p(flat: Tensor) -> Tensor:
+        rows = flat.to(x).reshape(-1, *x.shape[1:])
+        value = model.log_likelihood(rows, z.expand(1, len(rows), -1))
+        if tuple(value.shape) != (1, len(rows)):
+            raise VemError(f"log_likelihood gives shape {list(value.shape)}: [S, B] = [1, {len(rows)}] was expected.")
+        return value[0].double()
+
+    return log_p
+
+
+def _one_by_one(log_p: LogP, base: Tensor, values: Tensor) -> Tensor:
+    """log p [D] with x_i replaced by values_i, for each i in turn; base, values [D]."""
+    parts = []
+    for index in torch.arange(len(base), device=base.device).split(max(1, NUMBERS // len(base))):
+        rows = base.repeat(len(index), 1)
+        rows[torch.arange(len(index), device=base.device), index] = values[index]
+        parts.append(log_p(rows))
+    return torch.cat(parts)
+
+
+def _signs(num: int, like: Tensor) -> Tensor:
+    """Random ±1, [num, D]; the same at every call."""
+    return prior_draws(num, len(like), like).sign()
+
+
+def _tolerance(value: Tensor, eps: float, size: int) -> float:
+    """Nats: rounding of ``size`` differences of numbers as large as ``value`` in the model's type."""
+    return SLACK + 4 * eps * float(value.abs().max()) * math.sqrt(size)
+
+
+def _binary(log_p: LogP, x: Tensor, eps: float) -> Normalization:
+    size, x = len(x), x.double()
+    here = log_p(x[None])
+    change = _one_by_one(log_p, x, 1 - x) - here
+    if not bool(change.isfinite().all() & here.isfinite().all()):
+        return _untold("log p(x | z) is infinite for some x at a z from the prior")
+    flipped = (_signs(DIRECTIONS, x) > 0).double()
+    moved = log_p((x - flipped).abs())
+    tolerance = _tolerance(torch.cat([here, moved]), eps, size)
+    if float((moved - here - flipped @ change).abs().max()) > tolerance:
+        return _untold("given z the pixels depend on one another, or on x in another way than a Bernoulli's")
+    logits = (1 - 2 * x) * change
+
+    def excess(factor: float) -> float:
+        return float(factor * here - (x * factor * logits - F.softplus(factor * logits)).sum())
+
+    return _verdict(excess, tolerance, size, "binary x: p(x | z) sums")
+
+
+def _real(log_p: LogP, x: Tensor, eps: float) -> Normalization:
+    size, x = len(x), x.double()
+    step = torch.full_like(x, max(float(x.std()) if size > 1 else 1.0, 0.1))
+    slope, curvature, here = _differences(log_p, x, step)
+    for _ in range(5):  # a step too short for this σ drowns in rounding; a quadratic allows any
+        short = curvature.abs() * step.square() < 1e3 * eps * (1 + here.abs())
+        if not bool(short.any()):
+            break
+        step = torch.where(short, 10 * step, step)
+        slope, curvature, here = _differences(log_p, x, step)
+    flat = curvature.abs() * step.square() < 1e3 * eps * (1 + here.abs())
+    if bool((flat & (slope.abs() * step < 1e3 * eps * (1 + here.abs()))).any()):
+        pixels = few(flat.nonzero().flatten())
+        return Normalization(False, f"log p(x | z) does not depend on entry {pixels} of x: no density.", math.inf)
+    sign = -float(curvature.sign().mean())
+    if not bool(curvature.isfinite().all()) or abs(sign) != 1:
+        return _untold("log p(x | z) is not quadratic in every entry of x")
+    mode, scale = x - slope / curvature, curvature.abs().rsqrt()
+    # Once more around the mode, where log p is smallest in size and rounding costs least.
+    slope, curvature, here = _differences(log_p, mode, scale * math.sqrt(size))
+    mode, precision = mode - slope / curvature, curvature.abs()
+    here = log_p(mode[None])
+    reach = torch.tensor([1.0, 2.0] * (DIRECTIONS // 2), device=x.device, dtype=x.dtype)
+    moved = log_p(mode + reach[:, None] * _signs(DIRECTIONS, x) * precision.rsqrt())
+    tolerance = _tolerance(torch.cat([here, moved]), eps, size)
+    off = (moved - here + sign * 0.5 * size * reach.square()).abs()
+    if not bool((off <= tolerance + 1e-3 * size * reach.square()).all()):
+        return _untold("log p(x | z) is no Gaussian with independent entries")
+
+    def excess(factor: float) -> float:
+        if factor * sign < 0:
+            return math.inf
+        return float(factor * here + 0.5 * (LOG_2PI - (abs(factor) * precision).log()).sum())
+
+    if sign > 0 and abs(excess(1.0)) > tolerance:
+        found, constant = excess(1.0), 0.5 * size * LOG_2PI
+        if abs(found - constant) <= tolerance:
+            return _failed(found, f"−½ log 2π an entry is missing, {constant:.2f} nats in all")
+        if abs(float(here)) <= tolerance:
+            sigma = float(precision.rsqrt().median())
+            return _failed(
+                found,
+                f"−½ log 2πσ² an entry is missing: a squared error was taken for a log-density. As it stands σ is "
+                f"{sigma:.3g}; add {-found:.2f} nats",
+            )
+    return _verdict(excess, tolerance, size, "real x: ∫ p(x | z) dx comes")
+
+
+def _differences(log_p: LogP, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """First and second derivatives [D] of log p in each entry by central differences, and log p [1]."""
+    here = log_p(x[None])
+    up, down = _one_by_one(log_p, x, x + step), _one_by_one(log_p, x, x - step)
+    return (up - down) / (2 * step), (up - 2 * here + down) / step.square(), here
+
+
+def _verdict(excess: Callable[[float], float], tolerance: float, size: int, words: str) -> Normalization:
+    """Does it normalize, and if not, would −log p, or the sum in the place of a mean over entries?"""
+    found = excess(1.0)
+    if abs(found) <= tolerance:
+        return Normalization(True, f"{words} to one within {tolerance:.2g} nats a datum.", found)
+    for factor, fault in (
+        (-1.0, "the sign is flipped: this is −log p(x | z), a loss. Negate it"),
+        (float(size), f"it is the mean over the {size} entries of x. Take the sum"),
+        (-float(size), f"it is a loss, −log p(x | z), and the mean over the {size} entries of x. Negate and sum"),
+    ):
+        if abs(excess(factor)) <= SLACK + (tolerance - SLACK) * abs(factor):
+            return _failed(found, fault)
+    return _failed(found, "a constant is missing, or it is another function than a log-density")
+
+
+def _failed(excess: float, fault: str) -> Normalization:
+    off = f"off by {excess:+.2f} nats a datum" if math.isfinite(excess) else "its integral is infinite"
+    return Normalization(False, f"p(x | z) does not normalize over x, {off}: {fault}.", excess)

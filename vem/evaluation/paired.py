@@ -1,0 +1,136 @@
+"""One number for each datum with its Monte Carlo variance: paired differences, intervals of means, outliers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from scipy.special import stdtrit
+from torch import Tensor
+
+from vem.numerics import mean_and_se
+from vem.records import number
+
+NO_SPREAD = "the Monte Carlo variance is not known: one draw has no spread (set evaluation.draws > 1)"
+ONE_DATUM = "a mean over one datum, or one that is not finite, has no known error"
+CI_METHOD = (
+    "Student's t with N − 1 degrees of freedom on the differences paired datum by datum; between two splits "
+    "Welch's t. se is over data and holds the Monte Carlo noise as well, for that is independent across data; "
+    "mc_se is the Monte Carlo noise alone, independent between the two terms of a difference. "
+    "identified is what the number could be if the means were known without error; null is no limit."
+)
+
+Interval = tuple[float | None, float | None]
+
+
+class Sample(NamedTuple):
+    """One number for each datum, nats."""
+
+    values: Tensor  # [N]
+    mc_variance: Tensor  # [N] of the Monte Carlo noise in it; NaN where it is not known
+
+    def minus(self, other: Sample) -> Sample:
+        """The difference datum by datum; the noise of the two is independent, so that variances add."""
+        return Sample(self.values - other.values, self.mc_variance + other.mc_variance)
+
+    def finite(self) -> Sample:
+        """The data whose value is finite."""
+        kept = self.values.isfinite()
+        return Sample(self.values[kept], self.mc_variance[kept])
+
+    def mc_se(self) -> float:
+        """Monte Carlo error of the mean, √(Σ v_n) / N; NaN where a variance is not known."""
+        return float(self.mc_variance.double().sum().sqrt()) / max(len(self.values), 1)
+
+
+def sample(values: Tensor, mc_variance: Tensor | None = None) -> Sample:
+    """A sample in float64; without ``mc_variance`` it holds no Monte Carlo noise."""
+    variance = torch.zeros_like(values) if mc_variance is None else mc_variance
+    return Sample(values.double(), variance.double().expand(values.shape))
+
+
+def estimate(values: Sample) -> dict[str, Any]:
+    """The mean with its error over data and its Monte Carlo error, as they stand in ``evaluation.json``.
+
+    >>> estimate(sample(torch.tensor([1.0, 3.0])))
+    {'mean': 2.0, 'se': 1.0, 'mc_se': 0.0}
+    """
+    mean, se = mean_and_se(values.values)
+    bad = int((~values.values.isfinite()).sum())
+    reason = f"{bad} of {len(values.values)} data have no finite value" if bad else "there are no data"
+    return {"mean": number(mean, reason), "se": number(se, ONE_DATUM), "mc_se": number(values.mc_se(), NO_SPREAD)}
+
+
+def gap(difference: Sample, identified: Interval | None = None) -> dict[str, Any]:
+    """A paired difference: :func:`estimate`, its 95 % interval x̄ ± t_{N−1} s/√N, and what it identifies.
+
+    ``identified`` is the mean itself where nothing else is said.
+
+    Source: Student, 1908.
+    """
+    mean, se = mean_and_se(difference.values)
+    return _with_interval(estimate(difference), mean, se, len(difference.values) - 1, identified)
+
+
+def between(one: Sample, other: Sample, identified: Interval | None = None) -> dict[str, Any]:
+    """mean(one) − mean(other) of two independent samples: variances add, Welch's interval.
+
+    Degrees of freedom (a + b)² / (a²/(n−1) + b²/(m−1)) with a, b the squared errors of the two means.
+
+    Source: Welch, 1947, eq. 28 (Satterthwaite, 1946).
+    """
+    (mean1, se1), (mean2, se2) = mean_and_se(one.values), mean_and_se(other.values)
+    se = math.hypot(se1, se2)
+    parts = se1**4 / max(len(one.values) - 1, 1) + se2**4 / max(len(other.values) - 1, 1)
+    freedom = se**4 / parts if parts > 0 else 1.0
+    mean = mean1 - mean2
+    numbers = {
+        "mean": number(mean, "one of the two means is not finite"),
+        "se": number(se, ONE_DATUM),
+        "mc_se": number(math.hypot(one.mc_se(), other.mc_se()), NO_SPREAD),
+    }
+    return _with_interval(numbers, mean, se, freedom, identified)
+
+
+def _with_interval(
+    numbers: dict[str, Any], mean: float, se: float, freedom: float, identified: Interval | None
+) -> dict[str, Any]:
+    half = float(stdtrit(freedom, 0.975)) * se if se > 0 else se  # NaN stays NaN
+    known = math.isfinite(mean + half)
+    numbers["ci95"] = [mean - half, mean + half] if known else number(None, ONE_DATUM)
+    numbers["identified"] = [limit(v) for v in ((mean, mean) if identified is None else identified)]
+    return numbers
+
+
+def limit(value: float | None) -> float | None:
+    """A finite end of an interval, else None: no limit."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def outliers(values: Tensor, limit: float) -> Tensor:
+    """Places of the data more than ``limit`` robust standard deviations (1.4826 MAD) from the median.
+
+    >>> outliers(torch.tensor([0.0, 1.0, 2.0, 3.0, -1.6e6]), 25.0).tolist()
+    [4]
+    """
+    finite = values[values.isfinite()]
+    if not finite.numel():
+        return torch.empty(0, dtype=torch.long)
+    centre = finite.median()
+    scale = 1.4826 * (finite - centre).abs().median() + 1e-6 * (1 + centre.abs())  # no less than rounding
+    return (values.isfinite() & ((values - centre).abs() > limit * scale)).nonzero().flatten()
+
+
+def influence(values: Tensor, places: Tensor) -> tuple[float, float]:
+    """How far the data at ``places`` move the mean, and the standard error of the mean without them.
+
+    The error without them, for with them it grows along: an outlier M among N data moves the mean by M/N and
+    its error to M/N.
+    """
+    kept = values.isfinite()
+    mean = values[kept].mean()
+    kept = kept.clone()
+    kept[places] = False
+    without, error = mean_and_se(values[kept])
+    return float(mean) - without, error

@@ -1,0 +1,46 @@
+"""Which checks of an evaluation failed: reads evaluation.json, for tables and for ``evaluation.strict``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class FailedCheck(NamedTuple):
+    """One check that failed, and in which part of evaluation.json it stands."""
+
+    part: str  # train, valid, test, …
+    name: str
+    detail: str
+
+
+def failed(evaluation: Mapping[str, Any]) -> list[str]:
+    """The checks that failed, one sentence each; none where nothing was checked.
+
+    >>> check = {"name": "converged", "passed": False, "detail": "9.0% of the data not converged"}
+    >>> failed({"test": {"num_data": 10, "checks": [check]}})
+    ['test converged: 9.0% of the data not converged']
+    """
+    return [f"{found.part} {found.name}: {found.detail}" for found in _failed(evaluation)]
+
+
+def failed_names(evaluation: Mapping[str, Any], places: bool = True) -> list[str]:
+    """The same without the details: each check once and, with ``places``, the parts that it failed in.
+
+    >>> bad, good = {"name": "finite", "passed": False}, {"name": "converged", "passed": True}
+    >>> failed_names({"train": {"checks": [bad, good]}, "test": {"checks": [bad]}})
+    ['finite (train, test)']
+    """
+    parts: dict[str, list[str]] = {}
+    for found in _failed(evaluation):
+        parts.setdefault(found.name, []).append(found.part)
+    return [f"{name} ({', '.join(where)})" if places else name for name, where in parts.items()]
+
+
+def _failed(evaluation: Mapping[str, Any]) -> Iterator[FailedCheck]:
+    for part, content in evaluation.items():
+        checks = content.get("checks") if isinstance(content, Mapping) else None
+        for check in checks if isinstance(checks, list) else ():
+            # What does not say that it passed has not passed.
+            if isinstance(check, Mapping) and check.get("passed") is not True:
+                yield FailedCheck(part, str(check.get("name")), str(check.get("detail", "")))

@@ -1,0 +1,109 @@
+"""Numbers of evaluation.json as columns of a table: the mean, its errors, or why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from vem.records import SPLITS
+from vem.report.checks import failed_names
+from vem.report.runs import RunRecord
+
+Estimate = tuple[float | None, float | None, float | None, str | None]  # mean, se, mc_se, or why there is none
+PASSED = "passed"
+GAPS = ("approximation", "amortization", "optimization", "inference")
+
+
+def columns(name: str, found: Estimate) -> dict[str, Any]:
+    """The four columns of one number."""
+    return dict(zip((name, f"{name}_se", f"{name}_mc_se", f"{name}_reason"), found, strict=True))
+
+
+def estimate(run: RunRecord, split: str, name: str) -> Estimate:
+    """One number of a split."""
+    if not run.evaluation:
+        done = run.facts["status"] == "done"
+        return None, None, None, "not evaluated (evaluation=none)" if done else "the run is not finished"
+    part = run.evaluation.get(split)
+    if not part:
+        return None, None, None, f"there are no {split} data"
+    return read_estimate(part.get(name), f"evaluation.json has no {name} for {split}")
+
+
+def read_estimate(entry: Any, absent: str) -> Estimate:
+    """An entry with a mean, or the reason that stands in its place."""
+    if isinstance(entry, Mapping) and isinstance(entry.get("mean"), Mapping):
+        entry = entry["mean"]  # {"value": null, "reason": …} in the place of the number
+    if not isinstance(entry, Mapping):
+        return None, None, None, absent
+    mean, se, mc_se = (finite(entry.get(key)) for key in ("mean", "se", "mc_se"))
+    if mean is None:
+        return None, None, None, str(entry.get("reason") or absent)
+    return mean, se, mc_se, None
+
+
+def finite(value: Any) -> float | None:
+    """A finite number, else None."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def exact_log_marginal(run: RunRecord, split: str) -> Estimate:
+    """log p(x) where it is known exactly."""
+    entry = (run.evaluation.get(split) or {}).get("log_marginal")
+    if not isinstance(entry, Mapping) or entry.get("kind") != "exact":
+        return None, None, None, "no exact log p(x)"
+    return read_estimate(entry.get("lower"), f"evaluation.json has no log p(x) for {split}")
+
+
+def gap_columns(run: RunRecord) -> dict[str, Any]:
+    """The gaps of a run, what they are taken from, and the checks that failed; nothing where no gap was measured.
+
+    ``SPLIT_NAME_gap`` in nats per datum with the ends of its 95 % interval, and ``_at_least`` where log p(x)
+    is known from below alone; ``SPLIT_log_marginal_lower`` and ``_kind``; ``SPLIT_active_units``;
+    ``SPLIT_checks`` names those that failed.
+    """
+    row: dict[str, Any] = {}
+    for split in SPLITS:
+        part = run.evaluation.get(split)
+        gaps = part.get("gaps") if isinstance(part, Mapping) else None
+        if isinstance(part, Mapping) and isinstance(gaps, Mapping) and measured(gaps):
+            for name in GAPS:
+                row |= _gap(f"{split}_{name}_gap", gaps.get(name))
+            row |= _marginal(f"{split}_log_marginal", part.get("log_marginal"))
+            row[f"{split}_checks"] = "; ".join(failed_names({split: part}, places=False)) or _made(part)
+            row[f"{split}_active_units"] = finite((part.get("diagnostics") or {}).get("active_units"))
+    names = failed_names(run.evaluation)
+    return row | ({"checks_failed": "; ".join(names)} if names else {})
+
+
+def _made(part: Mapping[str, Any]) -> str | None:
+    """The word for a split whose checks all passed; None where none was made."""
+    return PASSED if part.get("checks") else None
+
+
+def measured(gaps: Mapping[str, Any]) -> bool:
+    """Whether a best q was sought: the inference gap alone, which exact models have for nothing, is no gap run."""
+    return any(read_estimate(gaps.get(name), "")[0] is not None for name in GAPS[:3])
+
+
+def gap_name(evaluation: Mapping[str, Any]) -> str:
+    """What L[q*] − L[q] is called for this run: ``amortization`` or ``optimization``."""
+    gaps = [part.get("gaps") for part in evaluation.values() if isinstance(part, Mapping)]
+    return "amortization" if any(isinstance(g, Mapping) and "amortization" in g for g in gaps) else "optimization"
+
+
+def _gap(name: str, entry: Any) -> dict[str, Any]:
+    ends = entry.get("ci95") if isinstance(entry, Mapping) else None
+    low, high = (finite(v) for v in ends) if isinstance(ends, list) and len(ends) == 2 else (None, None)
+    limits = entry.get("identified") if isinstance(entry, Mapping) else None
+    open_end = isinstance(limits, list) and len(limits) == 2 and limits[0] is not None and limits[1] is None
+    found = columns(name, read_estimate(entry, "not measured"))
+    return found | {f"{name}_ci95_low": low, f"{name}_ci95_high": high, f"{name}_at_least": open_end}
+
+
+def _marginal(name: str, entry: Any) -> dict[str, Any]:
+    entry = entry if isinstance(entry, Mapping) else {}
+    found = columns(f"{name}_lower", read_estimate(entry.get("lower"), "log p(x) was not estimated"))
+    open_end = finite((entry.get("upper") or {}).get("mean")) is None
+    return found | {f"{name}_lower_at_least": open_end, f"{name}_kind": entry.get("kind")}
