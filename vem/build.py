@@ -89,18 +89,23 @@ def identified(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(section.get("path"), str):
         path = Path(section["path"]).expanduser()
         if path.is_file():
-            section |= {"path": str(path.absolute()), FILE_HASH: _file_hash(path)}
+            section |= {"path": str(path.absolute()), FILE_HASH: file_hash(path, "data.path=")}
         else:
             section[FILE_HASH] = "no such file"
     return {**config, "data": section}
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path, place: str = "") -> str:
+    """SHA-256 of a file; ``place`` is the key that names it.
+
+    Raises:
+        VemError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise VemError(f"data.path={path} cannot be read: {error.strerror or error}.") from error
+        raise VemError(f"{place}{path} cannot be read: {error.strerror or error}.") from error
 
 
 @contextmanager
@@ -176,7 +181,7 @@ class Run:
     """A finished run: its config, data, model and strategy, ready to be used from Python."""
 
     def __init__(self, directory: Path, config: dict[str, Any], built: Built) -> None:
-        self.directory, self.config = directory, config
+        self.directory, self.config, self.built = directory, config, built
         self.data, self.model, self.strategy = built.data, built.model, built.strategy
         self.likelihood = built.likelihood
         self.device, self.dtype = self.data.train.x.device, self.data.train.x.dtype
@@ -255,6 +260,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return dict(config)
 
 
+def checkpoint_name(training: Training) -> str:
+    """The file of a finished run's parameters."""
+    return records.BEST_CHECKPOINT if training.keep == "best" else records.CHECKPOINT
+
+
 def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
     """The model, the strategy and the data of a finished run; see :class:`Run`.
 
@@ -274,8 +284,7 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
         )
     place = built.data.train.x.device
     built.strategy.setup(built.model, built.data.training_set(), generator(place, config["seed"], "setup"))
-    name = records.BEST_CHECKPOINT if built.training.keep == "best" else records.CHECKPOINT
-    state = checkpoint.load(path / name, place)
+    state = checkpoint.load(path / checkpoint_name(built.training), place)
     built.model.load_state_dict(state["model"])
     built.strategy.load_state_dict(state["strategy"])
     return Run(path, config, built)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     ConfigCompositionException,
@@ -63,6 +64,22 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     assert isinstance(content, dict)
     chosen = HydraConfig.get().runtime.choices
     content["choices"] = {str(k): v for k, v in chosen.items() if not str(k).startswith("hydra/") and v}
+    return {str(k): v for k, v in content.items()}
+
+
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The default config under these overrides, as plain values: for commands that are not Hydra's own.
+
+    Raises:
+        VemError: an override that is not understood.
+    """
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
+            config = compose("config", overrides=list(overrides))
+        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise VemError(message(error)) from error
+    assert isinstance(content, dict)
     return {str(k): v for k, v in content.items()}
 
 

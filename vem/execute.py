@@ -15,15 +15,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
 import vem
-from vem import records
-from vem.build import Built, build, identified
+from vem import assess, records
+from vem.build import Built, build, checkpoint_name, file_hash, identified
 from vem.errors import VemError, at_least
-from vem.evaluation.elbo import SplitScores, score, spread, summary
+from vem.evaluation.instrument import snake
 from vem.evaluation.pictures import pictures
 from vem.report.figures import draw_run
 from vem.targets import conform
@@ -58,6 +57,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
     earlier = _earlier(directory, config, digest)
     if earlier is not None and earlier.get("status") == "done":
         log.info("%s is finished: left alone. Name another hydra.run.dir to run it again.", directory)
+        assess.judge(directory, config["evaluation"].get("strict", False))
         return _valid_elbo(directory)
     started -= (earlier or {}).get("seconds", 0.0)  # seconds of all starts, but for one that was killed
     status = _status(config, overrides, digest, earlier)
@@ -73,6 +73,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
         status["seconds"] = time.monotonic() - started
         _write_last_words(directory, status, error)
         raise
+    assess.judge(directory, config["evaluation"].get("strict", False))
     return _valid_elbo(directory)
 
 
@@ -183,9 +184,11 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
         on_record=lambda rows: records.write_csv(directory / records.METRICS, rows),
     )  # fmt: skip
     status.update(_result(done))
-    measured = evaluate(config, built, directory)
-    with records.replacing(directory / records.PICTURES) as temporary:
-        np.savez_compressed(temporary, **pictures(built.model, built.strategy, built.data, config["seed"]))  # type: ignore[arg-type]  # numpy's stub takes the names for its own
+    state = file_hash(directory / checkpoint_name(built.training))
+    found = assess.measure(
+        built, config["evaluation"], built.evaluation, config["seed"], directory, state, config["progress"]
+    )
+    assess.write(directory, found, pictures(built.model, built.strategy, built.data, config["seed"]))
     notes = [*built.data.notes, *built.model.notes()]
     for note in built.model.notes():
         log.warning("%s", note)
@@ -194,8 +197,8 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     records.write_json(directory / records.RUN, {**status, "status": "running"})
     draw_run(directory)
     records.write_json(directory / records.RUN, status)
-    for split, numbers in measured.items():
-        log.info("%s", _line(split, numbers))
+    for line in assess.lines(found.evaluation):
+        log.info("%s", line)
     log.info("figures: %s", directory / records.FIGURES)
 
 
@@ -207,7 +210,7 @@ def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:
     return {
         "strategy": _choice(config, "strategy"),
         "model": _choice(config, "model"),
-        "family": None if family is None else _snake(type(family).__name__),
+        "family": None if family is None else snake(type(family).__name__),
         "data": built.data.name,
         "binarize": config["data"].get("binarize"),
         "likelihood": built.likelihood or getattr(built.model, "likelihood_name", None),
@@ -224,12 +227,7 @@ def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:
 def _choice(config: dict[str, Any], group: str) -> str:
     """The option that was chosen for a group, or the name of its target."""
     chosen = config.get("choices", {}).get(group)
-    return chosen or _snake(config[group]["_target_"].rsplit(".", 1)[-1])
-
-
-def _snake(name: str) -> str:
-    """DiagonalGaussian → diagonal_gaussian."""
-    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+    return chosen or snake(config[group]["_target_"].rsplit(".", 1)[-1])
 
 
 def _device_name(device: torch.device) -> str:
@@ -256,51 +254,6 @@ def _peak_memory_mib() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def evaluate(config: dict[str, Any], built: Built, directory: Path) -> dict[str, Any]:
-    """Score every split; writes evaluation.json and per_datum.csv, returns the former's content."""
-    settings = built.evaluation
-    out: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
-    for name in records.SPLITS if settings.num_data else ():
-        x = built.data.train_x(0) if name == "train" else built.data.split(name).x
-        scores = score(
-            built.model, built.strategy, x, spread(settings.num_data, len(x)),
-            training_rows=name == "train", draws=settings.draws, seed=config["seed"], name=name,
-        )  # fmt: skip
-        out[name] = summary(scores)
-        rows += _per_datum(name, scores, built.data.split(name).labels)
-    records.write_json(directory / records.EVALUATION, out)
-    if rows:
-        records.write_csv(directory / records.PER_DATUM, rows)
-    return out
-
-
-def _per_datum(split: str, scores: SplitScores, labels: torch.Tensor | None) -> list[dict[str, Any]]:
-    columns: dict[str, list[Any]] = {"row": scores.rows.tolist()}
-    columns["label"] = [None] * len(scores.rows) if labels is None else labels.cpu()[scores.rows].tolist()
-    for name in ("elbo", "reconstruction", "kl"):
-        values = getattr(scores, name)
-        if values is not None:
-            columns[name] = values.tolist()
-    if scores.log_marginal is not None:
-        columns["log_marginal_lower"] = columns["log_marginal_upper"] = scores.log_marginal.tolist()
-    return [{"split": split, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
-
-
-def _line(split: str, numbers: Mapping[str, Any]) -> str:
-    """One split on the terminal."""
-    elbo = numbers["elbo"]
-    if "mean" not in elbo:
-        return f"{split}: ELBO undefined ({elbo.get('reason')})"
-    if isinstance(elbo["mean"], dict):
-        return f"{split}: ELBO not finite ({elbo['mean']['reason']})"
-    se = "unknown" if isinstance(elbo["se"], dict) else f"{elbo['se']:.2f}"
-    text = f"{split}: ELBO {elbo['mean']:.2f} ± {se} nats per datum (± over {numbers['num_data']} data)"
-    if numbers["log_marginal"]:
-        text += f", log p(x) {numbers['log_marginal']['lower']['mean']:.2f}"
-    return text
 
 
 def _valid_elbo(directory: Path) -> float:

@@ -6,7 +6,7 @@ One run is one directory::
     overrides.yaml    what was typed
     run.json          status running|done|failed, error, config hash, seed, commit, versions, device, …
     metrics.csv       one row per record
-    evaluation.json   per split, nats per datum, with errors
+    evaluation.json   per split, nats per datum, with errors; earlier ones in evaluations/
     per_datum.csv     one row per evaluated datum
     pictures.npz      arrays that the figures are drawn from
     checkpoint.pt     everything needed to go on bit for bit
@@ -38,6 +38,7 @@ OVERRIDES = "overrides.yaml"
 RUN = "run.json"
 METRICS = "metrics.csv"
 EVALUATION = "evaluation.json"
+EARLIER = "evaluations"  # earlier results of a run that was measured again
 PER_DATUM = "per_datum.csv"
 PICTURES = "pictures.npz"
 CHECKPOINT = "checkpoint.pt"
@@ -151,7 +152,7 @@ def _cell(value: Any) -> Any:
 # interpolate it, so a value that the chosen model does not use does not count.
 HASHED = ("data", "model", "strategy", "training", "evaluation", "seed", "dtype")
 FILE_HASH = "sha256"  # data.sha256, beside data.path: what the user's own file holds
-NOT_HASHED = ("data.root", "training.checkpoint_seconds")
+NOT_HASHED = ("data.root", "training.checkpoint_seconds", "evaluation.strict")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

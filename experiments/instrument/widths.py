@@ -121,8 +121,8 @@ def report(rows: Any) -> None:
     for (name, start, temperatures), part in rows.groupby(["run", "start", "temperatures"], sort=False):
         width, gradients = part["width"], part["gradients"]
         print(
-            f"| {name} | {start} | {temperatures} | {len(part)} | {gradients.mean():,.0f} (at most {gradients.max():,.0f}) "
-            f"| {width.mean():.4f} ± {width.sem():.4f} | {width.max():.3f} | {part['seconds'].iloc[0]:.0f} |"
+            f"| {name} | {start} | {temperatures} | {len(part)} | {gradients.mean():,.0f} (at most "
+            f"{gradients.max():,.0f}) | {width.mean():.4f} ± {width.sem():.4f} | {width.max():.3f} | {part['seconds'].iloc[0]:.0f} |"
         )
     for name, part in rows[rows["start"] == "prior"].groupby("run", sort=False):
         slope, cost = fitted_cost(part)

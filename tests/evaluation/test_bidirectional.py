@@ -104,7 +104,7 @@ def test_gradients_and_ticks_of_both_directions(device: torch.device) -> None:
     found = bidirectional(
         model.to(device), 3, model.best_diagonal, settings, *streams(device), tick=lambda: ticks.append(1)
     )
-    pilot = 2 * (2 * 3) + 2 + 3 * 2 * 2
+    pilot = 2 * 32 + 2 + 3 * 2 * 2
     assert found.decoder_gradients == pilot + (4 + 4 * 4 * 2) + (1 + 4 * 4 * 2)
     assert len(ticks) == num_ticks(settings, directions=2)
     assert found.z.shape == (3, 3) and found.x.shape == (3, 3)

@@ -26,8 +26,8 @@ class Annealing:
     - ``temperatures`` T, ``chains`` C, ``leapfrog`` steps L: C · (1 + (T − 1) · L) gradients in a run.
     - ``schedule``: ``linear`` and ``sigmoid`` temperatures are the same for all data; ``adaptive`` ones have a
       constant conditional effective sample size, datum by datum, as the pilot sees it.
-    - ``start``: ``best`` is q*, after ``curvature`` Newton steps on its mean and covariance (2H gradients each,
-      and 2H more; 0 leaves q* as it is). ``prior`` anneals the likelihood only.
+    - ``start``: ``best`` is q*, after ``curvature`` Newton steps on its mean and covariance (curvature + 1 probes
+      of max(2H, 32) gradients; 0 leaves q* as it is). ``prior`` anneals the likelihood only.
     - The pilot: ``pilot_temperatures`` · ``pilot_chains`` · L gradients, aiming at an ``acceptance``.
 
     Raises:

@@ -14,6 +14,7 @@ from vem.evaluation.hmc import Point, Target, log_ratio, starting_point
 from vem.families.gaussian import log_standard_normal, uniform_log_weight
 
 EIGENVALUES = (1 / 16, 16.0)  # of the curvature where q = N(0, I): one pass changes no width more than fourfold
+PROBES = 32  # draws of a pass at least; 2H where that is more
 REACH = 3.0  # the longest step of the mean in one pass, in standard deviations of q
 
 
@@ -76,10 +77,10 @@ def invertible(posterior: Posterior) -> Invertible:
 
 
 def with_curvature(target: Target, passes: int, stream: torch.Generator) -> CurvedPosterior:
-    """The target's q after ``passes`` Newton steps on mean and covariance; (passes + 1) · 2H decoder gradients.
+    """The target's q after up to ``passes`` Newton steps on mean and covariance; passes + 1 probes of 2H gradients.
 
     In the coordinates where q = N(0, I), a Gaussian is the best one where E[∇f] = 0 and E[−∇²f] = Σ⁻¹. Both come
-    from gradients alone, for E[∇²f] = E[∇f εᵀ], and 2H moment-matched draws make that exact for a quadratic f: one
+    from gradients alone, for E[∇²f] = E[∇f εᵀ], and moment-matched draws make that exact for a quadratic f: one
     pass takes any diagonal q to a Gaussian posterior. The probes are noise of their own, so that what anneals from
     here stays unbiased. Each datum keeps the pass with the highest ELBO on its probe, the q it began with among
     them.
@@ -94,7 +95,7 @@ def with_curvature(target: Target, passes: int, stream: torch.Generator) -> Curv
     now = _curved(target.base, zeros, torch.diag_embed(zeros + 1), target.x.dtype)
     kept, kept_elbo = now, zeros[:, 0] - torch.inf
     for done in range(passes + 1):
-        eps = matched(NoiseSpec("normal", (2 * size, batch, size)), stream, target.x.dtype)
+        eps = matched(NoiseSpec("normal", (probes(size), batch, size)), stream, target.x.dtype)
         probed = target.at(now)
         point = probed(eps) if done else starting_point(probed, eps)
         elbo = log_ratio(point).mean(0)
@@ -103,6 +104,11 @@ def with_curvature(target: Target, passes: int, stream: torch.Generator) -> Curv
         if done < passes:
             now = _newton(now, point)
     return kept
+
+
+def probes(size: int) -> int:
+    """The decoder gradients of one probe, for each datum."""
+    return max(2 * size, PROBES)
 
 
 def _newton(now: CurvedPosterior, point: Point) -> CurvedPosterior:

@@ -20,12 +20,17 @@ class Watch:
     a bar is drawn, on a terminal.
     """
 
-    def __init__(self, total: int = 0, progress: bool = False, stop: Callable[[], None] = never) -> None:
+    def __init__(self, progress: bool = False, stop: Callable[[], None] = never) -> None:
         self.seconds: dict[str, float] = {}
         self.stop = stop
         self._now, self._since = "", time.monotonic()
         shown = progress and sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc="evaluation", unit="piece", disable=not shown, leave=False)
+        self._bar = tqdm(total=0, desc="evaluation", unit="piece", disable=not shown, leave=False)
+
+    def total(self, pieces: int) -> None:
+        """How many pieces of work there are."""
+        self._bar.total = pieces
+        self._bar.refresh()
 
     def stage(self, name: str) -> None:
         """What begins now; what went before it has ended."""

@@ -1,0 +1,189 @@
+"""Measuring a run: its splits through the instrument, the result into its directory, nothing overwritten silently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import vem
+from vem import records
+from vem.build import Built
+from vem.data.dataset import Data
+from vem.errors import VemError
+from vem.evaluation.instrument import Instrument, Result, SplitData
+from vem.evaluation.kept import Keep
+from vem.evaluation.settings import Evaluation
+from vem.evaluation.watch import Watch
+from vem.report.checks import failed
+from vem.training.signals import Asked, InterruptedRun, stop_requests
+
+log = logging.getLogger("vem")
+
+ABOUT_FAILURE = ("strict", "checks")  # settings that judge the numbers and do not change them
+
+
+class ChecksFailed(VemError):
+    """evaluation.strict=true, and a check failed; the result is written."""
+
+
+def splits_of(data: Data) -> dict[str, SplitData]:
+    """The three splits; the strategy sees the row numbers of the training data."""
+    out = {"train": SplitData(data.train_x(0), True, data.train.labels)}
+    return out | {name: SplitData(data.split(name).x, False, data.split(name).labels) for name in ("valid", "test")}
+
+
+def measure(
+    built: Built, section: Mapping[str, Any], settings: Evaluation, seed: int, directory: Path, state: str,
+    progress: bool,
+) -> Result:  # fmt: skip
+    """Measure the built model by ``settings``, made from the config ``section``; goes on where it was stopped.
+
+    ``state`` identifies what was trained. The result is not written yet: see :func:`write`.
+
+    Raises:
+        InterruptedRun: SIGTERM or Ctrl-C; the pieces that are finished are kept in the directory.
+        VemError: the model or q gives numbers that are not finite.
+    """
+    splits = splits_of(built.data)
+    with stop_requests() as asked, watching(progress, asked) as watch:
+        return instrument(built.model, built.strategy, section, settings, seed, directory, state, watch, splits)
+
+
+def instrument(
+    model: Any, strategy: Any, section: Mapping[str, Any], settings: Evaluation, seed: int, directory: Path | None,
+    state: str, watch: Watch, splits: Mapping[str, SplitData],
+) -> Result:  # fmt: skip
+    """Run the instrument; pieces of long work are kept in ``directory`` until the result is written."""
+    tool = Instrument(model, strategy, settings, seed=seed, watch=watch)
+    watch.total(tool.pieces(splits))
+    if settings.long and directory is not None:
+        tool.keep = Keep(directory, fingerprint(section, seed, state), watch.found)
+    result = tool.run(splits)
+    result.evaluation["settings"] = {k: v for k, v in without_targets(section).items() if k != "strict"}
+    result.evaluation["fingerprint"] = fingerprint(section, seed, state)
+    result.evaluation["seconds"] = {name: round(seconds, 2) for name, seconds in watch.seconds.items()}
+    return result
+
+
+@contextmanager
+def watching(progress: bool, asked: Asked) -> Iterator[Watch]:
+    """A watch that ends the work where a signal has asked for it."""
+
+    def stop() -> None:
+        if asked.name is not None:
+            raise InterruptedRun(
+                f"stopped by {asked.name} while measuring; the pieces that are finished are kept, and the same "
+                "command goes on from them."
+            )
+
+    watch = Watch(progress, stop)
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+def fingerprint(section: Mapping[str, Any], seed: int, state: str) -> str:
+    """What the numbers of a measurement depend on: its settings, the seed, what was trained, the version."""
+    relevant = {key: value for key, value in section.items() if key not in ABOUT_FAILURE}
+    text = json.dumps([relevant, seed, state, vem.__version__], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_targets(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as the config nests them; a family by its name alone."""
+    out: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            rest = without_targets(value)
+            out[key] = rest if rest or "_target_" not in value else value["_target_"].rsplit(".", 1)[-1]
+        elif key not in ("_target_", "_partial_"):
+            out[key] = value
+    return out
+
+
+def write(directory: Path, result: Result, pictures: Mapping[str, Any] | None = None) -> None:
+    """Write evaluation.json, per_datum.csv and, given the other pictures, pictures.npz; then drop the kept pieces.
+
+    Raises:
+        VemError: the disk is full or the folder cannot be written; the pieces stay, so that nothing is lost.
+    """
+    if pictures is not None:
+        with records.replacing(directory / records.PICTURES) as temporary:
+            np.savez_compressed(temporary, **pictures, **result.arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own
+    if result.per_datum:
+        records.write_csv(directory / records.PER_DATUM, result.per_datum)
+    records.write_json(directory / records.EVALUATION, result.evaluation)
+    Keep(directory, "").clear()
+
+
+def set_aside(directory: Path) -> Path | None:
+    """Copy the earlier result into ``evaluations/001`` (002, …) of the run; None where there is none.
+
+    Raises:
+        VemError: it cannot be copied: then nothing has changed.
+    """
+    names = [name for name in (records.EVALUATION, records.PER_DATUM) if (directory / name).exists()]
+    if not names:
+        return None
+    folder = directory / records.EARLIER
+    number = 1 + max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=0)
+    place = folder / f"{number:03d}"
+    try:
+        place.mkdir(parents=True)
+        for name in names:
+            shutil.copy2(directory / name, place / name)
+    except OSError as error:
+        raise records.unwritable(place, error) from error
+    return place
+
+
+def judge(directory: Path, strict: bool) -> None:
+    """Say which checks failed.
+
+    Raises:
+        ChecksFailed: some did, and ``strict``.
+    """
+    if not (directory / records.EVALUATION).exists():
+        return
+    sentences = failed(records.read_json(directory / records.EVALUATION))
+    if sentences and strict:
+        raise ChecksFailed(
+            f"{len(sentences)} check{'s' * (len(sentences) > 1)} failed in {directory}, and evaluation.strict=true; "
+            "the result is written. " + "; ".join(sentences)
+        )
+    for sentence in sentences:
+        log.warning("check failed: %s", sentence)
+
+
+def lines(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """The result on a terminal, a line for each split."""
+    for split in records.SPLITS:
+        if split in evaluation:
+            yield _line(split, evaluation[split])
+
+
+def _line(split: str, numbers: Mapping[str, Any]) -> str:
+    elbo = numbers["elbo"]
+    if "mean" not in elbo:
+        return f"{split}: ELBO undefined ({elbo.get('reason')})"
+    if isinstance(elbo["mean"], dict):
+        return f"{split}: ELBO not finite ({elbo['mean']['reason']})"
+    se = "unknown" if isinstance(elbo["se"], dict) else f"{elbo['se']:.2f}"
+    text = f"{split}: ELBO {elbo['mean']:.2f} ± {se} nats per datum (± over {numbers['num_data']} data)"
+    marginal = numbers.get("log_marginal") or {}
+    lower, upper = marginal.get("lower"), marginal.get("upper")
+    if lower and isinstance(lower.get("mean"), float):
+        text += f", log p(x) {'' if upper else '≥ '}{lower['mean']:.2f}"
+    for name, gap in numbers.get("gaps", {}).items():
+        if name != "inference" and isinstance(gap.get("mean"), float):
+            text += f", {name} gap {gap['mean']:.2f}"
+    return text

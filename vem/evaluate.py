@@ -1,0 +1,120 @@
+"""``python -m vem.evaluate RUN_DIR [overrides]``: measure a finished run again, with another budget.
+
+The new result takes the place of the run's evaluation.json; the earlier one is kept in its ``evaluations/``.
+A measurement that was stopped goes on where it stopped. Exit code 0, or 1 after one message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vem import command, records
+from vem.errors import VemError
+
+log = logging.getLogger("vem")
+
+# What an override may set: how to measure, and on what. The rest of the config made the run and is its own.
+ALLOWED = ("evaluation", "device", "threads", "progress", "hydra.searchpath")
+EXAMPLES = """examples:
+  python -m vem.evaluate runs/plane evaluation=gaps
+  python -m vem.evaluate runs/plane evaluation=full evaluation.num_data=200 evaluation/best=thorough
+"""
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vem.evaluate", description="Measure a finished run again, with another budget.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("run", type=Path, help="the directory of a finished run")
+    parser.add_argument(
+        "overrides", nargs="*", help="evaluation=gaps|full|quick, evaluation.num_data=1000, device=…, threads=…"
+    )
+    return parser.parse_args(arguments)
+
+
+def evaluate(directory: Path, overrides: Sequence[str]) -> None:
+    """Measure the run of this directory by ``overrides``; writes evaluation.json, per_datum.csv and the figures.
+
+    The same measurement again is left alone.
+
+    Raises:
+        VemError: no finished run, an override of what made the run, a checkpoint that is missing or of another
+            config, numbers that are not finite, an interruption, a failed check if evaluation.strict=true.
+    """
+    _only_evaluation(overrides)
+    asked = command.composed(overrides)
+    from vem import assess, build, execute  # torch, and seconds: not needed where the command is not understood
+    from vem.evaluation.pictures import pictures
+    from vem.evaluation.settings import Evaluation
+    from vem.report.figures import draw_run
+    from vem.targets import check_targets, instantiate
+
+    section = asked["evaluation"]
+    run = build.load(directory, asked["device"])
+    check_targets({"evaluation": section}, run.config.get("allow_targets") or [])
+    settings: Evaluation = instantiate(section, "evaluation")
+    if asked["threads"] is not None:
+        execute.set_threads(asked["threads"])
+    state = build.file_hash(directory / build.checkpoint_name(run.built.training))
+    seed = run.config["seed"]
+    made_by = assess.fingerprint(section, seed, state)
+    earlier = records.read_json(directory / records.EVALUATION) if (directory / records.EVALUATION).exists() else {}
+    if earlier.get("fingerprint") == made_by:
+        log.info("%s is measured in this way: left alone. Another seed needs another run.", directory)
+    else:
+        found = assess.measure(run.built, section, settings, seed, directory, state, asked["progress"])
+        place = assess.set_aside(directory)
+        if place is not None:
+            log.info("the earlier result is kept in %s", place)
+        assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed))
+        draw_run(directory)
+        for line in assess.lines(found.evaluation):
+            log.info("%s", line)
+        log.info("%s; figures: %s", directory / records.EVALUATION, directory / records.FIGURES)
+    assess.judge(directory, settings.strict)
+
+
+def _only_evaluation(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key = override.lstrip("+~").split("=")[0].split("@")[0]
+        if not any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in ALLOWED):
+            raise VemError(
+                f"{override!r}: a run's config does not change; what can be set here begins with "
+                f"{', '.join(ALLOWED[:-1])}. To train with another setting use python -m vem.run."
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    given = parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.captureWarnings(True)
+    try:
+        evaluate(given.run, given.overrides)
+    except KeyboardInterrupt:
+        print("vem: stopped by Ctrl-C: the same command goes on from the pieces that are kept.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        return _complain(error)
+    return 0
+
+
+def _complain(error: Exception) -> int:
+    explained: Any = command.explain(error)
+    if explained is None:
+        traceback.print_exception(error)
+        explained = "this error was not foreseen: it is a fault in vem, or in a module of your own."
+    print(f"vem: {explained}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
