@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vem.version import VERSION
+
 if TYPE_CHECKING:
     from os import PathLike
 
     from vem.build import Run
     from vem.measurement import Measurement
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["load", "measure"]
 
 

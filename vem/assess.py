@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-import vem
 from vem import records
 from vem.build import Built
 from vem.data.dataset import Data
@@ -24,6 +24,7 @@ from vem.evaluation.settings import Evaluation
 from vem.evaluation.watch import Watch
 from vem.report.checks import failed
 from vem.training.signals import Asked, InterruptedRun, stop_requests
+from vem.version import VERSION
 
 log = logging.getLogger("vem")
 
@@ -67,9 +68,10 @@ def instrument(
     if settings.long and directory is not None:
         tool.keep = Keep(directory, fingerprint(section, seed, state), watch.found)
     result = tool.run(splits)
+    if not settings.num_data:
+        return result  # nothing was measured, and nothing is said of it
     result.evaluation["settings"] = {k: v for k, v in without_targets(section).items() if k != "strict"}
     result.evaluation["fingerprint"] = fingerprint(section, seed, state)
-    result.evaluation["seconds"] = {name: round(seconds, 2) for name, seconds in watch.seconds.items()}
     return result
 
 
@@ -91,10 +93,37 @@ def watching(progress: bool, asked: Asked) -> Iterator[Watch]:
         watch.close()
 
 
+def state_hash(*parts: Any) -> str:
+    """A hash of state dicts: every tensor, every number, and where it stands.
+
+    >>> state_hash({"a": 1}) == state_hash({"a": 1}), state_hash({"a": 1}) == state_hash({"b": 1})
+    (True, False)
+    """
+    digest = hashlib.sha256()
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, Mapping):
+            for key, child in node.items():
+                walk(child, f"{path}.{key}")
+        elif isinstance(node, list | tuple):
+            for number, child in enumerate(node):
+                walk(child, f"{path}[{number}]")
+        elif isinstance(node, torch.Tensor):
+            plain = node.detach().cpu().contiguous()
+            digest.update(f"{path} {plain.dtype} {tuple(plain.shape)}".encode())
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            digest.update(f"{path}={node!r}".encode())
+
+    for number, part in enumerate(parts):
+        walk(part, str(number))
+    return digest.hexdigest()
+
+
 def fingerprint(section: Mapping[str, Any], seed: int, state: str) -> str:
     """What the numbers of a measurement depend on: its settings, the seed, what was trained, the version."""
     relevant = {key: value for key, value in section.items() if key not in ABOUT_FAILURE}
-    text = json.dumps([relevant, seed, state, vem.__version__], sort_keys=True, default=str)
+    text = json.dumps([relevant, seed, state, VERSION], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

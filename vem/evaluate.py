@@ -63,7 +63,7 @@ def evaluate(directory: Path, overrides: Sequence[str]) -> None:
     settings: Evaluation = instantiate(section, "evaluation")
     if asked["threads"] is not None:
         execute.set_threads(asked["threads"])
-    state = build.file_hash(directory / build.checkpoint_name(run.built.training))
+    state = assess.state_hash(run.model.state_dict(), run.strategy.state_dict())
     seed = run.config["seed"]
     made_by = assess.fingerprint(section, seed, state)
     earlier = records.read_json(directory / records.EVALUATION) if (directory / records.EVALUATION).exists() else {}
@@ -75,6 +75,8 @@ def evaluate(directory: Path, overrides: Sequence[str]) -> None:
         if place is not None:
             log.info("the earlier result is kept in %s", place)
         assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed))
+        status = records.read_json(directory / records.RUN)
+        records.write_json(directory / records.RUN, status | {"evaluation_seconds": found.seconds})
         draw_run(directory)
         for line in assess.lines(found.evaluation):
             log.info("%s", line)

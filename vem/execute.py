@@ -18,9 +18,8 @@ from typing import Any
 import torch
 import yaml
 
-import vem
 from vem import assess, records
-from vem.build import Built, build, checkpoint_name, file_hash, identified
+from vem.build import Built, build, identified
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
 from vem.evaluation.pictures import pictures
@@ -28,6 +27,7 @@ from vem.report.figures import draw_run
 from vem.targets import conform
 from vem.training.fit import Progress, fit
 from vem.training.signals import InterruptedRun
+from vem.version import VERSION
 
 log = logging.getLogger("vem")
 
@@ -151,7 +151,7 @@ def _status(
         "started": started,
         "command": shlex.join(["python", "-m", "vem.run", *overrides]),
         "commit": commit(),
-        "versions": {"vem": vem.__version__, "python": platform.python_version()}
+        "versions": {"vem": VERSION, "python": platform.python_version()}
         | {name: metadata.version(name) for name in VERSIONS},
     }
 
@@ -184,11 +184,12 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
         on_record=lambda rows: records.write_csv(directory / records.METRICS, rows),
     )  # fmt: skip
     status.update(_result(done))
-    state = file_hash(directory / checkpoint_name(built.training))
+    state = assess.state_hash(built.model.state_dict(), built.strategy.state_dict())
     found = assess.measure(
         built, config["evaluation"], built.evaluation, config["seed"], directory, state, config["progress"]
     )
     assess.write(directory, found, pictures(built.model, built.strategy, built.data, config["seed"]))
+    status["evaluation_seconds"] = found.seconds
     notes = [*built.data.notes, *built.model.notes()]
     for note in built.model.notes():
         log.warning("%s", note)

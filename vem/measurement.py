@@ -16,15 +16,14 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-import vem
 from vem import assess, command, records
 from vem.contracts import Batch, GenerativeModel
 from vem.errors import VemError, choice
-from vem.evaluation.borrowed import as_data, can_sample, name_of
-from vem.evaluation.foreign import foreign_model
-from vem.evaluation.foreign_encoder import ForeignEncoder
+from vem.evaluation.foreign.borrowed import as_data, can_sample, name_of
+from vem.evaluation.foreign.encoder import ForeignEncoder
+from vem.evaluation.foreign.model import foreign_model
+from vem.evaluation.foreign.normalization import check_likelihood
 from vem.evaluation.instrument import Result, SplitData, snake
-from vem.evaluation.normalization import check_likelihood
 from vem.evaluation.settings import Evaluation
 from vem.noise import generator
 from vem.report.checks import failed as failed_checks
@@ -32,6 +31,7 @@ from vem.report.figures import draw_run
 from vem.report.table import align
 from vem.targets import instantiate
 from vem.training.signals import stop_requests
+from vem.version import VERSION
 
 log = logging.getLogger("vem")
 
@@ -70,7 +70,7 @@ class Measurement:
             raise records.unwritable(path, error) from error
         config = {"evaluation": self.section, "seed": self.facts["seed"]}
         records.write_text(path / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        result = Result(self.evaluation, self.per_datum, self.arrays, {})
+        result = Result(self.evaluation, self.per_datum, self.arrays, {}, {})
         assess.write(path, result, {} if self.arrays else None)
         records.write_json(path / records.RUN, self.facts)
         draw_run(path)
@@ -158,7 +158,7 @@ def measure(
         "status": "done", "error": None, "config_hash": state[:16], "seed": seed, "strategy": strategy_name(encoder),
         "model": name_of(decoder), "data": f"own ({len(first)} data)", "family": _family(strategy),
         "likelihood": likelihood if isinstance(likelihood, str) else None, "latent_dim": model.latent_size,
-        "versions": {"vem": vem.__version__},
+        "versions": {"vem": VERSION}, "evaluation_seconds": found.seconds,
     }  # fmt: skip
     out = Measurement(found.evaluation, found.per_datum, found.arrays, facts, section)
     if place is not None:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 import vem
 from vem.contracts import GenerativeModel, Posterior
-from vem.evaluation.annealing_path import Annealing, find_path
-from vem.evaluation.annealing_run import Path as AnnealingPath
-from vem.evaluation.annealing_run import forward
-from vem.evaluation.hmc import JITTER, Refresh, Target, frozen, refreshes
+from vem.evaluation.bounds.annealing_path import Annealing, find_path
+from vem.evaluation.bounds.annealing_run import Path as AnnealingPath
+from vem.evaluation.bounds.annealing_run import forward
+from vem.evaluation.bounds.hmc import JITTER, Refresh, Target, frozen, refreshes
 from vem.families.gaussian import DiagonalGaussianPosterior, log_standard_normal
 from vem.noise import fill, generator
 

@@ -21,8 +21,8 @@ from torch import Tensor
 import vem
 from vem.ascent.best import BestSettings, best_q
 from vem.contracts import Batch, Posterior
-from vem.evaluation.annealing_path import Annealing
-from vem.evaluation.bidirectional import Simulated, bidirectional, enclose
+from vem.evaluation.bounds.annealing_path import Annealing
+from vem.evaluation.bounds.bidirectional import Simulated, bidirectional, enclose
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior
 from vem.noise import fill, generator
 
@@ -120,10 +120,12 @@ def report(rows: Any) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for (name, start, temperatures), part in rows.groupby(["run", "start", "temperatures"], sort=False):
         width, gradients = part["width"], part["gradients"]
-        print(
-            f"| {name} | {start} | {temperatures} | {len(part)} | {gradients.mean():,.0f} (at most "
-            f"{gradients.max():,.0f}) | {width.mean():.4f} ± {width.sem():.4f} | {width.max():.3f} | {part['seconds'].iloc[0]:.0f} |"
-        )
+        cells = [
+            f"{name} | {start} | {temperatures} | {len(part)}",
+            f"{gradients.mean():,.0f} (at most {gradients.max():,.0f})",
+            f"{width.mean():.4f} ± {width.sem():.4f} | {width.max():.3f} | {part['seconds'].iloc[0]:.0f}",
+        ]
+        print("| " + " | ".join(cells) + " |")
     for name, part in rows[rows["start"] == "prior"].groupby("run", sort=False):
         slope, cost = fitted_cost(part)
         print(

@@ -18,12 +18,12 @@ from oracle_models import (
 from torch import Tensor, nn
 
 from vem.errors import VemError
-from vem.evaluation.annealing import anneal, kind, num_ticks
-from vem.evaluation.annealing_path import Annealing, equal_shares, find_path, fixed_betas, prepare
-from vem.evaluation.annealing_run import Path, backward, forward, path_ess
-from vem.evaluation.curvature import with_curvature
-from vem.evaluation.hmc import Refresh, Target, frozen, log_ratio, refreshes, tempered, transition
-from vem.evaluation.importance import importance_bound
+from vem.evaluation.bounds.annealing import anneal, kind, num_ticks
+from vem.evaluation.bounds.annealing_path import Annealing, equal_shares, find_path, fixed_betas, prepare
+from vem.evaluation.bounds.annealing_run import Path, backward, forward, path_ess
+from vem.evaluation.bounds.curvature import with_curvature
+from vem.evaluation.bounds.hmc import Refresh, Target, frozen, log_ratio, refreshes, tempered, transition
+from vem.evaluation.bounds.importance import importance_bound
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, FullGaussian
 from vem.models.deep import DeepLatentModel
 from vem.models.mixture import Mixture
@@ -399,7 +399,7 @@ def test_curvature_leaves_a_q_that_it_cannot_better(device: torch.device) -> Non
     gain, error = (after - before).mean(0), (after - before).std(0) / 1000**0.5
     kept = (found.matrix == torch.eye(2).to(x)).all(-1).all(-1)
     assert 0 < kept.sum() < 100 and not gain[kept].any()
-    assert (gain > -5 * error).double().mean() > 0.97
+    assert (gain >= -5 * error).double().mean() > 0.97
 
 
 # --- refusals

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vem.evaluation.cubature import halved, joined, measured, points
+from vem.evaluation.bounds.cubature import halved, joined, measured, points
 
 
 def box(low, width):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
 
 from vem.errors import VemError
-from vem.evaluation.borrowed import as_data, can_sample
 from vem.evaluation.elbo import evaluating, score, spread
-from vem.evaluation.foreign import ForeignModel, foreign_model
-from vem.evaluation.foreign_encoder import ForeignEncoder
+from vem.evaluation.foreign.borrowed import as_data, can_sample
+from vem.evaluation.foreign.encoder import ForeignEncoder
+from vem.evaluation.foreign.model import ForeignModel, foreign_model
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
 from vem.noise import fill, generator

@@ -24,9 +24,9 @@ from torch.distributions import (
 
 from vem.contracts import Batch, Posterior
 from vem.errors import VemError
-from vem.evaluation.foreign import foreign_model
-from vem.evaluation.foreign_encoder import ForeignEncoder
-from vem.evaluation.foreign_posteriors import DistributionPosterior, TransportedPosterior
+from vem.evaluation.foreign.encoder import ForeignEncoder
+from vem.evaluation.foreign.model import foreign_model
+from vem.evaluation.foreign.posteriors import DistributionPosterior, TransportedPosterior
 from vem.families.gaussian import (
     DiagonalGaussian,
     DiagonalGaussianPosterior,

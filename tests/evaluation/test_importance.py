@@ -15,7 +15,7 @@ from oracle_models import (
 from torch import nn
 
 from vem.errors import VemError
-from vem.evaluation.importance import LogMeanExp, combine, exact, importance_bound, prior_monte_carlo
+from vem.evaluation.bounds.importance import LogMeanExp, combine, exact, importance_bound, prior_monte_carlo
 from vem.families.gaussian import DiagonalGaussianPosterior
 from vem.models.deep import DeepLatentModel
 from vem.models.mixture import Mixture
@@ -183,7 +183,7 @@ def test_chunks_change_only_the_noise(chunk):
 
 def test_memory_does_not_grow_with_samples_or_data(monkeypatch):
     """No more than the stated number of floats reaches the decoder at once, whatever K and B."""
-    from vem.evaluation import importance
+    from vem.evaluation.bounds import importance
 
     monkeypatch.setattr(importance, "MAX_FLOATS", 2**12)
     sizes = []

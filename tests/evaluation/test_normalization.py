@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vem.evaluation.borrowed import prior_draws
-from vem.evaluation.foreign import ForeignModel, foreign_model
-from vem.evaluation.normalization import Normalization, check_likelihood
+from vem.evaluation.foreign.borrowed import prior_draws
+from vem.evaluation.foreign.model import ForeignModel, foreign_model
+from vem.evaluation.foreign.normalization import Normalization, check_likelihood
 from vem.models.deep import DeepLatentModel
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.networks import MLPFactory

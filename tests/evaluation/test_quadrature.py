@@ -9,8 +9,8 @@ from torch import nn
 
 from vem.contracts import NoiseSpec
 from vem.errors import VemError
-from vem.evaluation import quadrature as room
-from vem.evaluation.quadrature import posterior_boxes, posterior_grid, quadrature
+from vem.evaluation.bounds import quadrature as room
+from vem.evaluation.bounds.quadrature import posterior_boxes, posterior_grid, quadrature
 from vem.families.gaussian import DiagonalGaussianPosterior, log_standard_normal
 from vem.models.deep import DeepLatentModel
 from vem.models.mixture import Mixture

@@ -10,7 +10,9 @@ import torch
 from vem.contracts import TrainingSet
 from vem.data.linear_gaussian import linear_gaussian
 from vem.errors import VemError
-from vem.evaluation.elbo import SplitScores, evaluating, score, spread, summary
+from vem.evaluation.elbo import SplitScores, evaluating, score, spread
+from vem.evaluation.gaps import summarize
+from vem.evaluation.measured import Measured
 from vem.evaluation.settings import Evaluation
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
@@ -44,7 +46,7 @@ def test_exact_em_scores_log_p_of_x(device: torch.device) -> None:
     strategy.setup(mixture, TrainingSet(x, False), generator(device, 1))
     exact = score(mixture, strategy, x, spread(700, 700), training_rows=True, draws=1, seed=0, name="train")
     torch.testing.assert_close(exact.elbo, exact.log_marginal, rtol=0, atol=1e-9)
-    assert summary(exact)["elbo"]["mc_se"] == 0.0
+    assert summarize(Measured(exact))["elbo"]["mc_se"] == 0.0
 
 
 def test_the_monte_carlo_error_is_that_of_repeated_calls(device: torch.device) -> None:
@@ -90,11 +92,14 @@ def test_terms_add_up_and_rows_are_those_asked_for(device: torch.device) -> None
 def test_the_summary_carries_its_errors(device: torch.device) -> None:
     model, strategy, x = ready(device)
     one = score(model, strategy, x, spread(20, 700), training_rows=False, draws=1, seed=0, name="test")
-    text = summary(one)
-    assert text["elbo"]["mc_se"] == {"value": None, "reason": "one draw has no spread: set evaluation.draws > 1"}
+    text = summarize(Measured(one))
+    assert text["elbo"]["mc_se"] == {
+        "value": None,
+        "reason": "the Monte Carlo variance is not known: one draw has no spread (set evaluation.draws > 1)",
+    }
     many = score(model, strategy, x, spread(20, 700), training_rows=False, draws=5, seed=0, name="test")
     assert many.elbo is not None and many.mc_variance is not None
-    text = summary(many)
+    text = summarize(Measured(many))
     mean, se = mean_and_se(many.elbo)
     assert (text["num_data"], text["elbo"]["mean"], text["elbo"]["se"]) == (20, mean, se)
     assert text["elbo"]["mc_se"] == pytest.approx(float(many.mc_variance.sum()) ** 0.5 / 20)
@@ -103,8 +108,8 @@ def test_the_summary_carries_its_errors(device: torch.device) -> None:
 
 def test_a_number_that_is_not_finite_becomes_a_reason() -> None:
     bad = torch.tensor([0.0, -torch.inf], dtype=torch.float64)
-    text = summary(SplitScores(torch.arange(2), bad, bad, bad, torch.zeros(2), None, None))
-    assert text["elbo"]["mean"] == {"value": None, "reason": "the number is -inf"}
+    text = summarize(Measured(SplitScores(torch.arange(2), bad, bad, bad, torch.zeros(2), None, None)))
+    assert text["elbo"]["mean"] == {"value": None, "reason": "1 of 2 data have no finite value"}
     assert text["log_marginal"] is None
 
 

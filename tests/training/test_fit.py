@@ -15,7 +15,9 @@ from vem.contracts import Batch, NoiseSpec, Schedule, StepInfo, TrainingSet
 from vem.data.dataset import Data
 from vem.data.linear_gaussian import linear_gaussian
 from vem.errors import VemError
-from vem.evaluation.elbo import score, spread, summary
+from vem.evaluation.elbo import score, spread
+from vem.evaluation.gaps import summarize
+from vem.evaluation.measured import Measured
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.networks import MLPFactory
@@ -112,8 +114,8 @@ def test_a_strategy_without_an_elbo_trains_and_is_recorded(device: torch.device,
     assert done.epoch_elbos == []
     x = data(device).test.x
     scores = score(model(device), Recorder(), x, spread(5, 20), training_rows=False, draws=2, seed=0, name="test")
-    assert scores.elbo is None and summary(scores)["elbo"] == {"value": None, "reason": "q has no density"}
-    assert summary(scores)["log_marginal"]["kind"] == "exact"
+    assert scores.elbo is None and summarize(Measured(scores))["elbo"] == {"value": None, "reason": "q has no density"}
+    assert summarize(Measured(scores))["log_marginal"]["kind"] == "exact"
 
 
 def test_keep_best_is_refused_where_there_is_no_best(device: torch.device, tmp_path: Path) -> None:

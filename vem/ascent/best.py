@@ -19,8 +19,9 @@ from vem.numerics import weighted_sum
 
 TRUST = 2.0  # a stochastic step's greatest length: standard deviations, where the family composes
 SCREENED = 5  # evaluations of the screening of a start
-SLOWER = 0.2  # what a round that lost leaves of the rate
-SETS = 4, 32  # fewest and most sets of matched draws that a gain is taken from
+COOLED, SLOWER = 0.8, 0.2  # what a round leaves of the rate, and what one that lost leaves
+SCORED = 2000  # most draws that are scored together
+SETS = 8, 32  # fewest and most sets of matched draws that a gain is taken from
 
 
 @runtime_checkable
@@ -36,9 +37,10 @@ class BestSettings:
     """The budget of the search, for each datum.
 
     ``draws`` a gradient (at least 2H); ``tolerance`` nats: a datum whose certificate is below it has
-    converged and stops; ``evaluations`` of the quasi-Newton climb; then ``rounds`` of averaged steps at most,
-    the first of ``steps``, each twice as long as the one before; ``rate`` of these steps; ``memory`` pairs in
-    the history; ``score_draws`` to report.
+    converged and stops; ``evaluations`` of the quasi-Newton climb, ``memory`` pairs in its history; then
+    ``rounds`` of averaged steps at most, the first of ``steps`` (of more where the climb was longer), each at
+    twice the cost of the one before: twice the draws and twice the steps by turns; ``rate`` of the first
+    round's steps; ``score_draws`` to report.
 
     Raises:
         VemError: a number out of range.
@@ -68,9 +70,9 @@ class BestQ(NamedTuple):
     params: Tensor  # [B, P]
     elbo: Tensor  # [B] L[q*] on noise that neither found nor picked it
     mc_variance: Tensor  # [B] of elbo
-    certificate: Tensor  # [B] what as many steps again, on fresh noise, gained
+    certificate: Tensor  # [B] what the last round gained, judged on fresh noise: as much work again as all before
     certificate_variance: Tensor  # [B]
-    start_spread: Tensor  # [B] best less worst start, after the screening
+    start_spread: Tensor  # [B] best less worst start, each after the screening; 0 with one start
     gradient_norm: Tensor  # [B] of L at q*, in the coordinates where q* is N(0, I) if the family composes
     steps: Tensor  # [B] ascent steps taken
     converged: Tensor  # [B] bool: the climb finished and the certificate is below the tolerance
@@ -89,16 +91,17 @@ def best_q(
     """q*_n = argmax_{q in the family} L_n[q] for x [B, *X], all data in parallel; ``starts`` holds λ's [B, P].
 
     1. Every start is raised briefly; the best one, by common noise, goes on.
-    2. L-BFGS on a fixed set of moment-matched antithetic draws. In the coordinates where the start is N(0, I);
-       such draws integrate quadratics exactly, so that the excess of a Gaussian posterior's q* is zero
-       whatever its condition number. On S draws the optimum fits its noise, at a cost of c/S nats.
+    2. L-BFGS on a fixed set of moment-matched antithetic draws, in the coordinates where the start is N(0, I).
+       Such draws integrate quadratics exactly, so that the excess of a Gaussian posterior's q* is zero
+       whatever its condition number. Elsewhere the optimum fits its S draws, at a cost of c/S nats.
     3. Rounds of stochastic steps with the history's inverse Hessian, fresh draws each, averaged over the
-       second half: the cost falls to c/(S · steps). The gain of a round, on fresh paired noise, is the
-       certificate of the q it began with; a datum stops when that is below the tolerance.
+       second half. A round costs twice the one before and, averaged well, halves the excess: what it gains,
+       on fresh paired noise, is then what is still missing after it. That gain is the certificate; a round
+       that does not gain is undone, and a datum stops when |gain| is below the tolerance.
 
-    The q that is reported is the best of all that were met (the starts among them) by one noise, and its
-    bound comes from another. Noise is independent across data. θ gets no gradient. ``tick`` is called
-    after each piece of work and may raise.
+    A q gives way to another only on noise that found neither, the start included, and the bound of the last
+    one comes from noise that picked nothing. Noise is independent across data. θ gets no gradient. ``tick``
+    is called after each piece of work and may raise.
 
     Raises:
         VemError: no start has a finite bound, or the bound of the result is not finite.
@@ -130,17 +133,17 @@ class _Search:
 
     def run(self, starts: Mapping[str, Tensor]) -> BestQ:
         base, spread = self.screen(starts)
-        self.best, self.best_bound = base.clone(), self.mean_bound(base, self.picking, self.rows)
         climbed = self.climb(base, self.rows, self.settings.evaluations)
         here = self.chart(base, climbed.params)
-        self.keep(here, self.rows)
-        certificate = torch.full_like(self.best_bound, torch.inf)
+        certificate = torch.full_like(here[:, 0], torch.inf, dtype=torch.float64)
         variance, steps = torch.zeros_like(certificate), climbed.evaluations.clone()
         self.go_on_climbing(~climbed.finished, here, steps, certificate, variance)
         self.go_on_averaging(climbed, base, here, steps, certificate, variance)
-        elbo, mc_variance = self.score(self.best)
+        risen = self.gain(base, here, self.rows, self.draws)[0] > 0
+        best = torch.where(risen[:, None], here, base)
+        elbo, mc_variance = self.score(best)
         return BestQ(
-            self.best, elbo, mc_variance, certificate, variance, spread, self.slope(self.best), steps,
+            best, elbo, mc_variance, certificate, variance, spread, self.slope(best), steps,
             climbed.finished & (certificate.abs() <= self.settings.tolerance), self.gradients,
         )  # fmt: skip
 
@@ -158,7 +161,6 @@ class _Search:
                 raised.append(params)
                 bounds.append(self.mean_bound(params, self.picking, self.rows))
         bound, params = torch.stack(bounds), torch.stack(raised)
-        bound = torch.where(bound.isfinite(), bound, -torch.inf)
         if not bool(bound.isfinite().any(0).all()):
             lost = (~bound.isfinite().any(0)).nonzero()[:, 0].tolist()
             raise VemError(
@@ -186,43 +188,45 @@ class _Search:
             again = self.climb(here[rows], rows, self.settings.evaluations)
             after = self.chart(here[rows], again.params)
             steps[rows] += again.evaluations
-            certificate[rows], variance[rows] = self.gain(here[rows], after, rows)
-            self.keep(after, rows)
+            certificate[rows], variance[rows] = self.gain(here[rows], after, rows, self.draws)
+            here[rows] = torch.where((certificate[rows] > 0)[:, None], after, here[rows])
 
     def go_on_averaging(
         self, climbed: Climbed, base: Tensor, here: Tensor, steps: Tensor, certificate: Tensor, variance: Tensor
     ) -> None:
-        """Rounds of averaged steps for the rows whose climb has finished, each as long as all that went before.
+        """Rounds of averaged steps for the rows whose climb has finished, each at twice the cost of the last.
 
-        Rows are taken together that have climbed for about as long, so that a round is as many steps again. A
-        round that loses is forgotten, and the next one of that row is slower: a history of few pairs can
-        promise too much.
+        Rows are taken together that have climbed for about as long, so that a round is as much work again as
+        all before it. More draws let the noise of the steps fall, more steps reach the slow directions: the
+        cost goes to either by turns. The rate cools, and more so where a round loses: a history of few
+        pairs can promise too much.
         """
         settings = self.settings
         doublings = (climbed.evaluations / settings.steps).clamp_min(1).log2().ceil().long()
         for doubling in sorted(set(doublings[climbed.finished].tolist())):
             rows = (climbed.finished & (doublings == doubling)).nonzero()[:, 0]
-            inner, length = climbed.params[rows], settings.steps * 2**doubling
-            rate = torch.full_like(inner[:, :1], settings.rate)
-            for _ in range(settings.rounds):
-                moved = self.average(base[rows], inner, climbed.history.of(rows), rows, length, rate)
+            inner, rate = climbed.params[rows], settings.rate * torch.ones_like(climbed.params[rows, :1])
+            for number in range(settings.rounds):
+                length, draws = settings.steps * 2 ** (doubling + number // 2), self.draws * 2 ** ((number + 1) // 2)
+                moved = self.average(base[rows], inner, climbed.history.of(rows), rows, length, draws, rate)
                 after = self.chart(base[rows], moved)
-                certificate[rows], variance[rows] = self.gain(here[rows], after, rows)
-                lost = (certificate[rows] < -settings.tolerance)[:, None]
-                inner, rate = torch.where(lost, inner, moved), torch.where(lost, SLOWER * rate, rate)
-                here[rows] = torch.where(lost, here[rows], after)
-                self.keep(here[rows], rows)
+                certificate[rows], variance[rows] = self.gain(here[rows], after, rows, draws)
+                risen = (certificate[rows] > 0)[:, None]
+                inner, rate = torch.where(risen, moved, inner), rate * torch.where(risen, COOLED, SLOWER)
+                here[rows] = torch.where(risen, after, here[rows])
                 steps[rows] += length
-                on = (certificate[rows].abs() > settings.tolerance).nonzero()[:, 0]
-                rows, inner, rate, length = rows[on], inner[on], rate[on], 2 * length
+                on = (~(certificate[rows].abs() <= settings.tolerance)).nonzero()[:, 0]
+                rows, inner, rate = rows[on], inner[on], rate[on]
                 if not len(rows):
                     break
 
-    def average(self, base: Tensor, inner: Tensor, history: History, rows: Tensor, steps: int, rate: Tensor) -> Tensor:
+    def average(
+        self, base: Tensor, inner: Tensor, history: History, rows: Tensor, steps: int, draws: int, rate: Tensor
+    ) -> Tensor:
         """The mean of the second half of ``steps`` stochastic quasi-Newton steps, fresh draws each."""
         total = torch.zeros_like(inner)
         for step in range(steps):
-            _, gradient = self.climbable(base, self.noise(self.draws, rows, matched), rows)(inner, self.within(rows))
+            _, gradient = self.climbable(base, self.noise(draws, rows, matched), rows)(inner, self.within(rows))
             move = history.precondition(gradient)
             move = move * (TRUST / move.norm(dim=-1, keepdim=True)).clamp_max(1)
             inner = inner + rate * torch.where(move.isfinite().all(-1, keepdim=True), move, 0)
@@ -278,28 +282,23 @@ class _Search:
         return joint.double() - log_q.double(), log_weight.double()
 
     def mean_bound(self, params: Tensor, eps: Tensor | None, rows: Tensor) -> Tensor:
+        """L of these q's on these draws [A]; −∞ where it is not a number, so that any other q is better."""
         bounds, log_weight = self.draw_bounds(params, eps, rows)
-        return weighted_sum(log_weight, bounds)
+        bound = weighted_sum(log_weight, bounds)
+        return torch.where(bound.isfinite(), bound, -torch.inf)
 
-    def keep(self, params: Tensor, rows: Tensor) -> None:
-        """Let these q's take the place of the best ones so far where the picking noise says so."""
-        eps = None if self.picking is None else self.picking[:, rows]
-        bound = self.mean_bound(params, eps, rows)
-        better = (bound > self.best_bound[rows]).nonzero()[:, 0]
-        self.best[rows[better]], self.best_bound[rows[better]] = params[better], bound[better]
-
-    def gain(self, before: Tensor, after: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def gain(self, before: Tensor, after: Tensor, rows: Tensor, draws: int) -> tuple[Tensor, Tensor]:
         """L[after] − L[before] on fresh noise common to both, and its Monte Carlo variance, each [A].
 
-        From sets of matched draws, which are independent of one another: four, and up to 32 where their
-        spread leaves open on which side of the tolerance the gain lies.
+        From sets of so many matched draws, the sets independent of one another: eight, and up to 32 where
+        their spread leaves open on which side of the tolerance the gain lies.
         """
         means = self.x.new_zeros(SETS[1], len(rows), dtype=torch.float64)
         taken = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
         open_rows = self.within(rows)
         for number in range(SETS[1]):
             part = rows[open_rows]
-            eps = self.noise(self.draws, part, matched)
+            eps = self.noise(draws, part, matched)
             new, old = (self.mean_bound(q[open_rows], eps, part) for q in (after, before))
             means[number, open_rows] = new - old
             taken[open_rows] += 1
@@ -317,9 +316,18 @@ class _Search:
         Raises:
             VemError: it is not finite for some datum.
         """
-        eps = self.noise(2 * math.ceil(self.settings.score_draws / 2), self.rows, antithetic)
-        bounds, weight = self.draw_bounds(params, eps, self.rows)
-        elbo, variance = _mean_and_variance(weight, bounds, eps)
+        blocks = math.ceil(self.settings.score_draws / SCORED)
+        draws = 2 * math.ceil(self.settings.score_draws / (2 * blocks))
+        means, pairs = [], []
+        for _ in range(blocks):
+            eps = self.noise(draws, self.rows, antithetic)
+            bounds, log_weight = self.draw_bounds(params, eps, self.rows)
+            means.append(weighted_sum(log_weight, bounds))
+            if eps is None:  # q enumerates its support: there is no error
+                break
+            pairs.append(0.5 * (bounds[: draws // 2] + bounds[draws // 2 :]))
+        elbo = torch.stack(means).mean(0)
+        variance = torch.cat(pairs).var(0) / (blocks * draws // 2) if pairs else torch.zeros_like(elbo)
         if not bool(elbo.isfinite().all()):
             lost = (~elbo.isfinite()).nonzero()[:, 0].tolist()
             raise VemError(
@@ -340,12 +348,3 @@ def _over_sets(means: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
     used = torch.arange(len(means), device=means.device)[:, None] < taken
     mean = means.sum(0) / taken
     return mean, (torch.where(used, means - mean, 0).square().sum(0) / (taken * (taken - 1)))
-
-
-def _mean_and_variance(log_weight: Tensor, values: Tensor, eps: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The weighted mean over draws [B], and its variance: over antithetic pairs; 0 where q enumerates."""
-    mean = weighted_sum(log_weight, values)
-    if eps is None:
-        return mean, torch.zeros_like(mean)
-    pairs = 0.5 * (values[: len(values) // 2] + values[len(values) // 2 :])
-    return mean, pairs.var(0) / len(pairs)

@@ -85,7 +85,8 @@ def climb(climbable: Climbable, params: Tensor, evaluations: int, tolerance: flo
     Every call evaluates one proposal of every row that is still at work: a row whose proposal gains enough
     takes it and proposes the next quasi-Newton step, one whose proposal does not proposes a shorter one, and
     nobody waits for anybody. A proposal that is not finite is too long. A row is finished when two looks,
-    five evaluations apart, find a gain below ``tolerance``. The first step has at most length one.
+    five evaluations apart, find a gain below ``tolerance``, unless all five proposals were too long and more
+    was promised: then it is still looking for a step. The first step has at most length one.
 
     Source: Nocedal, 1980; Liu and Nocedal, 1989.
     """
@@ -106,7 +107,8 @@ def climb(climbable: Climbable, params: Tensor, evaluations: int, tolerance: flo
         line, history = line.judge(proposal, *climbable(proposal, rows), history)
         if count % CHECKED and count < evaluations - 1:
             continue
-        finished = line.value - looked < tolerance
+        # A look that comes early, for the evaluations are spent, has not seen enough to say so.
+        finished = (line.value - looked < tolerance) & ~line.searching(tolerance) & (count % CHECKED == 0)
         looked = line.value
         out.params[rows], out.value[rows], out.finished[rows] = line.params, line.value, finished
         out.evaluations[rows] = count + 1
@@ -134,6 +136,11 @@ class _Line(NamedTuple):
     def proposal(self) -> Tensor:
         """The point that each row tries next."""
         return self.params + self.direction * self.length[:, None]
+
+    def searching(self, tolerance: float) -> Tensor:
+        """Whether none of the last proposals was short enough, although the direction promises to gain."""
+        promised = (self.gradient * self.direction).sum(-1)
+        return (self.length <= 0.5**CHECKED) & (promised > tolerance)
 
     def judge(self, new: Tensor, value: Tensor, gradient: Tensor, history: History) -> tuple[_Line, History]:
         """Take the proposals that gain enough; shorten the others by the parabola through what is known."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from vem.contracts import Family, GenerativeModel, LogMarginal, Posterior, Strategy, TractableModel
 from vem.errors import VemError
 from vem.evaluation import gaps, kept
+from vem.evaluation.bounds.simulated import simulated
 from vem.evaluation.checks import as_json, check
 from vem.evaluation.diagnostics import diagnose
 from vem.evaluation.elbo import BATCH, Inferred, evaluating, inferred, joined, scored, spread
@@ -21,7 +22,6 @@ from vem.evaluation.measured import FamilyScores, Measured
 from vem.evaluation.pieces import QUADRATURE, Searched, log_marginal, others, richest, search
 from vem.evaluation.planes import NUM_SHOWN, planes
 from vem.evaluation.settings import Evaluation
-from vem.evaluation.simulated import simulated
 from vem.evaluation.watch import Watch
 from vem.families.gaussian import (
     DiagonalGaussian,
@@ -54,6 +54,7 @@ class Result(NamedTuple):
     per_datum: list[dict[str, Any]]  # per_datum.csv
     arrays: dict[str, NDArray[Any]]  # further arrays for pictures.npz
     measured: dict[str, Measured]  # by split
+    seconds: dict[str, float]  # of each stage
 
 
 def snake(name: str) -> str:
@@ -114,7 +115,8 @@ class Instrument:
                 self._simulated(out, splits)
             arrays = self._arrays(splits, measured)
         self.watch.stage("")
-        return Result(out, per_datum, arrays, measured)
+        seconds = {name: round(spent, 2) for name, spent in self.watch.seconds.items()}
+        return Result(out, per_datum, arrays, measured, seconds)
 
     # --- one split
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from vem.ascent.best import BestQ, best_q
 from vem.ascent.starting import mode_params, params_of, prior_params
 from vem.contracts import Family, GenerativeModel, LogMarginal, Posterior, TractableModel
-from vem.evaluation.annealing import anneal
-from vem.evaluation.importance import exact, importance_bound, prior_monte_carlo
+from vem.evaluation.bounds.annealing import anneal
+from vem.evaluation.bounds.importance import exact, importance_bound, prior_monte_carlo
+from vem.evaluation.bounds.quadrature import quadrature
 from vem.evaluation.measured import FamilyScores
-from vem.evaluation.quadrature import quadrature
 from vem.evaluation.settings import Evaluation
 
 QUADRATURE = 2  # largest H for which log p(x) is a quadrature

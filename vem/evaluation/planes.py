@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vem.contracts import GenerativeModel, PathPosterior, Posterior
+from vem.evaluation.bounds.quadrature import posterior_boxes, posterior_grid, quadrature
 from vem.evaluation.elbo import evaluating
-from vem.evaluation.quadrature import posterior_boxes, posterior_grid, quadrature
 from vem.families.gaussian import log_standard_normal
 
 NUM_SHOWN = 4  # data in the figure
@@ -51,7 +51,7 @@ def planes(model: GenerativeModel, x: Tensor, rows: Tensor, posteriors: Mapping[
     is transported from.
 
     Raises:
-        VemError: what :func:`vem.evaluation.quadrature.quadrature` raises.
+        VemError: what :func:`vem.evaluation.bounds.quadrature.quadrature` raises.
     """
     shown = {name: q for name, q in posteriors.items() if isinstance(q, PathPosterior)}
     if model.latent != "real" or model.latent_size != 2 or not shown:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vem.ascent.best import BestSettings
 from vem.contracts import Family
 from vem.errors import VemError, at_least
-from vem.evaluation.annealing_path import Annealing
+from vem.evaluation.bounds.annealing_path import Annealing
 from vem.evaluation.checks import Thresholds
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior
 from vem.errors import VemError
-from vem.evaluation import cubature
-from vem.evaluation.cubature import Found, Hint, Tiles
+from vem.evaluation.bounds import cubature
+from vem.evaluation.bounds.cubature import Found, Hint, Tiles
+from vem.evaluation.bounds.importance import refuse_invalid, which
 from vem.evaluation.elbo import evaluating
-from vem.evaluation.importance import refuse_invalid, which
 from vem.evaluation.measured import MC_VARIANCE
 from vem.models.deep import DeepLatentModel
 from vem.noise import fill, generator

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior
-from vem.evaluation.annealing_path import Annealing
-from vem.evaluation.bidirectional import enclose
+from vem.evaluation.bounds.annealing_path import Annealing
+from vem.evaluation.bounds.bidirectional import enclose
 from vem.evaluation.kept import Piece, join, plain
 from vem.evaluation.paired import estimate, sample
 from vem.noise import fill, generator

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from vem.errors import VemError, at_least, choice
-from vem.evaluation.annealing_run import Path, Tick
-from vem.evaluation.curvature import with_curvature
-from vem.evaluation.hmc import Target, log_ratio, refreshes, starting_point, transition
+from vem.evaluation.bounds.annealing_run import Path, Tick
+from vem.evaluation.bounds.curvature import with_curvature
+from vem.evaluation.bounds.hmc import Target, log_ratio, refreshes, starting_point, transition
 
 GAIN = 0.5  # of log step size for each unit that the acceptance misses its goal by
 FIRST_GAIN = 2.0  # falls to GAIN as 1/t: the first step size is a guess

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior
 from vem.errors import at_least
-from vem.evaluation.annealing import kind, summarized
-from vem.evaluation.annealing_path import Annealing, prepare
-from vem.evaluation.annealing_run import Tick, backward, forward
-from vem.evaluation.curvature import invertible
-from vem.evaluation.hmc import Target, frozen, refreshes, starting_point
+from vem.evaluation.bounds.annealing import kind, summarized
+from vem.evaluation.bounds.annealing_path import Annealing, prepare
+from vem.evaluation.bounds.annealing_run import Tick, backward, forward
+from vem.evaluation.bounds.curvature import invertible
+from vem.evaluation.bounds.hmc import Target, frozen, refreshes, starting_point
 from vem.noise import fill
 
 
@@ -47,7 +47,8 @@ def bidirectional(
     data, which the model did not make.
 
     Raises:
-        VemError: ``num`` below 1; a q whose transport cannot be undone; as :func:`vem.evaluation.annealing.anneal`.
+        VemError: ``num`` below 1; a q whose transport cannot be undone; as
+            :func:`vem.evaluation.bounds.annealing.anneal`.
 
     Source: Grosse, Ghahramani and Adams, 2015; Sobolev and Vetrov, 2019; Brekelmans et al., 2022.
     """

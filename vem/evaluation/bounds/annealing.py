@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior
-from vem.evaluation.annealing_path import Annealing, prepare
-from vem.evaluation.annealing_run import Path, Run, Tick, forward, path_ess
-from vem.evaluation.hmc import Target, frozen, refreshes, starting_point
-from vem.evaluation.importance import LogMeanExp
+from vem.evaluation.bounds.annealing_path import Annealing, prepare
+from vem.evaluation.bounds.annealing_run import Path, Run, Tick, forward, path_ess
+from vem.evaluation.bounds.hmc import Target, frozen, refreshes, starting_point
+from vem.evaluation.bounds.importance import LogMeanExp
 from vem.evaluation.measured import ESS, MC_VARIANCE
 
 

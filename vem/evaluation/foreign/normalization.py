@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vem.errors import VemError
-from vem.evaluation.borrowed import as_data, few, prior_draws
 from vem.evaluation.elbo import evaluating
+from vem.evaluation.foreign.borrowed import as_data, few, prior_draws
 from vem.families.gaussian import LOG_2PI
 
 MOST = 20_000  # decoder evaluations beyond which the test is not cheap

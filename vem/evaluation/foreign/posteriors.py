@@ -15,7 +15,7 @@ from torch.distributions import (
 
 from vem.contracts import Draws, NoiseSpec, Posterior
 from vem.errors import VemError
-from vem.evaluation.borrowed import few, seeded
+from vem.evaluation.foreign.borrowed import few, seeded
 from vem.families.gaussian import (
     DiagonalGaussianPosterior,
     FullGaussianPosterior,

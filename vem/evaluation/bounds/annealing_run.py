@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vem.evaluation.hmc import Point, Refresh, Target, log_ratio, transition
+from vem.evaluation.bounds.hmc import Point, Refresh, Target, log_ratio, transition
 
 Tick = Callable[[], object]  # called once a temperature; may raise to stop
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from vem.contracts import GenerativeModel, Noise, NoiseSpec
 from vem.errors import VemError, at_least, choice
-from vem.evaluation.borrowed import as_data, frozen, module_of, name_of, prior_draws, seeded
 from vem.evaluation.elbo import evaluating
-from vem.evaluation.probe import PROBES, check_outputs, outputs_of, probe
+from vem.evaluation.foreign.borrowed import as_data, frozen, module_of, name_of, prior_draws, seeded
+from vem.evaluation.foreign.probe import PROBES, check_outputs, outputs_of, probe
 from vem.families.gaussian import LOG_2PI, log_standard_normal
 from vem.models.deep import DeepLatentModel
 from vem.models.likelihoods import Gaussian
@@ -47,7 +47,7 @@ def foreign_model(
       log_prior(z) [S, B], decode(z) and sample(num) → (z [num, H], x [num, *X]).
 
     ``log_prior`` z [S, B, H] → [S, B] replaces the standard normal, and the model then cannot ``sample``;
-    :func:`vem.evaluation.borrowed.can_sample` tells.
+    :func:`vem.evaluation.foreign.borrowed.can_sample` tells.
 
     Raises:
         VemError: what came has another shape than was expected, is not finite, is random, or depends on which

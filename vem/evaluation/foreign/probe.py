@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vem.errors import VemError
-from vem.evaluation.borrowed import can_sample, few, prior_draws
+from vem.evaluation.foreign.borrowed import can_sample, few, prior_draws
 
 BATCH_NORM = (
     "Is there a batch norm in training mode? Call eval() on the module behind it, or pass that module as decoder=."

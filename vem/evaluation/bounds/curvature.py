@@ -10,7 +10,7 @@ from torch import Tensor
 from vem.ascent.matched import matched
 from vem.contracts import Draws, Invertible, NoiseSpec, Posterior
 from vem.errors import VemError
-from vem.evaluation.hmc import Point, Target, log_ratio, starting_point
+from vem.evaluation.bounds.hmc import Point, Target, log_ratio, starting_point
 from vem.families.gaussian import log_standard_normal, uniform_log_weight
 
 EIGENVALUES = (1 / 16, 16.0)  # of the curvature where q = N(0, I): one pass changes no width more than fourfold

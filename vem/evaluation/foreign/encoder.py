@@ -23,8 +23,8 @@ from vem.contracts import (
     TrainingSet,
 )
 from vem.errors import VemError
-from vem.evaluation.borrowed import as_data, few, frozen, name_of, place
-from vem.evaluation.foreign_posteriors import TransportedPosterior, check_rows, from_distribution
+from vem.evaluation.foreign.borrowed import as_data, few, frozen, name_of, place
+from vem.evaluation.foreign.posteriors import TransportedPosterior, check_rows, from_distribution
 from vem.families.gaussian import (
     DiagonalGaussian,
     DiagonalGaussianPosterior,
