@@ -147,19 +147,18 @@ class Instrument:
         def streams(purpose: str) -> torch.Generator:
             return generator(data.x.device, self.seed, split, purpose, number)
 
-        self.watch.stage("q")
+        settings, stage, tick = self.settings.of(split), self.watch.stage, self.watch.tick
+        stage("q")
         x = data.x[rows.to(data.x.device)]
         q = self._infer(data.x, rows, data.training_rows, split, number)
-        scores = None if q is None else scored(self.model, x, q, self.settings.draws, self.seed, split, number)
-        self.watch.tick()
+        scores = None if q is None else scored(self.model, x, q, settings.draws, self.seed, split, number)
+        tick()
         exact = self.model.log_marginal(x).double().cpu() if isinstance(self.model, TractableModel) else None
         split_scores = joined(rows, [] if scores is None else [scores], exact, self.strategy.no_elbo)
         if self.model.latent == "index":
-            return self._of_index(split_scores, exact)
-        families, own = self._families(q)
-        parts = self.model, x, q, families, self.settings, streams, self.watch.stage, self.watch.tick
-        searched = search(*parts)
-        settings, stage, tick = self.settings, self.watch.stage, self.watch.tick
+            return self._of_index(split_scores, exact, settings)
+        families, own = self._families(q, settings)
+        searched = search(self.model, x, q, families, settings, streams, stage, tick)
         marginal = log_marginal(self.model, x, searched, settings, streams, stage, tick)
         further = others(self.model, x, searched, settings, streams, stage)
         return Measured(split_scores, searched.scores, own, self._gap_name(), marginal, further)
@@ -176,22 +175,22 @@ class Instrument:
         )  # fmt: skip
         return found.posterior
 
-    def _families(self, q: Posterior | None) -> tuple[dict[str, Family], str | None]:
+    def _families(self, q: Posterior | None, settings: Evaluation) -> tuple[dict[str, Family], str | None]:
         """The families whose best q is sought, by name, and the name of the strategy's own."""
         size = self.model.latent_size
-        out = {name: make(size) for name, make in self.settings.families.items()}
+        out = {name: make(size) for name, make in settings.families.items()}
         own: Family | None = getattr(self.strategy, "family", None)
         if own is None:
             own = next((make(size) for kind, make in FAMILY_OF if isinstance(q, kind)), None)
-        if own is None or self.settings.best is None:
+        if own is None or settings.best is None:
             return out, None
         name = snake(type(own).__name__)
         return {name: own, **out}, name
 
-    def _of_index(self, scores: Any, exact: Tensor | None) -> Measured:
+    def _of_index(self, scores: Any, exact: Tensor | None, settings: Evaluation) -> Measured:
         """An index is enumerated: the best q is the exact posterior, and L[q*] = log p(x)."""
         families, own = {}, None
-        if exact is not None and self.settings.best is not None:
+        if exact is not None and settings.best is not None:
             zeros, own = torch.zeros_like(exact), "categorical"
             families[own] = FamilyScores(exact, zeros, zeros, zeros, zeros, zeros, zeros, zeros + 1, zeros)
         marginal = None if exact is None else LogMarginal(exact, exact, "exact", {})
@@ -206,11 +205,12 @@ class Instrument:
     def _summary(self, name: str, data: SplitData, measured: Measured) -> dict[str, Any]:
         out = gaps.summarize(measured)
         out["checks"] = as_json(check(measured, self.settings.checks))
-        if self.settings.diagnostics is not None and len(data.x):
+        diagnostics = self.settings.of(name).diagnostics
+        if diagnostics is not None and len(data.x):
             self.watch.stage("diagnostics")
             out["diagnostics"] = diagnose(
                 self.model, self.strategy, data.x, training_rows=data.training_rows,
-                points=self.settings.diagnostics.points, num_data=self.settings.diagnostics.num_data,
+                points=diagnostics.points, num_data=diagnostics.num_data,
                 seed=self.seed, name=name,
             )  # fmt: skip
         return out
@@ -239,7 +239,8 @@ class Instrument:
             stage=self.watch.stage, tick=self.watch.tick,
         )  # fmt: skip
         for name in splits:
-            out[name]["log_marginal"]["simulated_width"] = out["simulated"]["width"]
+            if out[name]["log_marginal"] is not None:
+                out[name]["log_marginal"]["simulated_width"] = out["simulated"]["width"]
 
     def _start_of_simulated(self, x: Tensor, number: int) -> tuple[Posterior | None, Tensor]:
         spent = torch.zeros(len(x))
@@ -252,7 +253,7 @@ class Instrument:
         self.watch.stage("simulated: best q")
         rows = torch.arange(len(x))
         q = self._infer(x, rows, False, "simulated", number)
-        families, _ = self._families(q)
+        families, _ = self._families(q, self.settings)
         found = self._search(x, q, families, streams)
         for scores in found.scores.values():
             assert scores.decoder_gradients is not None
@@ -273,7 +274,7 @@ class Instrument:
             self.watch.stage("pictures")
             rows = spread(NUM_SHOWN, len(data.x))
             q = self._infer(data.x, rows, data.training_rows, split, -1)
-            families, _ = self._families(q)
+            families, _ = self._families(q, self.settings)
             x = data.x[rows.to(data.x.device)]
             best = self._search(x, q, families, lambda purpose: generator(x.device, self.seed, "pictures", purpose))
             shown = {} if q is None else {"q": q}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from vem.ascent.best import BestSettings
 from vem.contracts import Family
-from vem.errors import VemError, at_least
+from vem.errors import VemError, at_least, choice
 from vem.evaluation.bounds.annealing_path import Annealing
 from vem.evaluation.checks import Thresholds
+from vem.records import SPLITS
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Evaluation:
     """The ``evaluation`` group of the config.
 
     Up to ``num_data`` data of each split, spread evenly over it, are scored with ``draws`` draws of q each
-    (a q that enumerates its support is scored exactly). ``num_data=0`` measures nothing. What is None is left
-    out:
+    (a q that enumerates its support is scored exactly). ``num_data=0`` measures nothing. In the ``splits``
+    more than that is measured; what is None is left out:
 
     - ``best``: the best q of the strategy's own family, and of every further one in ``families``;
     - ``annealing``: log p(x) where it is neither exact nor, for H ≤ 2, a quadrature;
@@ -93,6 +94,7 @@ class Evaluation:
 
     num_data: int = 10_000
     draws: int = 10
+    splits: Sequence[str] = SPLITS
     best: BestSettings | None = None
     families: Mapping[str, Callable[[int], Family]] = field(default_factory=dict)
     annealing: Annealing | None = None
@@ -106,6 +108,8 @@ class Evaluation:
     def __post_init__(self) -> None:
         at_least(self.num_data, 0, "evaluation.num_data")
         at_least(self.draws, 1, "evaluation.draws")
+        for name in self.splits:
+            choice(name, SPLITS, "evaluation.splits")
         if self.simulated is not None and self.annealing is None:
             raise VemError("evaluation.simulated needs evaluation.annealing: it measures how wide that interval is.")
         needs_best = {
@@ -121,3 +125,11 @@ class Evaluation:
     def long(self) -> bool:
         """Whether more is measured than the ELBO: work that is kept piece by piece and can go on."""
         return any(part is not None for part in (self.best, self.annealing, self.prior))
+
+    def of(self, split: str) -> Evaluation:
+        """What is measured of one split: of those that are not named in ``splits``, the ELBO alone."""
+        if split in self.splits:
+            return self
+        return replace(
+            self, best=None, families={}, annealing=None, importance=None, prior=None, simulated=None, diagnostics=None
+        )

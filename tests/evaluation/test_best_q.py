@@ -1,0 +1,566 @@
+"""The best q against exact answers: closed forms, 1-D quadrature, and planted faults that the same checks catch."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from oracle_models import (
+    FactorizedBernoulli,
+    bimodal,
+    factorized_bernoulli,
+    gaussian_posterior_model,
+    rotation,
+)
+from torch import Tensor, nn
+
+import vem.ascent.best as best_module
+from vem.ascent.best import BestQ, BestSettings, best_q
+from vem.ascent.matched import antithetic
+from vem.ascent.starting import params_of, prior_params
+from vem.contracts import Draws, Family, GenerativeModel, NoiseSpec
+from vem.errors import VemError
+from vem.evaluation.instrument import Instrument, SplitData
+from vem.evaluation.pieces import search
+from vem.evaluation.settings import Evaluation
+from vem.families.gaussian import DiagonalGaussian, FullGaussian, log_standard_normal, uniform_log_weight
+from vem.models.linear_gaussian import LinearGaussian
+from vem.noise import generator
+
+SIZE = 50
+THOROUGH = BestSettings(tolerance=0.001, evaluations=300, rounds=8)
+STARVED = BestSettings(evaluations=3, rounds=1, steps=2)
+
+
+def find(model: GenerativeModel, family: Family, x: Tensor, settings: BestSettings, seed: int = 0) -> BestQ:
+    """The search from the prior alone."""
+    return best_q(model, family, x, {"prior": prior_params(family, x)}, settings, generator(x.device, seed, "best"))
+
+
+def moments(family: Family, params: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [B, H] and covariance [B, H, H] of a Gaussian q, float64."""
+    q = family(params.double().cpu())
+    tril = q.scale_tril if isinstance(family, FullGaussian) else torch.diag_embed(q.log_scale.exp())
+    return q.location, tril @ tril.mT
+
+
+def gaussian_excess(model: LinearGaussian, x: Tensor, family: Family, params: Tensor) -> Tensor:
+    """KL(q ‖ p(z | x)) [B] less that of the best q of the family, in closed form."""
+    exact = copy.deepcopy(model).double().cpu()
+    posterior, precision = exact.exact_posterior(x.double().cpu()), exact._precision()
+    mean, covariance = moments(family, params)
+    away = mean - posterior.location
+    spread = (precision * covariance).sum((-2, -1)) - torch.logdet(covariance) - torch.logdet(precision) - len(precision)
+    kl = 0.5 * (((away @ precision) * away).sum(-1) + spread)
+    best = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
+    return (kl - (best if isinstance(family, DiagonalGaussian) else 0)).detach()
+
+
+def bernoulli_case(slope: float, family: type, size: int = SIZE, num: int = 10, seed: int = 0):
+    """The factorized posterior, rotated for the full family; the best bound is the same."""
+    turn = rotation(size) if family is FullGaussian else None
+    return factorized_bernoulli(slope, size, rotation=turn, num=num, seed=seed)
+
+
+def bernoulli_excess(model: FactorizedBernoulli, x: Tensor, family: Family, params: Tensor) -> Tensor:
+    """L of the best q less L of this one [B], both by quadrature."""
+    return model.best_bound(x) - model.bound_of(x, *moments(family, params))
+
+
+def exact_params(model: FactorizedBernoulli, x: Tensor) -> Tensor:
+    """λ of the best diagonal q, by quadrature."""
+    mean, scale = model.best_gaussian(x)
+    return DiagonalGaussian(model.latent_size).start(mean, scale)
+
+
+def off_by(found: BestQ, exact: Tensor) -> float:
+    """How many of its own Monte Carlo errors the mean of the reported bounds is above the exact one."""
+    return ((found.elbo - exact).sum() / found.mc_variance.sum().sqrt()).item()
+
+
+# --- the oracles
+
+
+def test_the_judge_is_right() -> None:
+    """The closed form and the quadrature against Monte Carlo, for a q that is not the best one."""
+    model, x = bernoulli_case(10.0, FullGaussian, size=4, num=3)
+    family, g = FullGaussian(4), generator("cpu", "judge")
+    params = 0.5 * torch.randn(3, family.num_params, generator=g, dtype=torch.float64)
+    z, log_q, _ = family(params).draws(torch.randn(200_000, 3, 4, generator=g, dtype=torch.float64))
+    bounds = (model.log_prior(z) + model.log_likelihood(x, z) - log_q).detach()
+    assert bool(((bounds.mean(0) - model.bound_of(x, *moments(family, params))).abs() < 4 * bounds.std(0) / 447).all())
+    gaussian, y = gaussian_posterior_model(100, 4, num=3)
+    log_p = gaussian.log_prior(z) + gaussian.log_likelihood(y, z)
+    kl = gaussian.log_marginal(y) - (log_p - log_q).mean(0)
+    torch.testing.assert_close(gaussian_excess(gaussian, y, family, params), kl.detach(), rtol=0.02, atol=0.0)
+
+
+@pytest.mark.parametrize("make", [DiagonalGaussian, FullGaussian])
+@pytest.mark.parametrize("condition", [10, 100, 1000])
+def test_excess_on_a_gaussian_posterior(condition: int, make: type, dtype: torch.dtype, device: torch.device) -> None:
+    model, x = gaussian_posterior_model(condition, SIZE, dtype=dtype, num=4)
+    model, x, family = model.to(device), x.to(device), make(SIZE)
+    for settings, most in ((BestSettings(), 0.02), (THOROUGH, 0.002)):
+        found = find(model, family, x, settings)
+        excess = gaussian_excess(model, x, family, found.params)
+        assert excess.max() <= most and excess.min() > -1e-5
+        assert found.converged.double().mean() >= 0.5
+        assert bool((excess <= 3 * settings.tolerance)[found.converged.cpu()].all())
+
+
+def assert_gap_within(model: FactorizedBernoulli, x: Tensor, family: Family, settings: BestSettings) -> BestQ:
+    """The measured approximation gap is within 0.02 nats of the quadrature's, and every error is as it says."""
+    found = find(model, family, x, settings)
+    error = (found.mc_variance.sum().sqrt() / len(x)).item()
+    assert error <= 0.005
+    log_marginal, best = model.log_marginal_exact(x), model.best_bound(x)
+    measured, true = (log_marginal - found.elbo).mean().item(), (log_marginal - best).mean().item()
+    assert abs(measured - true) <= 0.02, (measured, true)
+    excess = bernoulli_excess(model, x, family, found.params)
+    assert excess.mean() <= 0.02 and excess.min() > -1e-5
+    assert abs(off_by(found, model.bound_of(x, *moments(family, found.params)))) < 4
+    assert bool((excess <= 3 * settings.tolerance)[found.converged].all())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("slope", "make", "score_draws"),
+    [
+        (1, DiagonalGaussian, 2_000), (1, FullGaussian, 2_000), (3, DiagonalGaussian, 6_000),
+        (3, FullGaussian, 6_000), (10, DiagonalGaussian, 40_000), (30, DiagonalGaussian, 120_000),
+    ],
+)  # fmt: skip
+def test_gap_of_a_factorized_bernoulli_posterior(slope: int, make: type, score_draws: int) -> None:
+    model, x = bernoulli_case(slope, make, num=10 if slope < 30 else 8)
+    found = assert_gap_within(model, x, make(SIZE), BestSettings(score_draws=score_draws))
+    assert bool(found.converged.all())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("slope", "num", "score_draws"), [(10, 10, 40_000), (30, 8, 120_000)])
+def test_gap_of_the_full_gaussian(slope: int, num: int, score_draws: int) -> None:
+    model, x = bernoulli_case(slope, FullGaussian, num=num)
+    assert_gap_within(model, x, FullGaussian(SIZE), BestSettings(score_draws=score_draws))
+
+
+# --- the certificate
+
+
+@pytest.mark.parametrize("make", [DiagonalGaussian, FullGaussian])
+def test_a_starved_search_owns_up(make: type) -> None:
+    model, x = gaussian_posterior_model(1000, SIZE, num=6)
+    family = make(SIZE)
+    found = find(model, family, x, STARVED)
+    assert gaussian_excess(model, x, family, found.params).min() > 1
+    assert not bool(found.converged.any())
+    assert bool((found.certificate > 10 * STARVED.tolerance).all())
+
+
+@pytest.mark.parametrize("evaluations", [6, 11, 21, 41, 81])
+def test_a_datum_that_says_it_converged_has(evaluations: int) -> None:
+    """Budgets from far too small to nearly enough."""
+    settings = BestSettings(evaluations=evaluations, rounds=2, steps=5)
+    cases = [(gaussian_posterior_model(1000, SIZE, num=8), gaussian_excess)]
+    cases += [(bernoulli_case(slope, DiagonalGaussian, num=8), bernoulli_excess) for slope in (3, 30)]
+    family = DiagonalGaussian(SIZE)
+    for (model, x), excess_of in cases:
+        found = find(model, family, x, settings)
+        excess = excess_of(model, x, family, found.params)
+        assert bool((excess <= 3 * settings.tolerance)[found.converged].all())
+        far = excess > 10 * settings.tolerance
+        assert not bool(found.converged[far].any()) and bool((found.certificate > settings.tolerance)[far].all())
+
+
+def test_the_certificate_is_as_large_as_what_is_missing() -> None:
+    """Rounds cost twice the ones before and halve the excess: what the last one gained is what is left."""
+    certificates, excesses = [], []
+    family = FullGaussian(10)
+    for slope in (3, 10, 30):
+        model, x = bernoulli_case(slope, FullGaussian, size=10, num=6)
+        for rounds in (2, 3, 4, 5):
+            found = find(model, family, x, BestSettings(draws=20, tolerance=1e-5, steps=10, rounds=rounds))
+            certificates.append(found.certificate)
+            excesses.append(bernoulli_excess(model, x, family, found.params))
+    certificate, excess = torch.cat(certificates), torch.cat(excesses)
+    kept = (certificate > 0) & (excess > 1e-5)
+    assert kept.double().mean() > 0.9
+    both = torch.stack([certificate[kept].log(), excess[kept].log()])
+    assert torch.corrcoef(both)[0, 1] > 0.8
+    ratio = (both[0] - both[1]).exp()
+    assert 0.5 < ratio.median() < 4
+
+
+def test_certificate_variance_is_that_of_the_gain() -> None:
+    model, x = bernoulli_case(10.0, DiagonalGaussian, size=5, num=200)
+    family = DiagonalGaussian(5)
+    before, after = prior_params(family, x), exact_params(model, x)
+    hunt = best_module._Search(model, family, x, BestSettings(draws=10), generator("cpu", "gain"), lambda: None)
+    with torch.no_grad():
+        gain, variance = hunt.gain(before, after, hunt.rows, 10)
+    exact = model.bound_of(x, *moments(family, after)) - model.bound_of(x, *moments(family, before))
+    # Sets of ten matched draws in five dimensions are slightly biased; with eight sets the errors are Student's.
+    score = (gain - exact) / variance.sqrt()
+    assert 0.8 < score.square().median().sqrt() / 0.711 < 1.4
+
+
+# --- the start, the neighbours, the report
+
+
+def test_never_worse_than_its_start() -> None:
+    """From the best q itself, with too few draws to come back to it: the search must not leave it."""
+    model, x = bernoulli_case(10.0, DiagonalGaussian, size=20, num=20)
+    family, start = DiagonalGaussian(20), exact_params(model, x)
+    settings = BestSettings(draws=40, evaluations=50, steps=2, rounds=1, tolerance=1e-3)
+    found = best_q(model, family, x, {"best": start}, settings, generator("cpu", "start"))
+    assert bernoulli_excess(model, x, family, found.params).mean() < 0.002
+    # What the climb on 40 draws, which is not undone here, makes of it:
+    hunt = best_module._Search(model, family, x, settings, generator("cpu", "start"), lambda: None)
+    with torch.no_grad():
+        climbed = hunt.chart(start, hunt.climb(start, hunt.rows, 50).params)
+    assert bernoulli_excess(model, x, family, climbed).mean() > 0.02
+
+
+def test_several_starts_are_no_worse_than_the_best_of_them() -> None:
+    model, x = bernoulli_case(10.0, DiagonalGaussian, size=10, num=10)
+    family = DiagonalGaussian(10)
+    starts = {"prior": prior_params(family, x), "best": exact_params(model, x), "far": 5 + prior_params(family, x)}
+    found = best_q(model, family, x, starts, STARVED, generator("cpu", "starts"))
+    assert bernoulli_excess(model, x, family, found.params).max() < 0.01
+    assert bool((found.start_spread > 0.1).all())
+
+
+def test_a_datum_does_not_depend_on_its_neighbours() -> None:
+    model, x = gaussian_posterior_model(100, 10, num=4)
+    other = torch.cat([x[:1], 10 * x[1:]])
+    family = DiagonalGaussian(10)
+    one, two = (find(model, family, data, BestSettings()) for data in (x, other))
+    # The draws differ once a neighbour has taken another path; the optimum of a Gaussian posterior does not.
+    torch.testing.assert_close(one.params[0], two.params[0], rtol=0, atol=0.01)
+    assert gaussian_excess(model, other, family, two.params).max() < 0.002
+    model.requires_grad_(True)
+    find(model, family, x, STARVED)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_same_stream_gives_the_same_q() -> None:
+    model, x = bernoulli_case(3.0, DiagonalGaussian, size=5, num=3)
+    one, two = (find(model, DiagonalGaussian(5), x, BestSettings(), seed=3) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_work_is_counted_and_announced() -> None:
+    counted = torch.zeros(())
+
+    class Counting(FactorizedBernoulli):
+        def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+            if z.requires_grad:
+                counted.add_(z.shape[0] * z.shape[1])
+            return super().log_likelihood(x, z)
+
+    model, x = bernoulli_case(10.0, DiagonalGaussian, size=5, num=6)
+    model.__class__ = Counting
+    ticks: list[int] = []
+    family = DiagonalGaussian(5)
+    found = best_q(
+        model, family, x, {"prior": prior_params(family, x)}, BestSettings(draws=10), generator("cpu"),
+        lambda: ticks.append(1),
+    )  # fmt: skip
+    assert found.decoder_gradients.sum() == counted and len(ticks) > 40
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        best_q(model, family, x, {"prior": prior_params(family, x)}, BestSettings(), generator("cpu"), stop)
+
+
+# --- planted faults
+
+
+def adam(model: LinearGaussian, x: Tensor, draws: int, copies: int, steps: int = 1000) -> Tensor:
+    """λ [B · copies, P] by Adam: ``copies`` λ's of each datum, each from ``draws`` draws a step."""
+    family = DiagonalGaussian(SIZE)
+    x = x.repeat_interleave(copies, 0)
+    params = prior_params(family, x).requires_grad_()
+    optimizer = torch.optim.Adam([params], lr=0.05, maximize=True)
+    g = generator("cpu", "adam")
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 0.025 * (1 + math.cos(math.pi * step / steps))
+        q = family(params)
+        z, _ = q.transport(torch.randn(draws, len(x), SIZE, generator=g, dtype=x.dtype))
+        bound = (model.log_prior(z) + model.log_likelihood(x, z) - q.frozen_log_q(z)).mean(0)
+        optimizer.zero_grad()
+        bound.sum().backward()
+        optimizer.step()
+    return params.detach()
+
+
+def test_one_lambda_per_draw_invents_a_gap() -> None:
+    model, x = gaussian_posterior_model(1000, SIZE, num=2, dtype=torch.float32)
+    model.requires_grad_(False)
+    family, limit = DiagonalGaussian(SIZE), 0.2
+    sought = gaussian_excess(model, x, family, find(model, family, x, BestSettings()).params)
+    shared = gaussian_excess(model, x, family, adam(model, x, draws=20, copies=1))
+    apart = gaussian_excess(model, x.repeat_interleave(20, 0), family, adam(model, x, draws=1, copies=20))
+    assert sought.max() < 0.02 and shared.mean() < limit
+    assert apart.mean() > limit  # the same draws and steps in all
+
+
+def test_the_last_iterate_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps ten times too long: every round loses. One that keeps them all the same ends far below its climb."""
+    model, x = bernoulli_case(10.0, FullGaussian, size=10, num=6)
+    family = FullGaussian(10)
+    settings = BestSettings(draws=20, rate=20.0, steps=10, rounds=3)
+
+    def excess() -> Tensor:
+        return bernoulli_excess(model, x, family, find(model, family, x, settings).params)
+
+    assert excess().max() < 1
+    gain = best_module._Search.gain
+
+    def never_lost(*arguments):
+        value, variance = gain(*arguments)
+        return value.abs(), variance
+
+    monkeypatch.setattr(best_module._Search, "gain", never_lost)
+    assert excess().min() > 1
+
+
+def test_the_bound_is_not_scored_on_the_noise_that_found_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 data and ten draws each: optimism of a few hundredths of a nat is many standard errors."""
+    model, x = bernoulli_case(10.0, DiagonalGaussian, size=5, num=400)
+    family, settings = DiagonalGaussian(5), BestSettings(draws=10, score_draws=10, steps=5, rounds=3)
+
+    def errors_above() -> float:
+        found = find(model, family, x, settings)
+        return off_by(found, model.bound_of(x, *moments(family, found.params)))
+
+    assert abs(errors_above()) < 4
+    kept: dict[tuple[int, int], Tensor] = {}
+    fresh = best_module._Search.noise
+
+    def same_again(hunt, draws, rows, draw):
+        eps = kept.setdefault(draws, fresh(hunt, draws, hunt.rows, draw))
+        return eps[:, rows]
+
+    monkeypatch.setattr(best_module._Search, "noise", same_again)
+    assert errors_above() > 4
+
+
+def test_data_do_not_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same x many times over: with one ε for all of them the error of the mean is far larger than it says."""
+    model, x = bernoulli_case(10.0, DiagonalGaussian, size=3, num=1)
+    x, family = x.expand(60, -1), DiagonalGaussian(3)
+    start, exact = exact_params(model, x), model.best_bound(x)
+
+    def errors() -> Tensor:
+        found = []
+        for seed in range(25):
+            hunt = best_module._Search(
+                model, family, x, BestSettings(score_draws=20), generator("cpu", seed, "shared"), lambda: None
+            )
+            elbo, variance = hunt.score(start)
+            found.append(((elbo - exact).sum() / variance.sum().sqrt()).item())
+        return torch.tensor(found)
+
+    with torch.no_grad():
+        assert 0.6 < errors().square().mean().sqrt() < 1.5
+
+        def shared(spec: NoiseSpec, stream: torch.Generator, dtype: torch.dtype) -> Tensor:
+            draws, batch, size = spec.shape
+            return antithetic(NoiseSpec("normal", (draws, 1, size)), stream, dtype).expand(draws, batch, size)
+
+        monkeypatch.setattr(best_module, "antithetic", shared)
+        assert errors().square().mean().sqrt() > 1.5
+
+
+def test_a_start_in_the_wrong_mode_is_left_for_the_right_one() -> None:
+    model, _ = bimodal(tilt=1.0, scale=0.3)
+    x = torch.tensor([[2.0, 0.0], [2.5, -0.4], [3.0, 0.3]], dtype=torch.float64)
+    left, right = model.modes(x)
+    family = DiagonalGaussian(2)
+    middle = float(-model.tilt / 2)
+    light, heavy = model.log_mass(x, -12, middle), model.log_mass(x, middle, 12)
+    assert bool((heavy > light + 1).all())
+    wrong = family.start(left, torch.full_like(left, 0.1))
+
+    def finds_the_mode(elbo: Tensor, variance: Tensor) -> bool:
+        # A q within one mode has L ≤ the log mass of that mode.
+        return bool((elbo > light + 4 * variance.sqrt()).all())
+
+    alone = best_q(model, family, x, {"q": wrong}, BestSettings(), generator("cpu", "wrong"))
+    assert not finds_the_mode(alone.elbo, alone.mc_variance) and bool(alone.converged.all())
+    settings = Evaluation(best=BestSettings())
+    searched = search(
+        model, x, family(wrong), {"diagonal_gaussian": family}, settings,
+        lambda purpose: generator("cpu", purpose), lambda stage: None, lambda: None,
+    )  # fmt: skip
+    found = searched.scores["diagonal_gaussian"]
+    assert finds_the_mode(found.elbo, found.mc_variance) and bool((found.elbo > alone.elbo + 0.5).all())
+    assert bool((found.start_spread > 0.5).all()) and bool((alone.start_spread == 0).all())
+    assert bool((found.elbo < model.log_marginal_exact(x)).all())
+
+
+class Dropping(FactorizedBernoulli):
+    """A decoder with dropout on its latent input."""
+
+    def logits(self, z: Tensor) -> Tensor:
+        return super().logits(nn.functional.dropout(z, 0.3, self.training))
+
+
+class FromThePrior:
+    """A strategy whose q is the prior."""
+
+    no_elbo = None
+
+    def __init__(self, size: int) -> None:
+        self.family = DiagonalGaussian(size)
+
+    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
+        return {}
+
+    def infer(self, model, batch, noise):
+        return self.family(prior_params(self.family, batch.x))
+
+
+def test_a_decoder_in_training_mode_is_measured_without_its_dropout() -> None:
+    plain, x = bernoulli_case(10.0, DiagonalGaussian, size=5, num=20)
+    model = Dropping(10.0, plain.bias.detach()).double()
+    model.train()
+    instrument = Instrument(model, FromThePrior(5), Evaluation(best=BestSettings(score_draws=1000)), seed=0)
+    found = instrument.run({"test": SplitData(x, False)}).measured["test"].families["diagonal_gaussian"]
+    assert model.training
+    truth = plain.best_bound(x).sum()
+    allowed = 4 * found.mc_variance.sum().sqrt() + 0.02 * len(x)
+    assert (found.elbo.sum() - truth).abs() < allowed
+    unguarded = find(model, DiagonalGaussian(5), x, BestSettings(score_draws=1000))
+    assert (unguarded.elbo.sum() - truth).abs() > allowed
+
+
+# --- other families, and models that give no numbers
+
+
+class SinhArcsinh:
+    """z = μ + σ sinh(asinh(ε) + κ): skewed where κ ≠ 0; a user's family with nothing but draws.
+
+    Source: Jones and Pewsey, 2009.
+    """
+
+    latent = "real"
+
+    def __init__(self, size: int) -> None:
+        self.size, self.num_params = size, 3 * size
+
+    def __call__(self, params: Tensor) -> SinhArcsinhPosterior:
+        return SinhArcsinhPosterior(params)
+
+    def start(self, mean: Tensor, scale: Tensor) -> Tensor:
+        return torch.cat([mean, scale.log(), torch.zeros_like(mean)], -1)
+
+    def noise(self, draws: int, batch_size: int) -> NoiseSpec:
+        return NoiseSpec("normal", (draws, batch_size, self.size))
+
+
+class SinhArcsinhPosterior:
+    def __init__(self, params: Tensor) -> None:
+        self.location, self.log_scale, self.skew = params.chunk(3, -1)
+
+    def noise(self, num_draws: int) -> NoiseSpec:
+        return NoiseSpec("normal", (num_draws, *self.location.shape))
+
+    def draws(self, noise: Tensor) -> Draws:
+        inner = noise.asinh() + self.skew
+        z = self.location + self.log_scale.exp() * inner.sinh()
+        log_det = (self.log_scale + inner.cosh().log() - 0.5 * noise.square().log1p()).sum(-1)
+        log_q = log_standard_normal(noise) - log_det
+        return Draws(z, log_q, uniform_log_weight(log_q))
+
+
+def test_a_family_with_draws_alone_is_climbed_too() -> None:
+    model, x = bernoulli_case(10.0, DiagonalGaussian, size=10, num=10)
+    gaussian, skewed = DiagonalGaussian(10), SinhArcsinh(10)
+    mean, scale = model.best_gaussian(x)
+    found = best_q(
+        model, skewed, x, {"gaussian": skewed.start(mean, scale)}, BestSettings(score_draws=2000), generator("cpu")
+    )
+    error = found.mc_variance.sqrt()
+    below = model.best_bound(x)
+    assert bool((found.elbo > below - 4 * error).all()) and bool((found.elbo < model.log_marginal_exact(x)).all())
+    # Half of what the Gaussian loses is skewness.
+    assert (found.elbo - below).mean() > 0.5 * (model.log_marginal_exact(x) - below).mean()
+    assert bool(found.converged.all())
+    # Its moments carry a Gaussian over to it and back.
+    moved = params_of(gaussian, skewed(skewed.start(mean, scale)), generator("cpu"), torch.float64)
+    torch.testing.assert_close(moved, gaussian.start(mean, scale), rtol=0.2, atol=0.2)
+
+
+class Breaking(LinearGaussian):
+    """A decoder that gives NaN where a latent coordinate is beyond 3."""
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return super().log_likelihood(x, z).where((z.abs() < 3).all(-1), torch.nan)
+
+
+def breaking(num: int) -> tuple[Breaking, LinearGaussian, Tensor]:
+    # Data in the middle of the model, and a posterior that is narrow: its mass lies where there are numbers.
+    sound, x = gaussian_posterior_model(100, 5, num=num)
+    with torch.no_grad():
+        sound.weight.mul_(5)
+        x = sound.decode(0.3 * torch.randn(num, 5, generator=generator("cpu", "z"), dtype=torch.float64)).detach()
+    model = copy.deepcopy(sound)
+    model.__class__ = Breaking
+    return model, sound, x
+
+
+@pytest.mark.parametrize("make", [DiagonalGaussian, FullGaussian])
+def test_proposals_without_numbers_are_avoided(make: type) -> None:
+    model, sound, x = breaking(6)
+    with torch.no_grad():
+        sound.weight[:, 0] += 1  # every direction is seen by the data
+        model.weight.copy_(sound.weight)
+    family = make(5)
+    starts = {
+        "narrow": family.start(torch.ones(6, 5).double(), torch.full((6, 5), 0.1).double()),
+        "broken": 10 + prior_params(family, x),
+    }
+    found = best_q(model, family, x, starts, BestSettings(), generator("cpu", "nan"))
+    assert bool(found.params.isfinite().all()) and bool(found.elbo.isfinite().all())
+    assert gaussian_excess(sound, x, family, found.params).max() < 0.02
+
+
+def test_no_start_with_numbers_is_an_error() -> None:
+    model, _, x = breaking(6)
+    family = DiagonalGaussian(5)
+    starts = {"far": 10 + prior_params(family, x), "lost": torch.full_like(prior_params(family, x), torch.nan)}
+    for some in (starts, {"far": starts["far"]}):
+        with pytest.raises(VemError, match=r"no start of the best q has a finite bound for 6 of 6 data.*\[0, 1, 2"):
+            best_q(model, family, x, some, BestSettings(), generator("cpu"))
+
+
+def test_a_result_without_numbers_is_an_error() -> None:
+    model, _, x = breaking(2)
+    family = DiagonalGaussian(5)
+    hunt = best_module._Search(model, family, x, BestSettings(), generator("cpu"), lambda: None)
+    wide = prior_params(family, x)
+    wide[0, 5:] = -5.0
+    with torch.no_grad(), pytest.raises(VemError, match=r"not finite at draws of the best q for 1 of 2 data.*\[1\]"):
+        hunt.score(wide)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"draws": 0}, r"evaluation\.best\.draws=0 is too small"),
+        ({"rounds": 0}, r"evaluation\.best\.rounds=0"),
+        ({"evaluations": 1}, r"evaluation\.best\.evaluations=1"),
+        ({"tolerance": 0.0}, r"evaluation\.best\.tolerance=0\.0 must be positive"),
+        ({"rate": math.nan}, r"evaluation\.best\.rate=nan must be positive"),
+    ],
+)
+def test_bad_settings_are_refused(bad: dict[str, float], message: str) -> None:
+    make: Callable[..., BestSettings] = BestSettings
+    with pytest.raises(VemError, match=message):
+        make(**bad)
