@@ -185,6 +185,10 @@ def _gaps_over_seeds(done: list[dict[str, Any]], columns: Mapping[str, Any]) -> 
             row[f"{split}_checks"] = _joined(m[f"{split}_checks"] for m in done)
             units = [m[f"{split}_active_units"] for m in done if m[f"{split}_active_units"] is not None]
             row[f"{split}_active_units_mean"] = mean_and_se(units)[0] if units else None
+            for end in ("width", "worst"):  # of any seed: what a bound may miss is not averaged away
+                name = f"{split}_log_marginal_simulated_{end}"
+                found = [m[name] for m in done if m.get(name) is not None]
+                row[name] = max(found) if found else None
     if "checks_failed" in columns:
         row["checks_failed"] = _joined(m["checks_failed"] for m in done)
     return row

@@ -106,4 +106,10 @@ def _marginal(name: str, entry: Any) -> dict[str, Any]:
     entry = entry if isinstance(entry, Mapping) else {}
     found = columns(f"{name}_lower", read_estimate(entry.get("lower"), "log p(x) was not estimated"))
     open_end = finite((entry.get("upper") or {}).get("mean")) is None
-    return found | {f"{name}_lower_at_least": open_end, f"{name}_kind": entry.get("kind")}
+    width = entry.get("simulated_width") or {}  # of the interval, on data that the model made
+    return found | {
+        f"{name}_lower_at_least": open_end,
+        f"{name}_kind": entry.get("kind"),
+        f"{name}_simulated_width": finite(width.get("mean")),
+        f"{name}_simulated_worst": finite(width.get("max")),
+    }

@@ -59,6 +59,10 @@ def draw_run(directory: Path) -> list[Path]:
             if name == "latent_plane" and "component_weights" in pictures:  # z is an index: it has no plane
                 continue
             drawn.append(save(draw(pictures, title), directory / FIGURES / f"{name}.png"))
+    for name in ("gaps_per_datum", *PICTURE_FIGURES):
+        path = directory / FIGURES / f"{name}.png"
+        if path not in drawn:
+            path.unlink(missing_ok=True)  # of a result that another one has replaced
     return drawn
 
 

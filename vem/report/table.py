@@ -128,7 +128,21 @@ def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -
     lines = [f"Gaps in nats per datum, paired: {', '.join(named)}."]
     if any("≥" in cell for row in body for cell in row):
         lines.append("≥: log p(x) is known from below alone, so the truth is at least this.")
-    return ["", *align(header, body, right), *lines]
+    return ["", *align(header, body, right), *lines, *_widths(places)]
+
+
+def _widths(places: Sequence[tuple[str, dict[str, Any], str]]) -> list[str]:
+    """What the lower bounds may still miss, a line for each group: the interval's width on simulated data."""
+    found = {}
+    for name, row, split in places:
+        width, worst = (row.get(f"{split}_log_marginal_simulated_{end}") for end in ("width", "worst"))
+        if width is not None and worst is not None:
+            found[name] = f"{number(width, 3)} nats wide in the mean, {number(worst, 3)} at worst"
+    if not found:
+        return []
+    lines = ["On data that the model itself made, log p(x) lies in an interval that tells what the bound may miss;"]
+    lines += ["real data may differ from those:", *(f"  {name}: {text}" for name, text in found.items())]
+    return lines
 
 
 def _bounded(row: dict[str, Any], name: str, mark: str) -> str:
