@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_more_evaluations_never_lose(name: str, dtype: torch.dtype) -> None:
     start = start.to(dtype)
     values = [climb(climbable(function), start, count, 0.0).value for count in range(2, 60, 3)]
     rounding = 8 * torch.finfo(dtype).eps * climbable(function)(start, torch.arange(ROWS))[0].abs()
-    for before, after in zip(values, values[1:], strict=False):
+    for before, after in pairwise(values):
         assert bool((after >= before - rounding).all())
     assert values[0].dtype == dtype
 

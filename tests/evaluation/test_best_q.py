@@ -17,9 +17,11 @@ from oracle_models import (
 )
 from torch import Tensor, nn
 
-import vem.ascent.best as best_module
+from vem.ascent import row_bounds
 from vem.ascent.best import BestQ, BestSettings, best_q
-from vem.ascent.matched import antithetic
+from vem.ascent.lbfgs import climb
+from vem.ascent.matched import antithetic, matched
+from vem.ascent.row_bounds import RowBounds
 from vem.ascent.starting import params_of, prior_params
 from vem.contracts import Draws, Family, GenerativeModel, NoiseSpec
 from vem.errors import VemError
@@ -40,6 +42,21 @@ def find(model: GenerativeModel, family: Family, x: Tensor, settings: BestSettin
     return best_q(model, family, x, {"prior": prior_params(family, x)}, settings, generator(x.device, seed, "best"))
 
 
+def bounds_of(model: GenerativeModel, family: Family, x: Tensor, *key: int | str) -> RowBounds:
+    """The parts of the search that draw and judge."""
+    return RowBounds(model, family, x, generator("cpu", *key), lambda: None)
+
+
+def climb_only(model: GenerativeModel, family: Family, x: Tensor, settings: BestSettings) -> Tensor:
+    """Which data finish their first climb."""
+    bounds = bounds_of(model, family, x, 0, "best")
+    eps = bounds.noise(settings.draws, bounds.rows, matched)
+    start = prior_params(family, x)
+    with torch.no_grad():
+        climbable = bounds.climbable(start, eps, bounds.rows)
+        return climb(climbable, start, settings.evaluations, 0.1 * settings.tolerance, settings.memory).finished
+
+
 def moments(family: Family, params: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [B, H] and covariance [B, H, H] of a Gaussian q, float64."""
     q = family(params.double().cpu())
@@ -53,8 +70,8 @@ def gaussian_excess(model: LinearGaussian, x: Tensor, family: Family, params: Te
     posterior, precision = exact.exact_posterior(x.double().cpu()), exact._precision()
     mean, covariance = moments(family, params)
     away = mean - posterior.location
-    spread = (precision * covariance).sum((-2, -1)) - torch.logdet(covariance) - torch.logdet(precision) - len(precision)
-    kl = 0.5 * (((away @ precision) * away).sum(-1) + spread)
+    square = ((away @ precision) * away).sum(-1) + (precision * covariance).sum((-2, -1))
+    kl = 0.5 * (square - torch.logdet(covariance) - torch.logdet(precision) - len(precision))
     best = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
     return (kl - (best if isinstance(family, DiagonalGaussian) else 0)).detach()
 
@@ -130,7 +147,8 @@ def assert_gap_within(model: FactorizedBernoulli, x: Tensor, family: Family, set
     ("slope", "make", "score_draws"),
     [
         (1, DiagonalGaussian, 2_000), (1, FullGaussian, 2_000), (3, DiagonalGaussian, 6_000),
-        (3, FullGaussian, 6_000), (10, DiagonalGaussian, 40_000), (30, DiagonalGaussian, 120_000),
+        (3, FullGaussian, 6_000), (10, DiagonalGaussian, 40_000),
+        pytest.param(30, DiagonalGaussian, 140_000, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_gap_of_a_factorized_bernoulli_posterior(slope: int, make: type, score_draws: int) -> None:
@@ -140,7 +158,7 @@ def test_gap_of_a_factorized_bernoulli_posterior(slope: int, make: type, score_d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("slope", "num", "score_draws"), [(10, 10, 40_000), (30, 8, 120_000)])
+@pytest.mark.parametrize(("slope", "num", "score_draws"), [(10, 10, 40_000), (30, 8, 140_000)])
 def test_gap_of_the_full_gaussian(slope: int, num: int, score_draws: int) -> None:
     model, x = bernoulli_case(slope, FullGaussian, num=num)
     assert_gap_within(model, x, FullGaussian(SIZE), BestSettings(score_draws=score_draws))
@@ -171,22 +189,32 @@ def test_a_datum_that_says_it_converged_has(evaluations: int) -> None:
         excess = excess_of(model, x, family, found.params)
         assert bool((excess <= 3 * settings.tolerance)[found.converged].all())
         far = excess > 10 * settings.tolerance
-        assert not bool(found.converged[far].any()) and bool((found.certificate > settings.tolerance)[far].all())
+        assert not bool(found.converged[far].any()) and bool((found.certificate.abs() > settings.tolerance)[far].all())
+
+
+def test_a_climb_that_ran_out_of_evaluations_is_taken_up_again() -> None:
+    model, x = gaussian_posterior_model(1000, SIZE, num=8)
+    family, settings = DiagonalGaussian(SIZE), BestSettings(evaluations=61)
+    once = climb_only(model, family, x, settings)
+    found = find(model, family, x, settings)
+    excess = gaussian_excess(model, x, family, found.params)
+    assert not bool(once.any()) and found.converged.double().mean() > 0.7
+    assert excess[found.converged].max() < 3 * settings.tolerance
 
 
 def test_the_certificate_is_as_large_as_what_is_missing() -> None:
     """Rounds cost twice the ones before and halve the excess: what the last one gained is what is left."""
     certificates, excesses = [], []
-    family = FullGaussian(10)
-    for slope in (3, 10, 30):
-        model, x = bernoulli_case(slope, FullGaussian, size=10, num=6)
-        for rounds in (2, 3, 4, 5):
-            found = find(model, family, x, BestSettings(draws=20, tolerance=1e-5, steps=10, rounds=rounds))
+    family = FullGaussian(6)
+    for slope in (3, 30):
+        model, x = bernoulli_case(slope, FullGaussian, size=6, num=8)
+        for rounds in (2, 4):
+            found = find(model, family, x, BestSettings(draws=24, tolerance=1e-4, steps=10, rounds=rounds))
             certificates.append(found.certificate)
             excesses.append(bernoulli_excess(model, x, family, found.params))
     certificate, excess = torch.cat(certificates), torch.cat(excesses)
     kept = (certificate > 0) & (excess > 1e-5)
-    assert kept.double().mean() > 0.9
+    assert kept.double().mean() > 0.8
     both = torch.stack([certificate[kept].log(), excess[kept].log()])
     assert torch.corrcoef(both)[0, 1] > 0.8
     ratio = (both[0] - both[1]).exp()
@@ -196,14 +224,15 @@ def test_the_certificate_is_as_large_as_what_is_missing() -> None:
 def test_certificate_variance_is_that_of_the_gain() -> None:
     model, x = bernoulli_case(10.0, DiagonalGaussian, size=5, num=200)
     family = DiagonalGaussian(5)
-    before, after = prior_params(family, x), exact_params(model, x)
-    hunt = best_module._Search(model, family, x, BestSettings(draws=10), generator("cpu", "gain"), lambda: None)
+    after = exact_params(model, x)
+    before = after + 0.1
     with torch.no_grad():
-        gain, variance = hunt.gain(before, after, hunt.rows, 10)
+        rows = bounds_of(model, family, x, "gain")
+        gain, variance = rows.gain(before, after, rows.rows, 100, tolerance=0.01)
     exact = model.bound_of(x, *moments(family, after)) - model.bound_of(x, *moments(family, before))
-    # Sets of ten matched draws in five dimensions are slightly biased; with eight sets the errors are Student's.
     score = (gain - exact) / variance.sqrt()
-    assert 0.8 < score.square().median().sqrt() / 0.711 < 1.4
+    # The median of |t| with seven degrees of freedom, the fewest there are.
+    assert 0.8 < score.abs().median() / 0.711 < 1.25
 
 
 # --- the start, the neighbours, the report
@@ -215,11 +244,16 @@ def test_never_worse_than_its_start() -> None:
     family, start = DiagonalGaussian(20), exact_params(model, x)
     settings = BestSettings(draws=40, evaluations=50, steps=2, rounds=1, tolerance=1e-3)
     found = best_q(model, family, x, {"best": start}, settings, generator("cpu", "start"))
-    assert bernoulli_excess(model, x, family, found.params).mean() < 0.002
+    excess = bernoulli_excess(model, x, family, found.params)
+    assert excess.mean() < 0.002
+    # The certificate is that of the q which is reported: what the search made of the start, where it lost.
+    stayed = excess < 1e-6
+    assert stayed.double().mean() > 0.8 and bool((found.certificate[stayed] < 0).all())
     # What the climb on 40 draws, which is not undone here, makes of it:
-    hunt = best_module._Search(model, family, x, settings, generator("cpu", "start"), lambda: None)
-    with torch.no_grad():
-        climbed = hunt.chart(start, hunt.climb(start, hunt.rows, 50).params)
+    rows = bounds_of(model, family, x, "start")
+    climbable = rows.climbable(start, rows.noise(40, rows.rows, matched), rows.rows)
+    origin = prior_params(family, x)
+    climbed = rows.chart(start, climb(climbable, origin, 50, 1e-4).params)
     assert bernoulli_excess(model, x, family, climbed).mean() > 0.02
 
 
@@ -299,9 +333,9 @@ def adam(model: LinearGaussian, x: Tensor, draws: int, copies: int, steps: int =
 
 
 def test_one_lambda_per_draw_invents_a_gap() -> None:
-    model, x = gaussian_posterior_model(1000, SIZE, num=2, dtype=torch.float32)
+    model, x = gaussian_posterior_model(100, SIZE, num=2, dtype=torch.float32)
     model.requires_grad_(False)
-    family, limit = DiagonalGaussian(SIZE), 0.2
+    family, limit = DiagonalGaussian(SIZE), 0.05
     sought = gaussian_excess(model, x, family, find(model, family, x, BestSettings()).params)
     shared = gaussian_excess(model, x, family, adam(model, x, draws=20, copies=1))
     apart = gaussian_excess(model, x.repeat_interleave(20, 0), family, adam(model, x, draws=1, copies=20))
@@ -319,13 +353,13 @@ def test_the_last_iterate_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         return bernoulli_excess(model, x, family, find(model, family, x, settings).params)
 
     assert excess().max() < 1
-    gain = best_module._Search.gain
+    gain = RowBounds.gain
 
     def never_lost(*arguments):
         value, variance = gain(*arguments)
         return value.abs(), variance
 
-    monkeypatch.setattr(best_module._Search, "gain", never_lost)
+    monkeypatch.setattr(RowBounds, "gain", never_lost)
     assert excess().min() > 1
 
 
@@ -339,14 +373,14 @@ def test_the_bound_is_not_scored_on_the_noise_that_found_it(monkeypatch: pytest.
         return off_by(found, model.bound_of(x, *moments(family, found.params)))
 
     assert abs(errors_above()) < 4
-    kept: dict[tuple[int, int], Tensor] = {}
-    fresh = best_module._Search.noise
+    kept: dict[int, Tensor] = {}
+    fresh = RowBounds.noise
 
-    def same_again(hunt, draws, rows, draw):
-        eps = kept.setdefault(draws, fresh(hunt, draws, hunt.rows, draw))
+    def same_again(bounds, draws, rows, draw):
+        eps = kept.setdefault(draws, fresh(bounds, draws, bounds.rows, draw))
         return eps[:, rows]
 
-    monkeypatch.setattr(best_module._Search, "noise", same_again)
+    monkeypatch.setattr(RowBounds, "noise", same_again)
     assert errors_above() > 4
 
 
@@ -359,10 +393,7 @@ def test_data_do_not_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     def errors() -> Tensor:
         found = []
         for seed in range(25):
-            hunt = best_module._Search(
-                model, family, x, BestSettings(score_draws=20), generator("cpu", seed, "shared"), lambda: None
-            )
-            elbo, variance = hunt.score(start)
+            elbo, variance = bounds_of(model, family, x, "shared", seed).score(start, 20)
             found.append(((elbo - exact).sum() / variance.sum().sqrt()).item())
         return torch.tensor(found)
 
@@ -373,16 +404,16 @@ def test_data_do_not_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
             draws, batch, size = spec.shape
             return antithetic(NoiseSpec("normal", (draws, 1, size)), stream, dtype).expand(draws, batch, size)
 
-        monkeypatch.setattr(best_module, "antithetic", shared)
+        monkeypatch.setattr(row_bounds, "antithetic", shared)
         assert errors().square().mean().sqrt() > 1.5
 
 
 def test_a_start_in_the_wrong_mode_is_left_for_the_right_one() -> None:
     model, _ = bimodal(tilt=1.0, scale=0.3)
     x = torch.tensor([[2.0, 0.0], [2.5, -0.4], [3.0, 0.3]], dtype=torch.float64)
-    left, right = model.modes(x)
+    left, _ = model.modes(x)
     family = DiagonalGaussian(2)
-    middle = float(-model.tilt / 2)
+    middle = -model.tilt.item() / 2
     light, heavy = model.log_mass(x, -12, middle), model.log_mass(x, middle, 12)
     assert bool((heavy > light + 1).all())
     wrong = family.start(left, torch.full_like(left, 0.1))
@@ -436,7 +467,7 @@ def test_a_decoder_in_training_mode_is_measured_without_its_dropout() -> None:
     truth = plain.best_bound(x).sum()
     allowed = 4 * found.mc_variance.sum().sqrt() + 0.02 * len(x)
     assert (found.elbo.sum() - truth).abs() < allowed
-    unguarded = find(model, DiagonalGaussian(5), x, BestSettings(score_draws=1000))
+    unguarded = find(model, DiagonalGaussian(5), x, BestSettings(score_draws=1000, rounds=2))
     assert (unguarded.elbo.sum() - truth).abs() > allowed
 
 
@@ -506,10 +537,10 @@ class Breaking(LinearGaussian):
 
 def breaking(num: int) -> tuple[Breaking, LinearGaussian, Tensor]:
     # Data in the middle of the model, and a posterior that is narrow: its mass lies where there are numbers.
-    sound, x = gaussian_posterior_model(100, 5, num=num)
+    sound = LinearGaussian((5,), 5).double()
     with torch.no_grad():
-        sound.weight.mul_(5)
-        x = sound.decode(0.3 * torch.randn(num, 5, generator=generator("cpu", "z"), dtype=torch.float64)).detach()
+        sound.weight.copy_(rotation(5) * torch.linspace(5, 15, 5, dtype=torch.float64) @ rotation(5, seed=1))
+        x = sound.decode(0.5 * torch.randn(num, 5, generator=generator("cpu", "z"), dtype=torch.float64))
     model = copy.deepcopy(sound)
     model.__class__ = Breaking
     return model, sound, x
@@ -518,9 +549,6 @@ def breaking(num: int) -> tuple[Breaking, LinearGaussian, Tensor]:
 @pytest.mark.parametrize("make", [DiagonalGaussian, FullGaussian])
 def test_proposals_without_numbers_are_avoided(make: type) -> None:
     model, sound, x = breaking(6)
-    with torch.no_grad():
-        sound.weight[:, 0] += 1  # every direction is seen by the data
-        model.weight.copy_(sound.weight)
     family = make(5)
     starts = {
         "narrow": family.start(torch.ones(6, 5).double(), torch.full((6, 5), 0.1).double()),
@@ -543,11 +571,10 @@ def test_no_start_with_numbers_is_an_error() -> None:
 def test_a_result_without_numbers_is_an_error() -> None:
     model, _, x = breaking(2)
     family = DiagonalGaussian(5)
-    hunt = best_module._Search(model, family, x, BestSettings(), generator("cpu"), lambda: None)
     wide = prior_params(family, x)
     wide[0, 5:] = -5.0
     with torch.no_grad(), pytest.raises(VemError, match=r"not finite at draws of the best q for 1 of 2 data.*\[1\]"):
-        hunt.score(wide)
+        bounds_of(model, family, x, "nan").score(wide, 4000)
 
 
 @pytest.mark.parametrize(
