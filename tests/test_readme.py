@@ -16,7 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # Appended to a run's command so that a test takes seconds: what is tested is that it runs, not what it reaches.
-SHORT = ["training.epochs=2", "training.records=1", "evaluation.num_data=20", "training.valid_data=20"]
+SHORT = {
+    "vem.run": ["training.epochs=2", "training.records=1", "evaluation.num_data=20", "training.valid_data=20"],
+    "vem.evaluate": [
+        "evaluation.num_data=8", "evaluation.best.draws=20", "evaluation.best.rounds=2",
+        "evaluation.diagnostics.num_data=50",
+    ],
+}  # fmt: skip
 
 
 def blocks(language: str) -> list[str]:
@@ -64,23 +70,40 @@ def test_command_of_the_readme(command: str, folder: Path, request: pytest.Fixtu
     words = shlex.split(command)
     if "data=mnist" in words:
         words.append(f"data.root={request.getfixturevalue('data_root')}")
-    if words[2] == "vem.run":
-        words += SHORT
+    if words[2] == "vem.evaluate":
+        _plane(folder)
+    words += SHORT.get(words[2], [])
     out = call(words, folder)
     assert "ELBO" in out
     if "-m" in words[3:]:
         assert "Figures:" in out or "figures" in out
 
 
+def _plane(folder: Path) -> None:
+    """``runs/plane``, of an earlier command."""
+    if not (folder / "runs/plane/run.json").exists():
+        plane = next(line for line in RUNS if "hydra.run.dir=runs/plane" in line)
+        call([*shlex.split(plane), *SHORT["vem.run"]], folder)
+
+
 @pytest.mark.slow
 def test_loading_a_run_in_python(folder: Path) -> None:
     """After the commands above: ``runs/plane`` is there."""
     (code,) = [block for block in blocks("python") if "vem.load" in block]
-    if not (folder / "runs/plane/run.json").exists():
-        plane = next(line for line in RUNS if "hydra.run.dir=runs/plane" in line)
-        call([*shlex.split(plane), *SHORT], folder)
+    _plane(folder)
     out = call(["python", "-c", code + "\nassert z.shape == (16, 2) and x.shape == (16, 8, 8)"], folder)
     assert re.search(r"-\d+\.\d+", out)  # the mean ELBO, in nats
+
+
+@pytest.mark.slow
+def test_measuring_ones_own_model(folder: Path) -> None:
+    """As it stands there, but for the number of steps; its numbers are those of 3,000."""
+    (code,) = [block for block in blocks("python") if "vem.measure" in block]
+    out = call(["python", "-c", code.replace("range(3000)", "range(300)")], folder)
+    for name in ("ELBO L[q]", "approximation gap", "amortization gap", "checks passed"):
+        assert name in out
+    assert len([line for line in code.splitlines() if line.strip()]) <= 25
+    assert "runs/mine" in call(["python", "-m", "vem.report", "runs/mine"], folder)
 
 
 @pytest.mark.slow

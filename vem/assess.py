@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +30,7 @@ from vem.version import VERSION
 
 log = logging.getLogger("vem")
 
-ABOUT_FAILURE = ("strict", "checks")  # settings that judge the numbers and do not change them
+GOES_ON = "the same command goes on from what is finished"
 
 
 class ChecksFailed(VemError):
@@ -76,15 +78,12 @@ def instrument(
 
 
 @contextmanager
-def watching(progress: bool, asked: Asked) -> Iterator[Watch]:
-    """A watch that ends the work where a signal has asked for it."""
+def watching(progress: bool, asked: Asked, remedy: str = GOES_ON) -> Iterator[Watch]:
+    """A watch that ends the work where a signal has asked for it; ``remedy`` says how to go on."""
 
     def stop() -> None:
         if asked.name is not None:
-            raise InterruptedRun(
-                f"stopped by {asked.name} while measuring; the pieces that are finished are kept, and the same "
-                "command goes on from them."
-            )
+            raise InterruptedRun(f"stopped by {asked.name} while measuring: {remedy}.")
 
     watch = Watch(progress, stop)
     try:
@@ -121,8 +120,8 @@ def state_hash(*parts: Any) -> str:
 
 
 def fingerprint(section: Mapping[str, Any], seed: int, state: str) -> str:
-    """What the numbers of a measurement depend on: its settings, the seed, what was trained, the version."""
-    relevant = {key: value for key, value in section.items() if key not in ABOUT_FAILURE}
+    """What a result depends on: the settings, less ``strict``, the seed, what was trained, the version."""
+    relevant = {key: value for key, value in section.items() if key != "strict"}
     text = json.dumps([relevant, seed, state, VERSION], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -140,7 +139,7 @@ def without_targets(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(directory: Path, result: Result, pictures: Mapping[str, Any] | None = None) -> None:
-    """Write evaluation.json, per_datum.csv and, given the other pictures, pictures.npz; then drop the kept pieces.
+    """Write evaluation.json, per_datum.csv and, given the other pictures, pictures.npz.
 
     Raises:
         VemError: the disk is full or the folder cannot be written; the pieces stay, so that nothing is lost.
@@ -151,28 +150,52 @@ def write(directory: Path, result: Result, pictures: Mapping[str, Any] | None = 
     if result.per_datum:
         records.write_csv(directory / records.PER_DATUM, result.per_datum)
     records.write_json(directory / records.EVALUATION, result.evaluation)
+
+
+def clear(directory: Path) -> None:
+    """Drop the kept pieces: the run is complete, and its result written."""
     Keep(directory, "").clear()
 
 
+def made_by(directory: Path) -> str | None:
+    """The fingerprint of the result that lies in the directory; None where there is none, or one that is damaged."""
+    try:
+        found: str | None = records.read_json(directory / records.EVALUATION).get("fingerprint")
+    except VemError:
+        return None
+    return found
+
+
 def set_aside(directory: Path) -> Path | None:
-    """Copy the earlier result into ``evaluations/001`` (002, …) of the run; None where there is none.
+    """Copy the earlier result into ``evaluations/001`` (002, …) of the run; None where nothing was measured.
+
+    One that was put aside just before, by a command that was then killed, is not put aside twice.
 
     Raises:
         VemError: it cannot be copied: then nothing has changed.
     """
     names = [name for name in (records.EVALUATION, records.PER_DATUM) if (directory / name).exists()]
-    if not names:
+    if records.EVALUATION not in names or (directory / records.EVALUATION).read_bytes().strip() == b"{}":
         return None
     folder = directory / records.EARLIER
-    number = 1 + max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=0)
-    place = folder / f"{number:03d}"
+    kept = sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
+    last, place = (folder / f"{number:03d}" for number in (kept[-1] if kept else 0, kept[-1] + 1 if kept else 1))
+    if kept and _same(last / records.EVALUATION, directory / records.EVALUATION):
+        return last
+    temporary = folder / f".{place.name}.{os.getpid()}"
     try:
-        place.mkdir(parents=True)
+        temporary.mkdir(parents=True)
         for name in names:
-            shutil.copy2(directory / name, place / name)
+            shutil.copy2(directory / name, temporary / name)
+        os.replace(temporary, place)
     except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise records.unwritable(place, error) from error
     return place
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def judge(directory: Path, strict: bool) -> None:
@@ -183,14 +206,25 @@ def judge(directory: Path, strict: bool) -> None:
     """
     if not (directory / records.EVALUATION).exists():
         return
-    sentences = failed(records.read_json(directory / records.EVALUATION))
-    if sentences and strict:
-        raise ChecksFailed(
-            f"{len(sentences)} check{'s' * (len(sentences) > 1)} failed in {directory}, and evaluation.strict=true; "
-            "the result is written. " + "; ".join(sentences)
-        )
-    for sentence in sentences:
+    evaluation = records.read_json(directory / records.EVALUATION)
+    if strict:
+        refuse(evaluation, directory)
+    for sentence in failed(evaluation):
         log.warning("check failed: %s", sentence)
+
+
+def refuse(evaluation: Mapping[str, Any], written: Path | None) -> None:
+    """What evaluation.strict=true does; ``written`` is where the result lies.
+
+    Raises:
+        ChecksFailed: a check failed.
+    """
+    sentences = failed(evaluation)
+    if sentences:
+        what = "a check failed" if len(sentences) == 1 else f"{len(sentences)} checks failed"
+        where = f" of {written}" if written is not None else ""
+        rest = "; the result is written" if written is not None else ""
+        raise ChecksFailed(f"{what}{where}, and evaluation.strict=true{rest}: {'; '.join(sentences)}")
 
 
 def lines(evaluation: Mapping[str, Any]) -> Iterator[str]:

@@ -269,7 +269,7 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
     """The model, the strategy and the data of a finished run; see :class:`Run`.
 
     Raises:
-        VemError: the directory holds no finished run, or its checkpoint is damaged.
+        VemError: the directory holds no finished run, or its checkpoint is missing, damaged or another run's.
     """
     path = Path(directory)
     status = records.read_json(path / records.RUN)
@@ -284,7 +284,6 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
         )
     place = built.data.train.x.device
     built.strategy.setup(built.model, built.data.training_set(), generator(place, config["seed"], "setup"))
-    state = checkpoint.load(path / checkpoint_name(built.training), place)
-    built.model.load_state_dict(state["model"])
-    built.strategy.load_state_dict(state["strategy"])
+    name = path / checkpoint_name(built.training)
+    checkpoint.put(name, checkpoint.load(name, place, status.get("config_hash")), built.model, built.strategy)
     return Run(path, config, built)

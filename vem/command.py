@@ -77,10 +77,27 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
             config = compose("config", overrides=list(overrides))
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise VemError(message(error)) from error
     assert isinstance(content, dict)
     return {str(k): v for k, v in content.items()}
+
+
+def only(overrides: Sequence[str], allowed: Sequence[str], remedy: str) -> None:
+    """Refuse an override of anything else than the keys ``allowed``, what stands below them among it.
+
+    Raises:
+        VemError: the override, and what can be set; ``remedy`` where it is a key that the rest of a config has.
+    """
+    for override in overrides:
+        key = override.lstrip("+~").split("=")[0].split("@")[0]
+        if any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in allowed):
+            continue
+        known = set(known_keys())
+        if key in known or key.split(".")[0].split("/")[0] in known:
+            raise VemError(f"{override!r}: what can be set here begins with {', '.join(allowed)}. {remedy}")
+        near = did_you_mean(key, [*(k for k in known if k.startswith(tuple(allowed))), *allowed])
+        raise VemError(f"{override!r} is not understood{near} What can be set here begins with {', '.join(allowed)}.")
 
 
 def message(error: BaseException) -> str:
@@ -100,6 +117,8 @@ def explain(error: BaseException | None) -> str | None:
         return _unknown_key(error)
     if isinstance(error, HydraException):
         return _first_line(error)
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        return "a group cannot be null: what it holds can, with a dot, as in evaluation.best=null."
     return None
 
 

@@ -10,12 +10,16 @@ import argparse
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vem import command, records
 from vem.errors import VemError
+
+if TYPE_CHECKING:
+    from vem.build import Run
+    from vem.evaluation.settings import Evaluation
 
 log = logging.getLogger("vem")
 
@@ -49,49 +53,46 @@ def evaluate(directory: Path, overrides: Sequence[str]) -> None:
         VemError: no finished run, an override of what made the run, a checkpoint that is missing or of another
             config, numbers that are not finite, an interruption, a failed check if evaluation.strict=true.
     """
-    _only_evaluation(overrides)
+    command.only(overrides, ALLOWED, "The rest made the run: to train by other settings use python -m vem.run.")
     asked = command.composed(overrides)
     from vem import assess, build, execute  # torch, and seconds: not needed where the command is not understood
-    from vem.evaluation.pictures import pictures
-    from vem.evaluation.settings import Evaluation
-    from vem.report.figures import draw_run
     from vem.targets import check_targets, instantiate
 
     section = asked["evaluation"]
     run = build.load(directory, asked["device"])
     check_targets({"evaluation": section}, run.config.get("allow_targets") or [])
     settings: Evaluation = instantiate(section, "evaluation")
+    if not settings.num_data:
+        raise VemError("evaluation.num_data=0 measures nothing: evaluation=quick|gaps|full does.")
     if asked["threads"] is not None:
         execute.set_threads(asked["threads"])
     state = assess.state_hash(run.model.state_dict(), run.strategy.state_dict())
-    seed = run.config["seed"]
-    made_by = assess.fingerprint(section, seed, state)
-    earlier = records.read_json(directory / records.EVALUATION) if (directory / records.EVALUATION).exists() else {}
-    if earlier.get("fingerprint") == made_by:
-        log.info("%s is measured in this way: left alone. Another seed needs another run.", directory)
+    if assess.made_by(directory) == assess.fingerprint(section, run.config["seed"], state):
+        log.info("%s was measured by these settings already: left alone.", directory)
     else:
-        found = assess.measure(run.built, section, settings, seed, directory, state, asked["progress"])
-        place = assess.set_aside(directory)
-        if place is not None:
-            log.info("the earlier result is kept in %s", place)
-        assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed))
-        status = records.read_json(directory / records.RUN)
-        records.write_json(directory / records.RUN, status | {"evaluation_seconds": found.seconds})
-        draw_run(directory)
-        for line in assess.lines(found.evaluation):
-            log.info("%s", line)
-        log.info("%s; figures: %s", directory / records.EVALUATION, directory / records.FIGURES)
+        _measure(run, section, settings, state, asked["progress"])
     assess.judge(directory, settings.strict)
 
 
-def _only_evaluation(overrides: Sequence[str]) -> None:
-    for override in overrides:
-        key = override.lstrip("+~").split("=")[0].split("@")[0]
-        if not any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in ALLOWED):
-            raise VemError(
-                f"{override!r}: a run's config does not change; what can be set here begins with "
-                f"{', '.join(ALLOWED[:-1])}. To train with another setting use python -m vem.run."
-            )
+def _measure(run: Run, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool) -> None:
+    """Measure a run, put the earlier result aside and the new one in its place."""
+    from vem import assess
+    from vem.evaluation.pictures import pictures
+    from vem.report.figures import draw_run
+
+    directory, seed = run.directory, run.config["seed"]
+    found = assess.measure(run.built, section, settings, seed, directory, state, progress)
+    place = assess.set_aside(directory)
+    if place is not None:
+        log.info("the earlier result is kept in %s", place)
+    assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed))
+    status = records.read_json(directory / records.RUN)
+    records.write_json(directory / records.RUN, status | {"evaluation_seconds": found.seconds})
+    draw_run(directory)
+    assess.clear(directory)
+    for line in assess.lines(found.evaluation):
+        log.info("%s", line)
+    log.info("%s; figures: %s", directory / records.EVALUATION, directory / records.FIGURES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -182,8 +182,9 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
         built.model, built.strategy, built.data, built.training,
         seed=config["seed"], directory=directory, progress_bar=config["progress"],
         on_record=lambda rows: records.write_csv(directory / records.METRICS, rows),
+        config_hash=status["config_hash"],
     )  # fmt: skip
-    status.update(_result(done))
+    status.update(_result(done), family=_family(built))
     state = assess.state_hash(built.model.state_dict(), built.strategy.state_dict())
     found = assess.measure(
         built, config["evaluation"], built.evaluation, config["seed"], directory, state, config["progress"]
@@ -198,6 +199,7 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     records.write_json(directory / records.RUN, {**status, "status": "running"})
     draw_run(directory)
     records.write_json(directory / records.RUN, status)
+    assess.clear(directory)
     for line in assess.lines(found.evaluation):
         log.info("%s", line)
     log.info("figures: %s", directory / records.FIGURES)
@@ -206,12 +208,11 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
 def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:
     """What the report needs to know of a run without reading its config."""
     x = built.data.train.x
-    family = getattr(built.strategy, "family", None)
     parameters = sum(p.numel() for p in built.model.parameters())
     return {
         "strategy": _choice(config, "strategy"),
         "model": _choice(config, "model"),
-        "family": None if family is None else snake(type(family).__name__),
+        "family": None,  # known once the strategy has seen the model
         "data": built.data.name,
         "binarize": config["data"].get("binarize"),
         "likelihood": built.likelihood or getattr(built.model, "likelihood_name", None),
@@ -223,6 +224,11 @@ def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "dtype": config["dtype"],
     }
+
+
+def _family(built: Built) -> str | None:
+    family = getattr(built.strategy, "family", None)
+    return None if family is None else snake(type(family).__name__)
 
 
 def _choice(config: dict[str, Any], group: str) -> str:

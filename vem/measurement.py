@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
@@ -19,13 +17,13 @@ from torch import Tensor
 from vem import assess, command, records
 from vem.contracts import Batch, GenerativeModel
 from vem.errors import VemError, choice
-from vem.evaluation.foreign.borrowed import as_data, can_sample, name_of
+from vem.evaluation.foreign.borrowed import as_data, can_sample, module_of, name_of, prior_draws
 from vem.evaluation.foreign.encoder import ForeignEncoder
 from vem.evaluation.foreign.model import foreign_model
 from vem.evaluation.foreign.normalization import check_likelihood
 from vem.evaluation.instrument import Result, SplitData, snake
 from vem.evaluation.settings import Evaluation
-from vem.noise import generator
+from vem.noise import fill, generator
 from vem.report.checks import failed as failed_checks
 from vem.report.figures import draw_run
 from vem.report.table import align
@@ -59,19 +57,15 @@ class Measurement:
         """Write a directory that ``python -m vem.report`` reads: the files of a run, less its training.
 
         Raises:
-            VemError: a result lies there already and ``overwrite`` is False, or the folder cannot be written.
+            VemError: a result lies there already and ``overwrite`` is False, a run of ``python -m vem.run``, or
+                the folder cannot be written.
         """
-        path = Path(directory)
+        path = _folder(directory)
         if (path / records.RUN).exists() and not overwrite:
             raise VemError(f"{path} holds a result already: name another folder, or save(…, overwrite=True).")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise records.unwritable(path, error) from error
         config = {"evaluation": self.section, "seed": self.facts["seed"]}
         records.write_text(path / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        result = Result(self.evaluation, self.per_datum, self.arrays, {}, {})
-        assess.write(path, result, {} if self.arrays else None)
+        assess.write(path, Result(self.evaluation, self.per_datum, self.arrays, {}, {}), {})
         records.write_json(path / records.RUN, self.facts)
         draw_run(path)
         return path
@@ -87,10 +81,32 @@ class Measurement:
     def _rows(self, split: str) -> list[list[str]]:
         numbers = self.evaluation[split]
         bound = numbers.get("log_marginal") or {}
-        named = {"ELBO L[q]": numbers["elbo"], "best ELBO L[q*]": numbers.get("best_elbo")}
-        named[f"log p(x), {bound.get('kind', '')}"] = bound.get("lower")
+        known = "log p(x)" if bound.get("upper") else "log p(x) from below"
+        named = {"ELBO L[q]": numbers["elbo"]}
+        for name, found in numbers.get("families", {}).items():
+            named[f"best ELBO L[q*], {name}"] = found["best_elbo"]
+        named[f"{known}, {bound.get('kind')}"] = bound.get("lower")
         named |= {f"{name} gap": gap for name, gap in numbers.get("gaps", {}).items()}
+        for name, found in numbers.get("families", {}).items():
+            if not found["own"]:
+                named[f"approximation gap, {name}"] = found["approximation"]
         return [[split, name, *_cells(entry)] for name, entry in named.items() if entry]
+
+
+def _folder(directory: str | PathLike[str]) -> Path:
+    """The directory, made if it is not there.
+
+    Raises:
+        VemError: it cannot be made, or it is that of a run, whose record must not be lost.
+    """
+    path = Path(directory)
+    if any((path / name).exists() for name in (records.CHECKPOINT, records.OVERRIDES)):
+        raise VemError(f"{path} is the directory of a run of python -m vem.run: name another one.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise records.unwritable(path, error) from error
+    return path
 
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:
@@ -134,43 +150,71 @@ def measure(
         VemError: shapes that do not fit (what came, what was expected), a log-likelihood that does not
             normalize, numbers that are not finite, a q without variance, an unknown setting.
     """
-    splits_x = dict(x) if isinstance(x, Mapping) else {"test": x}
-    for name in splits_x:
-        choice(name, records.SPLITS, "the split of x")
-    source = likelihood if isinstance(likelihood, torch.nn.Module) else decoder
-    data = {name: as_data(part, source) for name, part in splits_x.items()}
+    section = _section(evaluation)
+    place = None if directory is None else _folder(directory)
+    data = _data(x, likelihood if module_of(likelihood) else decoder)
     first = next(iter(data.values()))
     strategy: Any = NoEncoder() if encoder is None else ForeignEncoder(encoder, first)
     size = latent_dim if latent_dim is not None else getattr(strategy, "latent_dim", None)
     model = foreign_model(decoder, likelihood, first, latent_dim=size, scale=scale, log_prior=log_prior)
     for part in data.values():
         _normalized(model, part, likelihood)
-    section = _section(evaluation, model, strategy)
+    section = _fitting(section, evaluation, model, strategy, data)
     settings: Evaluation = instantiate(section, "evaluation")
-    splits = {name: SplitData(part, False) for name, part in data.items()}
-    place = None if directory is None else Path(directory)
     state = _state(model, strategy, data)
-    with stop_requests() as asked, assess.watching(progress, asked) as watch:
-        if place is not None:
-            place.mkdir(parents=True, exist_ok=True)
-        found = assess.instrument(model, strategy, section, settings, seed, place, state, watch, splits)
+    found = _measured(model, strategy, section, settings, seed, place, state, data, progress)
     facts = {
-        "status": "done", "error": None, "config_hash": state[:16], "seed": seed, "strategy": strategy_name(encoder),
-        "model": name_of(decoder), "data": f"own ({len(first)} data)", "family": _family(strategy),
+        "status": "done", "error": None, "config_hash": state[:16], "seed": seed, "family": _family(strategy),
+        "strategy": "no encoder" if encoder is None else table_name(encoder, "encoder"),
+        "model": table_name(decoder, "decoder"), "data": f"own ({len(first)} data)",
         "likelihood": likelihood if isinstance(likelihood, str) else None, "latent_dim": model.latent_size,
         "versions": {"vem": VERSION}, "evaluation_seconds": found.seconds,
     }  # fmt: skip
     out = Measurement(found.evaluation, found.per_datum, found.arrays, facts, section)
     if place is not None:
+        if assess.made_by(place) != found.evaluation["fingerprint"]:
+            assess.set_aside(place)
         out.save(place, overwrite=True)
-    if settings.strict and failed_checks(found.evaluation):
-        raise assess.ChecksFailed("; ".join(failed_checks(found.evaluation)))
+        assess.clear(place)
+    if settings.strict:
+        assess.refuse(found.evaluation, place)
     return out
 
 
-def strategy_name(encoder: Any) -> str:
-    """What the encoder is called in tables."""
-    return "no encoder" if encoder is None else name_of(encoder)
+def _measured(
+    model: GenerativeModel, strategy: Any, section: Mapping[str, Any], settings: Evaluation, seed: int,
+    place: Path | None, state: str, data: Mapping[str, Tensor], progress: bool,
+) -> Result:  # fmt: skip
+    remedy = assess.GOES_ON if place is not None else "nothing is kept without directory="
+    splits = {name: SplitData(part, False) for name, part in data.items()}
+    with stop_requests() as asked, assess.watching(progress, asked, remedy) as watch:
+        return assess.instrument(model, strategy, section, settings, seed, place, state, watch, splits)
+
+
+def _data(x: Any, source: Any) -> dict[str, Tensor]:
+    """x by split, where ``source`` lies and in its type.
+
+    Raises:
+        VemError: no data, a split that is not known, or data of several shapes.
+    """
+    parts = dict(x) if isinstance(x, Mapping) else {"test": x}
+    for name in parts:
+        choice(name, records.SPLITS, "the split of x")
+    data = {name: as_data(parts[name], source) for name in records.SPLITS if name in parts}
+    shapes = {name: list(part.shape[1:]) for name, part in data.items()}
+    if not shapes or any(shape != next(iter(shapes.values())) for shape in shapes.values()):
+        raise VemError(f"x holds {shapes or 'nothing'}: give data [N, *X], of one shape in all splits.")
+    return data
+
+
+def table_name(source: Any, otherwise: str) -> str:
+    """What it is called in tables: a lambda has no name of its own.
+
+    >>> table_name(lambda x: x, "encoder"), table_name(torch.nn.Linear(1, 1), "encoder")
+    ('encoder', 'Linear')
+    """
+    name = name_of(source).rsplit(".", 1)[-1]
+    return otherwise if name == "<lambda>" else name
 
 
 def _family(strategy: Any) -> str | None:
@@ -191,35 +235,52 @@ def _normalized(model: GenerativeModel, x: Tensor, likelihood: Any) -> None:
         log.info("whether p(x | z) normalizes was not tested: %s", found.detail)
 
 
-def _section(evaluation: str | Sequence[str], model: Any, strategy: Any) -> dict[str, Any]:
-    """The ``evaluation`` section of the config for these overrides, less what this model cannot do.
+def _section(evaluation: str | Sequence[str]) -> dict[str, Any]:
+    """The ``evaluation`` section of the config for these overrides.
 
     Raises:
-        VemError: an override that is not understood.
+        VemError: an override that is not understood or sets something else, or a section that measures nothing.
     """
-    overrides = [f"evaluation={evaluation}"] if isinstance(evaluation, str) else list(evaluation)
+    overrides = _overrides(evaluation)
+    command.only(overrides, ("evaluation",), "A model that is trained elsewhere has no other settings.")
     section: dict[str, Any] = command.composed(overrides)["evaluation"]
-    if section.get("simulated") is not None and not can_sample(model):
-        log.info("no bidirectional Monte Carlo: this model cannot sample.")
-        section["simulated"] = None
-    if section.get("best") is not None and not section["families"] and getattr(strategy, "family", None) is None:
-        # q of no family of vem's, or no q: the plainest family stands in.
-        family = {"_target_": "vem.families.gaussian.DiagonalGaussian", "_partial_": True}
-        section["families"] = {"diagonal_gaussian": family}
+    settings: Evaluation = instantiate(section, "evaluation")
+    if not settings.num_data:
+        raise VemError("evaluation.num_data=0 measures nothing: evaluation=quick|gaps|full does.")
     return section
 
 
-def _state(model: GenerativeModel, strategy: Any, data: Mapping[str, Tensor]) -> str:
-    """A hash of the data, and of what the model and the encoder say of a few of them."""
-    digest = hashlib.sha256()
-    for name, x in data.items():
-        digest.update(name.encode() + np.ascontiguousarray(x.cpu().numpy()).tobytes())
+def _overrides(evaluation: str | Sequence[str]) -> list[str]:
+    return [f"evaluation={evaluation}"] if isinstance(evaluation, str) else list(evaluation)
+
+
+def _fitting(
+    section: Mapping[str, Any], evaluation: str | Sequence[str], model: Any, strategy: Any, splits: Iterable[str]
+) -> dict[str, Any]:
+    """The section less what this model cannot do, for the splits that there are."""
+    out = dict(section)
+    if not any(override.startswith("evaluation.splits") for override in _overrides(evaluation)):
+        out["splits"] = list(splits)
+    if out.get("simulated") is not None and not can_sample(model):
+        log.info("no bidirectional Monte Carlo: this model cannot sample.")
+        out["simulated"] = None
+    if out.get("best") is not None and not out["families"] and getattr(strategy, "family", None) is None:
+        # q of no family of vem's, or no q: the plainest family stands in.
+        family = {"_target_": "vem.families.gaussian.DiagonalGaussian", "_partial_": True}
+        out["families"] = {"diagonal_gaussian": family}
+    return out
+
+
+@torch.no_grad()
+def _state(model: Any, strategy: Any, data: Mapping[str, Tensor]) -> str:
+    """A hash of the data, of parameters, and of what the functions say of a few data: a closure hides the rest."""
+    encoder = module_of(getattr(strategy, "encoder", None))
+    parts: list[Any] = [dict(data), model.state_dict(), {} if encoder is None else encoder.state_dict()]
+    for x in data.values():
         some = x[:8]
-        stream = generator(x.device, "state")
-        z = torch.randn(2, len(some), model.latent_size, generator=stream, device=x.device, dtype=x.dtype)
-        with torch.no_grad():
-            digest.update(model.log_likelihood(some, z).cpu().numpy().tobytes())
-            if strategy.no_elbo is None:
-                q = strategy.infer(model, Batch(some, None), {})
-                digest.update(q.mean().cpu().numpy().tobytes())
-    return digest.hexdigest()
+        z = prior_draws(2 * len(some), model.latent_size, some).reshape(2, len(some), -1)
+        parts += [model.log_likelihood(some, z), model.log_prior(z)]
+        if strategy.no_elbo is None:
+            q = strategy.infer(model, Batch(some, None), {})
+            parts += q.draws(fill({"z": q.noise(2)}, generator(x.device, "state"), x.dtype)["z"])
+    return assess.state_hash(*parts)

@@ -78,7 +78,8 @@ def unwritable(path: Path, error: OSError) -> VemError:
             f"the disk is full: {path} was not written ({kept}). Free some space and start the same command again."
         )
     return VemError(
-        f"{path} cannot be written: {error.strerror or error}. Name a folder you can write to with hydra.run.dir=DIR."
+        f"{path} cannot be written: {error.strerror or error}. Make its folder writable, or name one that is (of a run "
+        "with hydra.run.dir=DIR)."
     )
 
 

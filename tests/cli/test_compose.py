@@ -35,6 +35,7 @@ PARTNERS: list[tuple[str, ...]] = [
     ("strategy=amortized", "strategy/encoder=mlp"),
     ("strategy=exact_em", "model=linear_gaussian"),
     ("strategy=gmm",),
+    ("evaluation=full",),
     ("strategy=amortized", "strategy/encoder=mlp", "model=mixture", "family=categorical"),
     ("strategy=local", "strategy/start=prior", "strategy/rule=adam", "model=mixture", "family=categorical"),
 ]

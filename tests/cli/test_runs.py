@@ -76,7 +76,7 @@ def _check_evaluation(directory: Path, exact: bool) -> None:
     """evaluation.json is the mean of per_datum.csv, and an exact log p(x) is not below the ELBO."""
     evaluation = strict_json(directory / "evaluation.json")
     rows = table(directory / "per_datum.csv")
-    assert list(evaluation) == ["train", "valid", "test"]
+    assert list(evaluation) == ["train", "valid", "test", "across_splits", "settings", "fingerprint"]
     for split, num in (("train", 40), ("valid", 10), ("test", 10)):
         numbers, own = evaluation[split], [row for row in rows if row["split"] == split]
         assert numbers["num_data"] == len(own) == num

@@ -80,7 +80,7 @@ def test_an_unforeseen_error_of_a_job_is_in_its_log_alone(here, vem_run):
     (name,) = (name for name, status in found.items() if status == "failed")
     assert "ZeroDivisionError: an odd number" in ended.out
     log = (here / "s" / name / "run.log").read_text()
-    assert log.count("Traceback") == 1 and "in evaluate" in log
+    assert log.count("Traceback") == 1 and "in _train_and_measure" in log
 
 
 def test_a_job_that_does_not_compose_refuses_the_sweep(here, vem_run):

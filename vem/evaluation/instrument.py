@@ -123,12 +123,12 @@ class Instrument:
     def split(self, name: str, data: SplitData) -> Measured:
         """What is known of each of ``num_data`` data of a split, spread evenly over it."""
         rows = spread(self.settings.num_data, len(data.x))
+        if not len(rows):
+            return Measured(joined(rows, [], None, "there are no data"), gap_name=self._gap_name())
         found = [
             self.keep(f"{name}-{number:04d}", partial(self._piece, name, data, part, number))
             for number, part in enumerate(torch.split(rows, self.chunk))
         ]
-        if not found:
-            return Measured(joined(rows, [], None, "there are no data"), {}, None, self._gap_name(), None, {})
         return kept.measured(kept.join(found))
 
     def _piece(self, split: str, data: SplitData, rows: Tensor, number: int) -> kept.Piece:
@@ -207,6 +207,7 @@ class Instrument:
         out["checks"] = as_json(check(measured, self.settings.checks))
         diagnostics = self.settings.of(name).diagnostics
         if diagnostics is not None and len(data.x):
+            self.watch.tick()
             self.watch.stage("diagnostics")
             out["diagnostics"] = diagnose(
                 self.model, self.strategy, data.x, training_rows=data.training_rows,
@@ -235,8 +236,7 @@ class Instrument:
         real = next(iter(splits.values())).x
         out["simulated"] = simulated(
             self.model, settings.simulated.num_data, real.dtype, real.device, settings.annealing,
-            self._start_of_simulated, seed=self.seed, chunk=self.chunk, keep=self.keep,
-            stage=self.watch.stage, tick=self.watch.tick,
+            self._start_of_simulated, seed=self.seed, chunk=self.chunk, keep=self.keep, watch=self.watch,
         )  # fmt: skip
         for name in splits:
             if out[name]["log_marginal"] is not None:
@@ -264,23 +264,32 @@ class Instrument:
         return search(self.model, x, q, families, self.settings, streams, lambda name: None, self.watch.tick)
 
     def _arrays(self, splits: Mapping[str, SplitData], measured: Mapping[str, Measured]) -> dict[str, NDArray[Any]]:
-        """Densities in the plane (H = 2), and the annealing path, of the last split that has data."""
-        named = [name for name in splits if len(splits[name].x)]
-        if not named or self.settings.best is None or self.model.latent == "index":
+        """Densities in the plane (H = 2), and the annealing path, of the last split that these are measured of."""
+        named = [name for name in measured if name in self.settings.splits and len(splits[name].x)]
+        if not named or self.model.latent == "index":
             return {}
         split, data = named[-1], splits[named[-1]]
         out: dict[str, NDArray[Any]] = {}
-        if self.model.latent_size == 2:
+        if self.model.latent_size == 2 and self.settings.best is not None:
             self.watch.stage("pictures")
             rows = spread(NUM_SHOWN, len(data.x))
             q = self._infer(data.x, rows, data.training_rows, split, -1)
             families, _ = self._families(q, self.settings)
             x = data.x[rows.to(data.x.device)]
             best = self._search(x, q, families, lambda purpose: generator(x.device, self.seed, "pictures", purpose))
-            shown = {} if q is None else {"q": q}
+            shown = {} if q is None or not _transports(q) else {"q": q}
             out |= planes(self.model, x, rows, {**shown, **{f"best_{k}": v for k, v in best.posteriors.items()}})
-        marginal = measured[split].log_marginal if split in measured else None
+        marginal = measured[split].log_marginal
         if marginal is not None and "path_ess" in marginal.diagnostics:
             out["path_betas"] = marginal.diagnostics["beta"].numpy().astype(np.float32)
             out["path_ess"] = marginal.diagnostics["path_ess"].numpy().astype(np.float32)
         return out
+
+
+def _transports(q: Posterior) -> bool:
+    """Whether this q is a map of noise: one from elsewhere may have draws alone."""
+    try:
+        q.transport(torch.zeros_like(q.mean())[None])
+    except VemError:
+        return False
+    return True

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vem import records, saving
 from vem.contracts import LogMarginal
-from vem.errors import VemError
 from vem.evaluation.elbo import SplitScores
 from vem.evaluation.measured import FamilyScores, Measured
-from vem.records import replacing
 
 Piece = dict[str, Any]  # nested dicts of tensors, texts and None: loads with weights_only=True
 FOLDER = "evaluating"
@@ -69,7 +68,7 @@ class Keep:
         """The piece of that name: read if it is there, else made and written.
 
         Raises:
-            VemError: the disk is full; what was kept before is still there.
+            VemError: the disk is full or the folder cannot be written; what was kept before is still there.
         """
         path = self.folder / f"{name}.pt"
         kept = self._read(path)
@@ -80,9 +79,8 @@ class Keep:
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise VemError(f"{self.folder} cannot be made: {error.strerror or error}.") from error
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            torch.save({"fingerprint": self.fingerprint, "piece": piece}, file)
+            raise records.unwritable(self.folder, error) from error
+        saving.save(path, {"fingerprint": self.fingerprint, "piece": piece})
         return piece
 
     def _read(self, path: Path) -> Piece | None:
@@ -90,7 +88,9 @@ class Keep:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception:  # missing or damaged, it can be made again
             return None
-        kept: Piece | None = content["piece"] if content.get("fingerprint") == self.fingerprint else None
+        if not isinstance(content, dict) or content.get("fingerprint") != self.fingerprint:
+            return None
+        kept: Piece | None = content.get("piece")
         return kept
 
     def clear(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+REDRAWN = 0.5  # seconds
+
 
 def never() -> None:
     """Nobody asks for a stop."""
@@ -24,13 +26,13 @@ class Watch:
         self.seconds: dict[str, float] = {}
         self.stop = stop
         self._now, self._since = "", time.monotonic()
-        shown = progress and sys.stderr.isatty()
-        self._bar = tqdm(total=0, desc="evaluation", unit="piece", disable=not shown, leave=False)
+        self._shown = progress and sys.stderr.isatty()
+        self._drawn = 0.0
+        self._bar = tqdm(disable=True)
 
     def total(self, pieces: int) -> None:
         """How many pieces of work there are."""
-        self._bar.total = pieces
-        self._bar.refresh()
+        self._bar = tqdm(total=pieces, desc="evaluation", unit="piece", disable=not self._shown, leave=False)
 
     def stage(self, name: str) -> None:
         """What begins now; what went before it has ended."""
@@ -41,6 +43,9 @@ class Watch:
     def tick(self) -> None:
         """A small piece of work is done."""
         self.stop()
+        if self._shown and time.monotonic() - self._drawn > REDRAWN:
+            self._drawn = time.monotonic()
+            self._bar.refresh()  # the seconds go on, also within a piece
 
     def done(self) -> None:
         """A piece is done and kept."""

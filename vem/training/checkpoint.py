@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vem import saving
+from vem.contracts import GenerativeModel, Strategy
 from vem.errors import VemError
-from vem.records import replacing
 
 VERSION = 2
 
@@ -19,31 +21,46 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         VemError: the disk is full or the folder cannot be written.
     """
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        try:
-            torch.save({"version": VERSION, **state}, file)
-        except RuntimeError as error:
-            # torch's zip writer buries the failed write under an error of its own ("unexpected pos …").
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
+    saving.save(path, {"version": VERSION, **state})
 
 
-def load(path: Path, device: torch.device | str) -> dict[str, Any]:
-    """Read a checkpoint with ``weights_only=True``.
+def load(path: Path, device: torch.device | str, config_hash: str | None = None) -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True``; ``config_hash`` is that of the run it must belong to.
 
     Raises:
-        VemError: it is missing, damaged or of another version of vem.
+        VemError: it is missing, damaged, of another version of vem, or of another config.
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
-        raise VemError(f"{path} is missing: the run has not reached its first checkpoint. Start it again.") from None
+        raise VemError(f"{path} is missing: put it back, or delete {path.parent} and run it again.") from None
     except Exception as error:  # a damaged pickle can raise anything: KeyError, IndexError, UnpicklingError, …
         raise VemError(f"{path} is damaged ({_line(error)}): delete {path.parent} and run it again.") from error
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise VemError(f"{path} was not written by this version of vem: delete {path.parent} and run it again.")
+    found = state.get("config_hash")
+    if None not in (found, config_hash) and found != config_hash:
+        raise VemError(
+            f"{path} belongs to a run of another config (its config hash is {found}, that of {path.parent} is "
+            f"{config_hash}): put the run's own checkpoint back, or delete {path.parent} and run it again."
+        )
     return state
+
+
+def put(path: Path, state: Mapping[str, Any], model: GenerativeModel, strategy: Strategy) -> None:
+    """Give the model and the strategy the state that was read from ``path``.
+
+    Raises:
+        VemError: it is of another model or strategy.
+    """
+    try:
+        model.load_state_dict(state["model"])
+        strategy.load_state_dict(state["strategy"])
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise VemError(
+            f"{path} does not fit this model and strategy: name a fresh hydra.run.dir, or put the run's own "
+            f"checkpoint back. ({_line(error)})"
+        ) from error
 
 
 def _line(error: BaseException) -> str:

@@ -59,6 +59,7 @@ class Loop:
         directory: Path | None,
         on_record: Callable[[list[dict[str, Any]]], None] | None,
         progress_bar: bool,
+        config_hash: str | None,
     ) -> None:
         self.model, self.strategy, self.data, self.settings = model, strategy, data, settings
         self.seed, self.directory, self.on_record, self.progress_bar = (
@@ -67,6 +68,7 @@ class Loop:
             on_record,
             progress_bar,
         )
+        self.config_hash = config_hash
         x = data.train.x
         self.device, self.dtype, self.num_data = x.device, x.dtype, len(data.train)
         self.batches = -(-self.num_data // settings.batch_size)
@@ -216,9 +218,8 @@ class Loop:
 
     def _restore_best(self) -> None:
         if self.directory and (self.directory / BEST_CHECKPOINT).exists():
-            state = checkpoint.load(self.directory / BEST_CHECKPOINT, self.device)
-            self.model.load_state_dict(state["model"])
-            self.strategy.load_state_dict(state["strategy"])
+            path = self.directory / BEST_CHECKPOINT
+            checkpoint.put(path, checkpoint.load(path, self.device, self.config_hash), self.model, self.strategy)
 
     def _interrupted(self, name: str) -> None:
         self._check_parameters()  # a state with NaN in it must not take the place of the last good one
@@ -252,7 +253,7 @@ class Loop:
         state = {
             "progress": asdict(self.at), "model": self.model.state_dict(), "strategy": self.strategy.state_dict(),
             "device": self.device.type, "noise": self.noise.get_state(), "global": self._global_streams(),
-            "meter": self.meter.state_dict(),
+            "meter": self.meter.state_dict(), "config_hash": self.config_hash,
         }  # fmt: skip
         checkpoint.save(self.directory / name, state)
         if name == CHECKPOINT:  # the best state is none to go on from: it must not put the next checkpoint off
@@ -266,19 +267,13 @@ class Loop:
         path = self.directory / CHECKPOINT if self.directory else None
         if path is None or not path.exists():
             return
-        state = checkpoint.load(path, self.device)
+        state = checkpoint.load(path, self.device, self.config_hash)
         if state["device"] != self.device.type:
             raise VemError(
                 f"{path} was written with device={state['device']}, and random streams do not go from one kind of "
                 f"device to another: give device={state['device']}, or name a fresh hydra.run.dir."
             )
-        try:
-            self.model.load_state_dict(state["model"])
-            self.strategy.load_state_dict(state["strategy"])
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise VemError(
-                f"{path} does not fit this model and strategy: name a fresh hydra.run.dir. ({error})"
-            ) from error
+        checkpoint.put(path, state, self.model, self.strategy)
         self.noise.set_state(state["noise"].cpu())
         torch.set_rng_state(state["global"][0].cpu())
         if self.device.type == "cuda":
@@ -310,11 +305,13 @@ def fit(
     directory: Path | None = None,
     on_record: Callable[[list[dict[str, Any]]], None] | None = None,
     progress_bar: bool = True,
+    config_hash: str | None = None,
 ) -> Progress:
     """Train ``model`` by ``strategy`` on ``data.train``: maximize (1/N) Σ_n L_n, nats per datum.
 
     Works in place. With a ``directory`` it writes checkpoints there and goes on from the one it finds.
-    ``on_record`` receives all records whenever one is added.
+    ``on_record`` receives all records whenever one is added. ``config_hash`` goes into the checkpoints, which
+    are refused where it is another.
 
     Raises:
         NonFiniteError: a bound, a term or a parameter became NaN or infinite; names the step, the term and the
@@ -322,4 +319,4 @@ def fit(
         InterruptedRun: SIGTERM or Ctrl-C, after the checkpoint was written.
         VemError: a checkpoint that is damaged or does not fit; a full disk.
     """
-    return Loop(model, strategy, data, settings, seed, directory, on_record, progress_bar).run()
+    return Loop(model, strategy, data, settings, seed, directory, on_record, progress_bar, config_hash).run()

@@ -13,6 +13,7 @@ from vem.evaluation.bounds.annealing_path import Annealing
 from vem.evaluation.bounds.bidirectional import enclose
 from vem.evaluation.kept import Piece, join, plain
 from vem.evaluation.paired import estimate, sample
+from vem.evaluation.watch import Watch
 from vem.noise import fill, generator
 from vem.numerics import mean_and_se
 from vem.records import number
@@ -31,8 +32,7 @@ def simulated(
     seed: int,
     chunk: int,
     keep: Callable[[str, Callable[[], Piece]], Piece],
-    stage: Callable[[str], None],
-    tick: Callable[[], None],
+    watch: Watch,
 ) -> dict[str, Any]:
     """Bidirectional Monte Carlo on ``num`` pairs (z, x) from the model, ready for JSON; nats per datum.
 
@@ -47,11 +47,12 @@ def simulated(
 
         def enclosed(index: int = index, rows: Tensor = rows) -> Piece:
             posterior, spent = start(x[rows], index)
-            stage("simulated: annealing")
+            watch.stage("simulated: annealing")
             pilot, stream = (generator(device, seed, "simulated", name, index) for name in ("pilot", "annealing"))
-            found = enclose(model, z[rows], x[rows], posterior, settings, pilot, stream, tick)
+            found = enclose(model, z[rows], x[rows], posterior, settings, pilot, stream, watch.tick)
             gradients = spent.double().cpu() + found.decoder_gradients
             piece: Piece = plain({"bound": found.log_marginal, "gradients": gradients})
+            watch.done()
             return piece
 
         pieces.append(keep(f"simulated-{index:04d}", enclosed))

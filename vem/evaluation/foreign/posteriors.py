@@ -12,6 +12,7 @@ from torch.distributions import (
     Normal,
     TransformedDistribution,
 )
+from torch.distributions.constraints import Constraint
 
 from vem.contracts import Draws, NoiseSpec, Posterior
 from vem.errors import VemError
@@ -94,6 +95,14 @@ def _log_prob(q: Distribution, z: Tensor) -> Tensor:
     return value.sum(-1) if value.dim() == z.dim() else value
 
 
+def _support(q: Distribution) -> Constraint | None:
+    """Where q has a density, if it says so."""
+    try:
+        return q.support
+    except NotImplementedError:
+        return None
+
+
 class TransportedPosterior(GaussianPosterior):
     """q of a flow z = T_k ∘ … ∘ T_1(μ + L ε): the transforms of a TransformedDistribution over a Gaussian.
 
@@ -121,8 +130,15 @@ class TransportedPosterior(GaussianPosterior):
         return self.location
 
     def frozen_log_q(self, z: Tensor) -> Tensor:
-        """log q(z) [S, B]; λ came without a graph."""
-        return _log_prob(self.flow, z.to(self.base.location)).to(z)
+        """log q(z) [S, B], −∞ where the flow does not reach; λ came without a graph."""
+        image, log_det = z.to(self.base.location), 0.0
+        for transform in reversed(self.flow.transforms):
+            before = transform.inv(image)
+            change = transform.log_abs_det_jacobian(before, image)
+            log_det = log_det + (change.sum(-1) if change.dim() == z.dim() else change)
+            image = before
+        log_q = self.base.frozen_log_q(image) - log_det
+        return torch.where(log_q.isnan(), -torch.inf, log_q).to(z)
 
 
 class DistributionPosterior:
@@ -166,13 +182,18 @@ class DistributionPosterior:
                 return self.q.sample(torch.Size([MEAN_DRAWS])).mean(0).to(self.like)
 
     def frozen_log_q(self, z: Tensor) -> Tensor:
-        """log q(z) [S, B]; λ came without a graph."""
-        return _log_prob(self.q, z).to(z)
+        """log q(z) [S, B], −∞ outside of its support; λ came without a graph."""
+        support = _support(self.q)
+        inside = torch.ones_like(z[..., 0], dtype=torch.bool) if support is None else support.check(z)
+        inside = inside.all(-1) if inside.dim() == z.dim() else inside
+        # torch refuses a z outside: a point inside takes its place.
+        log_q = _log_prob(self.q, torch.where(inside[..., None], z, self.mean()))
+        return torch.where(inside, log_q, -torch.inf).to(z)
 
 
 def _check_draws(q: DistributionPosterior, x: Tensor, name: str) -> None:
     kind = type(q.q).__name__
-    if getattr(q.q.support, "is_discrete", False):
+    if getattr(_support(q.q), "is_discrete", False):
         raise VemError(f"encoder={name} gives a {kind}, whose draws are discrete: a density over real z is expected.")
     spec = q.noise(2)
     try:
