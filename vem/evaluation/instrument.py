@@ -19,7 +19,7 @@ from vem.evaluation.checks import as_json, check
 from vem.evaluation.diagnostics import diagnose
 from vem.evaluation.elbo import BATCH, Inferred, evaluating, inferred, joined, scored, spread
 from vem.evaluation.measured import FamilyScores, Measured
-from vem.evaluation.pieces import QUADRATURE, Searched, log_marginal, others, richest, search
+from vem.evaluation.pieces import QUADRATURE, Searched, check_families, log_marginal, others, richest, search
 from vem.evaluation.planes import NUM_SHOWN, planes
 from vem.evaluation.settings import Evaluation
 from vem.evaluation.watch import Watch
@@ -158,6 +158,7 @@ class Instrument:
         if self.model.latent == "index":
             return self._of_index(split_scores, exact, settings)
         families, own = self._families(q, settings)
+        check_families(families, x, settings)
         searched = search(self.model, x, q, families, settings, streams, stage, tick)
         marginal = log_marginal(self.model, x, searched, settings, streams, stage, tick)
         further = others(self.model, x, searched, settings, streams, stage)
@@ -185,7 +186,7 @@ class Instrument:
         if own is None or settings.best is None:
             return out, None
         name = snake(type(own).__name__)
-        return {name: own, **out}, name
+        return {**out, name: own}, name
 
     def _of_index(self, scores: Any, exact: Tensor | None, settings: Evaluation) -> Measured:
         """An index is enumerated: the best q is the exact posterior, and L[q*] = log p(x)."""

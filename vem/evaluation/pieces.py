@@ -11,6 +11,7 @@ from torch import Tensor
 from vem.ascent.best import BestQ, best_q
 from vem.ascent.starting import mode_params, params_of, prior_params
 from vem.contracts import Family, GenerativeModel, LogMarginal, Posterior, TractableModel
+from vem.errors import VemError
 from vem.evaluation.bounds.annealing import anneal
 from vem.evaluation.bounds.importance import exact, importance_bound, prior_monte_carlo
 from vem.evaluation.bounds.quadrature import quadrature
@@ -70,9 +71,28 @@ def _scores(found: BestQ, spent: Tensor) -> FamilyScores:
     )  # fmt: skip
 
 
+def check_families(families: Mapping[str, Family], x: Tensor, settings: Evaluation) -> None:
+    """Whether annealing can start at one of these families, said before the long search for their best q.
+
+    Raises:
+        VemError: none of them transports ε, which the whitened coordinates of annealing need.
+    """
+    if settings.annealing is None or settings.annealing.start != "best" or not families or not len(x):
+        return
+    if not any(_transports(family(prior_params(family, x[:1]))) for family in families.values()):
+        raise VemError(
+            f"annealing from q* moves in the coordinates ε of q, and {', '.join(families)} has no transport(ε): write "
+            "that method, add a family that has one (+evaluation.families.NAME=…), or set evaluation.annealing=null."
+        )
+
+
+def _transports(q: Posterior) -> bool:
+    return callable(getattr(q, "transport", None))
+
+
 def richest(searched: Searched) -> Posterior | None:
-    """The best q of the largest family: where annealing and importance sampling start."""
-    return list(searched.posteriors.values())[-1] if searched.posteriors else None
+    """The best q of the largest family that transports ε: where annealing and importance sampling start."""
+    return next((q for q in reversed(searched.posteriors.values()) if _transports(q)), None)
 
 
 def log_marginal(
