@@ -8,11 +8,17 @@ import pytest
 import torch
 from gap_cases import Case, by_hand, case, family, measure
 
+from vem.contracts import LogMarginal
 from vem.errors import VemError
-from vem.evaluation.checks import Thresholds, as_json, check, shortfall
+from vem.evaluation.bounds.importance import LogMeanExp
+from vem.evaluation.checks import Thresholds, as_json, check, width_check
+from vem.evaluation.effective import effective
+from vem.evaluation.elbo import joined, prior_scores, scored
 from vem.evaluation.gaps import summarize
-from vem.evaluation.measured import ESS, MC_VARIANCE
-from vem.evaluation.paired import influence, outliers, sample
+from vem.evaluation.measured import ESS, MC_VARIANCE, Measured
+from vem.evaluation.paired import influence, outliers, sample, shortfall
+from vem.families.gaussian import DiagonalGaussianPosterior
+from vem.noise import generator
 
 NUM = 400
 
@@ -175,6 +181,39 @@ def test_a_tail_of_data_with_few_effective_samples_is_caught() -> None:
     assert "10.0% of the data have fewer than 10" in detail and "rows 0, 1, 2, 3, 4 and 35 more" in detail
 
 
+def rate_of_failure(chains: int, spread: float, num: int, repeats: int = 200) -> tuple[float, float]:
+    """How often the check fails on ``num`` data of ``chains`` lognormal weights, and how low the bound is, nats."""
+    total = LogMeanExp(num * repeats, "cpu")
+    total.add(spread * normal(chains, num * repeats))
+    columns = total.log_mean(), total.ess(), total.variance()
+    failed_ = 0
+    for mean, ess, variance in zip(*(column.reshape(repeats, num) for column in columns), strict=True):
+        found = effective(LogMarginal(mean, None, "", {ESS: ess, MC_VARIANCE: variance}), Thresholds())
+        assert found is not None
+        failed_ += not found.passed
+    return failed_ / repeats, spread**2 / 2 - float(columns[0].mean())
+
+
+@pytest.mark.parametrize("num", [20, 100])
+@pytest.mark.parametrize("chains", [4, 8, 16])
+def test_few_chains_are_judged_by_their_bias_not_by_chance(chains: int, num: int) -> None:
+    """Below half the allowed bias fewer than 2 % false alarms, above twice of it more than 98 % detected."""
+    low = {4: 0.4, 8: 0.6, 16: 0.7}[chains]
+    high = {4: 1.1, 8: 1.3, 16: 1.5}[chains]
+    alarms, bias = rate_of_failure(chains, low, num)
+    assert bias < 0.03 and alarms <= 0.02, (bias, alarms)
+    detected, bias = rate_of_failure(chains, high, num)
+    assert bias > 0.1 and detected >= 0.98, (bias, detected)
+
+
+def test_many_samples_of_which_few_are_effective_are_thin_though_the_delta_method_sees_little() -> None:
+    """K = 5000 of sd(log w) = 3.2: 0.12 nats low, of which ½ Var[log w̄] tells 0.05, which is allowed."""
+    failing, bias = rate_of_failure(5000, 3.2, 20, repeats=20)
+    assert bias > 0.1 and failing > 0.9
+    alarms, bias = rate_of_failure(5000, 1.5, 20, repeats=20)
+    assert bias < 0.01 and alarms == 0
+
+
 def test_quadrature_that_is_too_coarse_says_so() -> None:
     """What it states of its own error is forgiven to the inequalities, and is a check of its own."""
     error = torch.full((NUM,), 0.004)
@@ -198,6 +237,10 @@ def test_a_search_that_did_not_converge_says_so() -> None:
     detail = failed(starved)["converged"]
     assert "10.0%" in detail and "rows 100, 101" in detail and "0.2 nats" in detail
     assert failed(starved, Thresholds(unconverged=0.2)) == {}
+    gains = torch.full((NUM,), 0.2)
+    gains[:3] = torch.tensor([-math.inf, math.nan, math.inf])
+    odd = starved._replace(families={"diagonal_gaussian": found._replace(certificate=gains)})
+    assert "would gain 0.2 nats in the mean (3 data not finite)" in failed(odd)["converged"]
 
 
 @pytest.mark.parametrize("value", [-1_628_517.0 * 1000, 1e7, -20_000.0])
@@ -240,6 +283,22 @@ def test_equal_data_have_no_outlier_and_one_that_differs_is_one() -> None:
     assert "outliers" in failed(by_hand(differs))
 
 
+@pytest.mark.parametrize("tied", [0.3, 0.55, 0.75])
+@pytest.mark.parametrize("wobble", [0.0, 1e-3])
+def test_values_that_are_mostly_equal_make_no_outliers_of_the_others(tied: float, wobble: float) -> None:
+    """Blank images, or one point many times: the median absolute deviation is 0, or nearly."""
+    elbo = -50 + normal(NUM)
+    elbo[: int(tied * NUM)] = -50 + wobble * normal(int(tied * NUM), seed=1)
+    assert failed(by_hand(elbo)) == {}
+    elbo[NUM - 3] = -1e6
+    assert "row 397" in failed(by_hand(elbo))["outliers"]
+
+
+def test_any_limit_finds_an_end() -> None:
+    for limit in (0.0, 0.1, 0.6, 1.0, 3.0):
+        outliers(torch.cat([torch.zeros(60), normal(40)]), limit)
+
+
 @pytest.mark.parametrize("value", [math.nan, -math.inf, math.inf])
 def test_what_is_not_finite_is_caught_and_the_other_checks_go_on(value: float) -> None:
     best = HONEST["best"].clone()
@@ -247,6 +306,79 @@ def test_what_is_not_finite_is_caught_and_the_other_checks_go_on(value: float) -
     names = failed(by_hand(**HONEST | {"best": best}))
     assert set(names) == {"finite"} and "best_elbo.diagonal_gaussian: 1 data (row 9)" in names["finite"]
     assert "finite" in failed(by_hand(torch.full((4,), value)))
+
+
+# --- absolute: better than a q that does not look at x
+
+
+def test_the_prior_as_q_has_its_closed_form() -> None:
+    """E_p(z)[log N(x; Wz + b, Ψ)] = log N(x; b, Ψ) − ½ tr(Wᵀ Ψ⁻¹ W)."""
+    of = case(latent=3, dims=6)
+    x, model = of.data(50, 0), of.model
+    found = prior_scores(model, x, 4000, generator("cpu", 0))
+    precision = model.noise_variance().reciprocal()
+    at_mean = torch.distributions.Normal(model.bias, model.noise_variance().sqrt()).log_prob(x).sum(-1)
+    exact = at_mean - 0.5 * (model.weight.square() * precision[:, None]).sum()
+    z = (found["prior_elbo"] - exact) / found["prior_variance"].sqrt()
+    assert float(z.abs().max()) < 5 and float(z.std()) == pytest.approx(1.0, abs=0.3)
+
+
+def of_width(log_scale: float, num: int, draws: int = 10, seed: int = 0) -> Measured:
+    """A q around 0, equally wide for every datum, with the floor that the instrument measures beside it."""
+    of = case(latent=4, dims=8, seed=seed)
+    x = of.data(num, seed)
+    q = DiagonalGaussianPosterior(torch.zeros(num, 4).double(), torch.full((num, 4), log_scale).double())
+    return Measured(joined(torch.arange(num), [scored(of.model, x, q, draws, seed, "t", 0, 5)], None, None))
+
+
+@pytest.mark.parametrize("draws", [1, 2, 10])
+@pytest.mark.parametrize("num", [20, 1000])
+@pytest.mark.parametrize("log_scale", [6.0, 2.0, 20.0])
+def test_a_q_that_is_absurd_for_every_datum_is_caught(log_scale: float, num: int, draws: int) -> None:
+    """No datum is an outlier among others as absurd: only an absolute floor tells."""
+    assert set(failed(of_width(log_scale, num, draws))) == {"better_than_prior"}
+
+
+def test_no_false_alarm_of_a_q_that_is_the_prior_or_better() -> None:
+    """A collapsed posterior is the floor itself: an equality, held against noise alone."""
+    for seed in range(40):
+        assert failed(of_width(0.0, 100, seed=seed)) == {}
+    of = case(latent=4, dims=8, off=0.05)
+    x = of.data(300, 0)
+    part = scored(of.model, x, of.posterior(x), 5, 0, "t", 0, 5)
+    assert failed(Measured(joined(torch.arange(300), [part], None, None))) == {}
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0.04, True), (0.06, False)])
+def test_few_data_below_the_prior_are_forgiven(share: float, passes: bool) -> None:
+    floor = LEVEL - 30
+    elbo = LEVEL.clone()
+    elbo[: int(share * NUM)] = floor[: int(share * NUM)] - 20
+    split = by_hand(elbo)
+    scores = split.scores._replace(prior_elbo=floor, prior_variance=torch.ones(NUM))
+    found = failed(split._replace(scores=scores))
+    assert ("better_than_prior" not in found) == passes
+    assert passes or ("24 of 400 data" in found["better_than_prior"] and "rows 0, 1" in found["better_than_prior"])
+
+
+# --- the interval on simulated data
+
+
+@pytest.mark.parametrize(
+    ("mean", "most", "passes"),
+    [(0.03, 0.5, True), (0.06, 0.5, False), (0.03, 1.2, False), ({"value": None}, 0.5, False)],
+)
+def test_a_wide_interval_on_simulated_data_is_caught(mean: float, most: float, passes: bool) -> None:
+    found = width_check(
+        {"kind": "ais", "num_data": 200, "width": {"mean": mean, "se": 0.01, "max": most}}, Thresholds()
+    )
+    assert found is not None and found.name == "simulated_width" and found.passed == passes
+    assert "200 simulated data" in found.detail and ("more temperatures" in found.detail) == (not passes)
+    assert not width_check({"width": {"mean": 0.03, "se": 0.01, "max": 0.5}}, Thresholds(width=0.02)).passed
+
+
+def test_an_interval_that_was_not_measured_is_not_checked() -> None:
+    assert width_check({"value": None, "reason": "log p(x) is exact here"}, Thresholds()) is None
 
 
 # --- the rule

@@ -10,6 +10,7 @@ from gap_cases import by_hand, case, family, measure, part, scored
 from scipy import stats
 
 from vem.contracts import LogMarginal
+from vem.evaluation.checks import Thresholds, check
 from vem.evaluation.elbo import SplitScores
 from vem.evaluation.gaps import across_splits, per_datum, summarize
 from vem.evaluation.measured import ESS, MC_VARIANCE, Measured
@@ -150,6 +151,37 @@ def test_families_tell_the_encoder_from_the_family() -> None:
     assert diagonal["approximation"]["mean"] == pytest.approx(3.0)
     assert full["approximation"]["mean"] == pytest.approx(0.5) and full["gain_over_own"]["mean"] == pytest.approx(2.5)
     assert full["converged"] == 1.0 and full["steps"] == {"mean": 100.0, "max": 100.0}
+
+
+def test_certificates_that_are_not_finite_are_counted_and_left_out_of_the_mean() -> None:
+    level = normal(6)
+    gains = torch.tensor([0.5, -torch.inf, -0.1, torch.nan, 0.3, 0.1], dtype=torch.float64)
+    split = by_hand(level, level + 1)
+    found = split._replace(families={"diagonal_gaussian": family(level + 1, certificate=gains)})
+    entry = summarize(found)["families"]["diagonal_gaussian"]["certificate"]
+    assert (entry["mean"], entry["median"], entry["max"]) == pytest.approx((0.2, 0.1, 0.5))
+    assert entry["not_finite"] == 2
+    none = family(level + 1, certificate=torch.full((6,), -torch.inf, dtype=torch.float64))
+    said = summarize(split._replace(families={"diagonal_gaussian": none}))
+    json.dumps(said, allow_nan=False)
+    assert said["families"]["diagonal_gaussian"]["certificate"]["not_finite"] == 6
+
+
+def test_the_bounds_beside_it_say_whether_they_can_be_trusted() -> None:
+    """Not a check of the run: naive Monte Carlo is shown to fail."""
+    level = normal(200)
+
+    def bound(kind: str, ess: float) -> LogMarginal:
+        diagnostics = {ESS: torch.full((200,), ess), MC_VARIANCE: torch.full((200,), (5000 / ess - 1) / 4999)}
+        return LogMarginal(level - 1, None, kind, diagnostics)
+
+    others = {"importance": bound("importance, K=5000", 800.0), "prior": bound("prior, K=5000", 1.3)}
+    split = by_hand(level, level + 0.1, level + 0.2)._replace(others=others)
+    found = summarize(split)["others"]
+    assert found["importance"]["trustworthy"] is True and found["prior"]["trustworthy"] is False
+    assert "median of 1.3 effective samples" in found["prior"]["remark"] and "loose" in found["prior"]["remark"]
+    assert all(c.passed for c in check(split))
+    assert summarize(split, Thresholds(bias=0.0))["others"]["importance"]["trustworthy"] is False
 
 
 def test_a_stored_row_has_an_optimization_gap() -> None:

@@ -176,3 +176,80 @@ def test_a_large_event_is_left_out(device: torch.device) -> None:
     model = foreign_model(nn.Linear(2, 6000).to(device), "gaussian", torch.zeros(3, 6000, device=device), 2, 1.0)
     found = check_likelihood(model, torch.full((3, 6000), 0.5, device=device))
     assert found.passed is None and "24000 evaluations" in found.detail
+
+
+def wide(likelihood: str, scale: float) -> nn.Module:
+    """3072 pixels, [3, 32, 32], float32, with logits far from 0."""
+    net = nn.Sequential(nn.Linear(10, 3072), nn.Unflatten(1, (3, 32, 32)))
+    with torch.no_grad():
+        net[0].weight.copy_(10 * scale * torch.randn(3072, 10, generator=generator("cpu", "wide")))
+        net[0].bias.zero_()
+    return DeepLatentModel((3, 32, 32), 10, net, likelihood, scale=scale)
+
+
+class Changed(nn.Module):
+    """A log-likelihood with something done to it."""
+
+    latent_size = 10
+
+    def __init__(self, model: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.change = model, change
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.change(self.model.log_likelihood(x, z))
+
+
+class Single(Changed):
+    """Computes in float32, whatever comes."""
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.change(self.model.float().log_likelihood(x.float(), z.float()))
+
+
+class NoModule:
+    """In the place of a module that cannot be copied."""
+
+    latent_size = 10
+
+    def __init__(self, of: Changed) -> None:
+        self.log_likelihood = of.log_likelihood
+
+
+KINDS: list[tuple[str, Callable[[Changed], Any], float]] = [
+    ("a module", lambda m: m, 0.02),
+    ("no module", NoModule, 10.0),
+    ("float32 within", lambda m: Single(m.model, m.change), 10.0),
+]
+
+
+@pytest.mark.parametrize(("name", "wrap", "within"), KINDS, ids=[k[0] for k in KINDS])
+@pytest.mark.parametrize("scale", [0.02, 0.3])
+def test_thousands_of_pixels_are_told_from_rounding(
+    name: str, wrap: Callable[[Changed], Any], within: float, scale: float
+) -> None:
+    """[3, 32, 32] in float32: a right Bernoulli passes, faults are named, and the tolerance is said."""
+    model = wide("bernoulli", scale)
+    x = torch.rand(3, 3, 32, 32, generator=generator("cpu", "x")).round()
+    right = check_likelihood(wrap(Changed(model, lambda v: v)), x, "binary")
+    assert right.passed and right.excess is not None and abs(right.excess) < within, right.detail
+    for change, words in (
+        (torch.neg, "sign is flipped"),
+        (lambda v: v / 3072, "mean over the 3072"),
+        (lambda v: v + 50, "constant"),
+    ):
+        found = check_likelihood(wrap(Changed(model, change)), x, "binary")
+        assert found.passed is False and words in found.detail, found.detail
+
+
+def test_thousands_of_real_pixels() -> None:
+    x = torch.rand(2, 3, 32, 32, generator=generator("cpu", "x"))
+    model = wide("gaussian", 0.1)
+    assert check_likelihood(model, x, "real").passed
+    assert "sign is flipped" in check_likelihood(Changed(model, torch.neg), x, "real").detail
+
+
+def test_the_user_s_module_stays_as_it_is() -> None:
+    model = wide("bernoulli", 0.1).train()
+    check_likelihood(model, torch.rand(1, 3, 32, 32, generator=generator("cpu", "x")).round())
+    assert model.training and {p.dtype for p in model.parameters()} == {torch.float32}

@@ -68,7 +68,7 @@ def test_gaps_stand_below_the_comparison(tmp_path):
     header = next(line for line in text.splitlines() if line.startswith("gaps of"))
     assert header.split()[:7] == ["gaps", "of", "on", "approximation", "amortization", "optimization", "inference"]
     lines = {tuple(line.split()[:2]): line for line in text.splitlines() if "ais from q*" in line}
-    assert set(lines) == {(s, p) for s in ("amortized", "local") for p in ("train", "test")}
+    assert set(lines) == {(s, p) for s in ("amortized", "local") for p in ("train", "valid", "test")}
     test = lines["amortized", "test"]
     assert "≥ 1.50 ± 0.10" in test and " 4.50 ± 0.10" in test and "≥ 4.50" not in test and "≥ 6.00 ± 0.10" in test
     assert "≥ -88.00 ± 0.30" in test and " 21 " in test and test.endswith("passed")
@@ -187,12 +187,65 @@ def test_bars_are_where_the_numbers_are(tmp_path):
     write_gaps(tmp_path / "a", checks=(BAD,))
     write_gaps(tmp_path / "b", "local", approximation=1.2, middle=-0.3)
     groups = aggregate(summarize([tmp_path]))
-    train, test = gaps_figure(["A", "B"], groups, "t").axes
+    train, valid, test = gaps_figure(["A", "B"], groups, "t").axes
+    assert valid.get_title("left") == "Validation data" and len(valid.patches) == 6
     assert [round(bar.get_width(), 6) for bar in test.patches] == [1.5, 4.5, 6.0, 1.2, 0.7, 1.9]
     assert [round(bar.get_width(), 6) for bar in train.patches] == [1.5, 3.5, 5.0, 1.2, -0.3, 0.9]
     assert list(test.lines[0].get_xdata()) == pytest.approx([1.3, 1.7])
     assert [label.get_text() for label in train.get_yticklabels()] == ["A\nCHECKS FAILED", "B"]
     assert [t.get_text() for t in test.texts][:2] == ["≥ 1.50", "4.50"]
+
+
+def test_a_split_without_gaps_has_neither_line_nor_panel(tmp_path):
+    run = write_gaps(tmp_path / "a")
+    content = json.loads((run / "evaluation.json").read_text())
+    del content["valid"]["gaps"]
+    (run / "evaluation.json").write_text(json.dumps(content))
+    text = write_report([tmp_path], tmp_path)
+    splits = [line.split()[1] for line in text.splitlines() if "ais from q*" in line]
+    assert splits == ["train", "test"]
+    panels = gaps_figure(["A"], aggregate(summarize([tmp_path])), "t").axes
+    assert [ax.get_title("left") for ax in panels] == ["Training data", "Test data"]
+
+
+def add_bounds(run, importance_ess=400.0):
+    """Two lower bounds beside the one that the gaps are taken from; the naive one fails, as it is meant to."""
+    content = json.loads((run / "evaluation.json").read_text())
+    content["test"]["others"] = {
+        "importance": {"lower": estimate(-88.5), "upper": None, "kind": "importance, K=5000",
+                       "ess": {"median": importance_ess, "min": 3.0}, "trustworthy": importance_ess > 10},
+        "prior": {"lower": estimate(-140.0), "upper": None, "kind": "prior, K=5000",
+                  "ess": {"median": 1.2, "min": 1.0}, "trustworthy": False},
+    }  # fmt: skip
+    (run / "evaluation.json").write_text(json.dumps(content))
+
+
+def test_further_bounds_are_shown_and_marked_and_gate_nothing(tmp_path):
+    add_bounds(write_gaps(tmp_path / "a"))
+    write_gaps(tmp_path / "b", "local")
+    text = write_report([tmp_path], tmp_path)
+    assert "  amortized, test: importance, K=5000: -88.50 ± 0.30, 400 effective samples of 5000\n" in text
+    assert "  amortized, test: prior, K=5000: -140.00 ± 0.30, 1.2 effective samples of 5000  ! LOOSE\n" in text
+    assert text.count("LOOSE") == 2 and "! LOOSE: too few effective samples" in text and "CHECKS FAILED" not in text
+    runs = pd.read_csv(tmp_path / "runs.csv").set_index("strategy")
+    assert runs.loc["amortized", "test_prior_bound"] == -140.0 and runs.loc["amortized", "test_prior_bound_ess"] == 1.2
+    assert runs["test_prior_bound_loose"].map(str).to_dict() == {"amortized": "True", "local": "nan"}
+    assert "train_prior_bound" not in runs
+
+
+def test_further_bounds_over_seeds_tell_of_the_loosest(tmp_path):
+    for seed, ess in enumerate((400.0, 4.0)):
+        add_bounds(write_gaps(tmp_path / f"{seed}", seed=seed), ess)
+    text = write_report([tmp_path], tmp_path)
+    assert "importance, K=5000: -88.50 ± 0.00, 4.0 effective samples of 5000  ! LOOSE" in text
+    summary = pd.read_csv(tmp_path / "summary.csv").iloc[0]
+    assert summary["test_importance_bound_mean"] == -88.5 and summary["test_importance_bound_ess"] == 4.0
+
+
+def test_further_bounds_of_a_run_without_gaps(tmp_path):
+    add_bounds(write_run(tmp_path / "a"))
+    text = write_report([tmp_path], tmp_path)
+    assert "gaps of" not in text and "prior, K=5000: -140.00" in text
 
 
 def test_the_distribution_over_data(tmp_path):

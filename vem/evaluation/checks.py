@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vem.errors import at_least
 from vem.evaluation import gaps
-from vem.evaluation.measured import ESS, MC_VARIANCE, Measured
-from vem.evaluation.paired import Sample, influence, outliers, sample
-from vem.numerics import mean_and_se
+from vem.evaluation.effective import effective
+from vem.evaluation.measured import Measured
+from vem.evaluation.paired import Sample, influence, outliers, sample, shortfall
+from vem.evaluation.thresholds import Thresholds
+
+__all__ = ["Check", "Thresholds", "as_json", "check", "named_numbers", "width_check"]
 
 ERROR = "error"  # in LogMarginal.diagnostics of quadrature: [N] its error by refinement
 # Which family contains which: the best q of the second cannot be worse than that of the first.
@@ -30,41 +31,20 @@ class Check(NamedTuple):
     detail: str  # the numbers, in nats, with the error they are held against; the remedy where it failed
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """When a check fails.
-
-    Raises:
-        VemError: a number out of range.
-    """
-
-    standard_errors: float = 4.0  # a difference of the wrong sign is tolerated up to so many of its errors,
-    slack: float = 1e-3  # and so many nats for rounding
-    exceeding: float = 0.001  # share of the data that may break an inequality beyond their own error
-    samples: float = 10.0  # effective samples that a lower bound needs, or a variance of log w̄ below 1/samples
-    thin: float = 0.05  # share of the data that may have fewer
-    quadrature: float = 0.01  # nats of stated error that log p(x) by quadrature may have
-    unconverged: float = 0.05  # share of the data whose q* may not have converged
-    outlier: float = 25.0  # robust standard deviations from the median beyond which a datum is an outlier
-    influence: float = 3.0  # standard errors that the outliers together may move the mean
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            at_least(value, 0, f"evaluation.checks.{name}")
-
-
 def check(measured: Measured, thresholds: Thresholds | None = None) -> list[Check]:
     """Every check that the numbers of this split allow; one that lacks its numbers is left out.
 
-    ``finite``, ``best_above_q`` L[q] ≤ L[q*], ``richer_family``, ``best_below_upper`` L[q*] ≤ the upper bound
-    on log p(x) and L[q] as well, ``lower_above_best`` (no gap is negative), ``interval_ordered``,
-    ``effective_samples``, ``quadrature``, ``converged``, ``outliers``.
+    ``finite``, ``better_than_prior`` L[q] ≥ L[p(z)], ``best_above_q`` L[q] ≤ L[q*], ``richer_family``,
+    ``best_below_upper`` L[q*] ≤ the upper bound on log p(x) and L[q] as well, ``lower_above_best`` (no gap is
+    negative), ``interval_ordered``, ``effective_samples``, ``quadrature``, ``converged``, ``outliers``.
+    :func:`width_check` is made of simulated data, beside these.
     """
     limits = thresholds or Thresholds()
     if not len(measured.scores.rows):
         return []
-    parts = (_finite, _best_above_q, _richer_family, _below_upper, _lower_above, _ordered, _samples)
-    return [found for part in (*parts, _quadrature, _converged, _outliers) for found in part(measured, limits)]
+    first = (_finite, _better_than_prior, _best_above_q, _richer_family, _below_upper, _lower_above, _ordered)
+    parts = (*first, _samples, _quadrature, _converged, _outliers)
+    return [found for part in parts for found in part(measured, limits)]
 
 
 def named_numbers(measured: Measured) -> dict[str, Sample]:
@@ -77,43 +57,6 @@ def named_numbers(measured: Measured) -> dict[str, Sample]:
         "log_marginal_upper": None if high is None else sample(high),
     }
     return {name: values for name, values in found.items() if values is not None}
-
-
-class Shortfall(NamedTuple):
-    """How far a difference that cannot be negative lies below zero."""
-
-    mean: float
-    error: float  # of the mean: Monte Carlo alone where that is known, else over data
-    source: str
-    allowed: float  # how far below zero the mean may lie
-    rows: Tensor  # places of the data that lie below zero beyond their own error
-
-    @property
-    def beyond(self) -> bool:
-        """Whether the mean lies below zero by more than its error allows."""
-        return not self.mean >= -self.allowed
-
-
-def shortfall(difference: Sample, limits: Thresholds, rounding: float = 0.0) -> Shortfall:
-    """Hold a difference [N], true for each datum at least 0, against z standard errors.
-
-    The mean is held against its Monte Carlo error √(Σ v_n)/N, for over data there is nothing to forgive: the
-    inequality holds for each of them. Where v is not known the error over data stands in, which holds that
-    noise too. A single datum is held against its own √v_n, but at least the median of them: a variance from
-    few draws is often too small. ``rounding``: nats that are forgiven beside ``slack``.
-    """
-    known = difference.finite()
-    mean, over_data = mean_and_se(known.values)
-    monte_carlo = known.mc_se()
-    error, source = (over_data, "over data") if math.isnan(monte_carlo) else (monte_carlo, "Monte Carlo")
-    slack = limits.slack + rounding
-    own = difference.mc_variance.sqrt()
-    low = difference.values < -(limits.standard_errors * own.clamp_min(_median(own)) + slack)
-    return Shortfall(mean, error, source, limits.standard_errors * error + slack, low.nonzero().flatten())
-
-
-def _median(values: Tensor) -> float:
-    return float(values.nanmedian()) if values.numel() else 0.0
 
 
 def _inequality(
@@ -152,6 +95,25 @@ def _finite(measured: Measured, limits: Thresholds) -> Iterator[Check]:
         return
     remedy = "These data are left out of the other checks: look at them in per_datum.csv."
     yield Check("finite", not parts, f"not finite: {'; '.join(parts)}. {remedy}" if parts else f"{', '.join(bad)}")
+
+
+def _better_than_prior(measured: Measured, limits: Thresholds) -> Iterator[Check]:
+    """L[q] ≥ E_p(z)[log p(x | z)], the ELBO of a q that does not look at x.
+
+    Outliers are relative to the median; this one is absolute: a q that is absurd for every datum falls here. An
+    encoder that was hardly trained may lie some nats below the prior; its gap says so, and ``prior_slack`` lets it.
+    """
+    q, floor = gaps.elbo(measured), gaps.prior_elbo(measured)
+    if q is None or floor is None:
+        return
+    found = shortfall(q.minus(floor), limits, limits.prior_slack)
+    num = len(q.values)
+    passed = not found.beyond and len(found.rows) <= limits.below_prior * num
+    detail = f"mean L[q] − L[prior as q] = {found.mean:,.4g} nats, error {found.error:.2g} ({found.source}); "
+    detail += f"{len(found.rows)} of {num} data more than {limits.prior_slack:g} nats below 0 beyond their own error"
+    detail += _naming(measured.scores.rows, found.rows)
+    remedy = ". These q are worse than one that does not look at x: wrong scales, a wrong sign, or no training."
+    yield Check("better_than_prior", passed, detail if passed else detail + remedy)
 
 
 def _best_above_q(measured: Measured, limits: Thresholds) -> Iterator[Check]:
@@ -219,23 +181,14 @@ def _ordered(measured: Measured, limits: Thresholds) -> Iterator[Check]:
 
 
 def _samples(measured: Measured, limits: Thresholds) -> Iterator[Check]:
-    """Weights w of K samples: Var[log w̄] ≈ 1/ESS − 1/K, and log w̄ is about half of that too low.
-
-    So few chains need not be many effective samples, if their weights are nearly equal.
-    """
+    """Of the bound that the gaps are taken from; those shown beside it carry a mark of their own."""
     bound = gaps.log_marginal(measured)
-    ess = None if bound is None else bound.diagnostics.get(ESS)
-    if bound is None or ess is None or not ess.numel():
-        return
-    variance = bound.diagnostics.get(MC_VARIANCE, torch.full_like(ess, torch.nan))
-    # NaN is neither enough samples nor a small variance.
-    thin = (~(ess >= limits.samples) & ~(variance <= 1 / max(limits.samples, 1e-12))).nonzero().flatten()
-    share, median = len(thin) / len(ess), float(ess.double().median())
-    passed = share <= limits.thin
-    detail = f"{bound.kind}: median of {median:.1f} effective samples; {share:.1%} of the data have fewer than "
-    detail += f"{limits.samples:g} and weights that differ{_naming(measured.scores.rows, thin)}"
-    remedy = ". The lower bound on log p(x) is loose there by an unknown amount: anneal, or take more samples."
-    yield Check("effective_samples", passed, detail if passed else detail + remedy)
+    found = None if bound is None else effective(bound, limits)
+    if bound is not None and found is not None:
+        where = _naming(measured.scores.rows, found.thin)
+        detail = f"{bound.kind}: {found.sentence(len(measured.scores.rows), limits, where)}"
+        remedy = ". The lower bound on log p(x) is loose by an unknown amount: anneal, or take more samples."
+        yield Check("effective_samples", found.passed, detail if found.passed else detail + remedy)
 
 
 def _quadrature_error(measured: Measured) -> Tensor | None:
@@ -268,9 +221,11 @@ def _converged(measured: Measured, limits: Thresholds) -> Iterator[Check]:
         open_ = (~(found.converged > 0)).nonzero().flatten()
         share = len(open_) / max(len(found.converged), 1)
         passed = passed and share <= limits.unconverged
-        gain = float(found.certificate.mean()) if len(found.certificate) else float("nan")
+        finite = found.certificate[found.certificate.isfinite()]
+        gain = f"would gain {float(finite.mean()):.2g} nats in the mean" if len(finite) else "gave no finite number"
+        lost = len(found.certificate) - len(finite)
         text = f"{name}: {share:.1%} of the data not converged{_naming(measured.scores.rows, open_)}"
-        parts.append(f"{text}, as many steps again would gain {gain:.2g} nats in the mean")
+        parts.append(f"{text}, as many steps again {gain}" + (f" ({lost} data not finite)" if lost else ""))
     if parts:
         remedy = ". L[q*] is too low there: give the search of q* more steps."
         yield Check("converged", passed, "; ".join(parts) + ("" if passed else remedy))
@@ -287,6 +242,29 @@ def _outliers(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     if numbers:
         remedy = ". Look at these data before you quote the mean: see per_datum.csv."
         yield Check("outliers", not parts, "; ".join(parts) + remedy if parts else "no datum carries a mean")
+
+
+def width_check(simulated: Mapping[str, Any], limits: Thresholds) -> Check | None:
+    """Is the interval for log p(x) narrow on data that the model made? None where it was not measured.
+
+    simulated: what :func:`vem.evaluation.bounds.simulated.simulated` gives, or the reason in its place. It is a
+    check of every split whose log p(x) comes from that annealing.
+    """
+    width = simulated.get("width")
+    if not isinstance(width, Mapping):
+        return None
+    mean, error, most = (_plain(width.get(key)) for key in ("mean", "se", "max"))
+    passed = mean <= limits.width and most <= limits.widest
+    detail = f"{simulated.get('kind')}, {simulated.get('num_data')} simulated data: upper − lower = {mean:.3g} nats in "
+    detail += f"the mean (error {error:.2g} over data, at most {limits.width:g}), {most:.3g} at worst (at most "
+    detail += f"{limits.widest:g})"
+    remedy = ". The lower bound on real data may be as loose: give annealing more temperatures or chains."
+    return Check("simulated_width", passed, detail if passed else detail + remedy)
+
+
+def _plain(value: Any) -> float:
+    """The number, NaN where a reason stands in its place."""
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def as_json(checks: Sequence[Check]) -> list[dict[str, Any]]:

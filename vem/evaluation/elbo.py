@@ -27,6 +27,8 @@ class SplitScores(NamedTuple):
     mc_variance: Tensor | None  # [N] variance of elbo over the draws, of the mean over draws
     log_marginal: Tensor | None  # [N] exact, where the model is tractable
     reason: str | None  # why there is no ELBO
+    prior_elbo: Tensor | None = None  # [N] the ELBO of the prior as q, E_p(z)[log p(x | z)]: the floor for any q
+    prior_variance: Tensor | None = None  # [N] variance of prior_elbo over its draws, of their mean
 
 
 @contextmanager
@@ -121,20 +123,53 @@ def score(
 
 
 def scored(
-    model: GenerativeModel, x: Tensor, posterior: Posterior, draws: int, seed: int, name: str, number: int
+    model: GenerativeModel,
+    x: Tensor,
+    posterior: Posterior,
+    draws: int,
+    seed: int,
+    name: str,
+    number: int,
+    prior_draws: int = 0,
 ) -> dict[str, Tensor]:
-    """ELBO, reconstruction, KL and the Monte Carlo variance of the ELBO for one batch, each [B], on the host."""
+    """ELBO, reconstruction, KL and the Monte Carlo variance of the ELBO for one batch, each [B], on the host.
+
+    With ``prior_draws`` also the ELBO of the prior as q, where the model can draw from it.
+    """
     # Sampled: near the posterior, where training ends, less noisy than the closed form; at it without noise.
     objective = ELBO(draws, "sampled")
     part = _draw_scores(model, objective, x, posterior, generator(x.device, seed, name, "score", number))
+    if prior_draws and model.latent != "index" and getattr(model, "can_sample", True):
+        part |= prior_scores(model, x, prior_draws, generator(x.device, seed, name, "prior as q", number))
     return {key: value.double().cpu() for key, value in part.items()}
+
+
+@torch.no_grad()
+def prior_scores(model: GenerativeModel, x: Tensor, draws: int, stream: torch.Generator) -> dict[str, Tensor]:
+    """``prior_elbo`` [B] = E_p(z)[log p(x | z)], the ELBO of a q that does not look at x, and ``prior_variance``.
+
+    Its KL is 0. Draws are independent across data; the variance is that of their mean, NaN for one draw.
+    """
+    total = torch.zeros(2, len(x), device=x.device, dtype=torch.float64)
+    for _ in range(draws):
+        if model.prior_kind == "standard_normal":
+            z = torch.randn(len(x), model.latent_size, generator=stream, device=stream.device, dtype=x.dtype)
+        else:
+            z = model.sample(fill(model.sample_noise(len(x)), stream, x.dtype))[0]
+        value = model.log_likelihood(x, z[None])[0].double()
+        total += torch.stack([value, value.square()])
+    mean, square = total / draws
+    unknown = torch.full_like(mean, torch.nan)
+    variance = (square - mean.square()).clamp_min(0) / (draws - 1) if draws > 1 else unknown
+    return {"prior_elbo": mean, "prior_variance": variance}
 
 
 def joined(rows: Tensor, parts: list[dict[str, Tensor]], exact: Tensor | None, reason: str | None) -> SplitScores:
     """The batches of a split as one."""
     columns = {key: torch.cat([part[key] for part in parts]) for key in (parts[0] if parts else ())}
     elbo, reconstruction, kl, variance = map(columns.get, ("elbo", "reconstruction", "kl", "mc_variance"))
-    return SplitScores(rows.cpu(), elbo, reconstruction, kl, variance, exact, reason)
+    floor = (columns.get("prior_elbo"), columns.get("prior_variance"))
+    return SplitScores(rows.cpu(), elbo, reconstruction, kl, variance, exact, reason, *floor)
 
 
 def _draw_scores(model: Any, objective: ELBO, x: Tensor, posterior: Any, stream: torch.Generator) -> dict[str, Tensor]:

@@ -8,9 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from vem.contracts import LogMarginal
+from vem.evaluation.effective import effective
 from vem.evaluation.elbo import SplitScores
 from vem.evaluation.measured import ESS, MC_VARIANCE, FamilyScores, Measured
 from vem.evaluation.paired import CI_METHOD, Interval, Sample, between, estimate, gap, sample
+from vem.evaluation.thresholds import Thresholds
 from vem.records import number
 
 NO_BEST = "the best q of the strategy's own family was not sought"
@@ -18,14 +20,15 @@ NO_MARGINAL = "nothing is known of log p(x) from below"
 LOWER_ONLY = "on these data no upper bound is valid"
 
 
-def summarize(measured: Measured) -> dict[str, Any]:
+def summarize(measured: Measured, thresholds: Thresholds | None = None) -> dict[str, Any]:
     """The numbers of one split as they stand in ``evaluation.json``, nats per datum.
 
         inference gap      log p(x) − L[q]  =  (log p(x) − L[q*])  +  (L[q*] − L[q])
                                                approximation gap     amortization or optimization gap
 
     Every gap is a mean of differences paired datum by datum. With only a lower bound on log p(x) the
-    approximation and inference gaps are at least what is shown: ``identified`` = [value, null].
+    approximation and inference gaps are at least what is shown: ``identified`` = [value, null]. Each of the
+    ``others``, which gate nothing, says whether its effective samples allow to trust it (``thresholds``).
 
     Source: Cremer, Li and Duvenaud, 2018, eq. 3–5.
     """
@@ -35,7 +38,9 @@ def summarize(measured: Measured) -> dict[str, Any]:
     out["log_marginal"] = None if bound is None else _bound_entry(bound)
     out["gaps"] = _gaps(measured)
     out["families"] = {name: _family_entry(measured, name) for name in measured.families}
-    out["others"] = {name: _bound_entry(other) for name, other in measured.others.items()}
+    out["others"] = {
+        name: _bound_entry(other) | _trust(other, thresholds or Thresholds()) for name, other in measured.others.items()
+    }
     out["ci_method"] = CI_METHOD
     return out
 
@@ -49,6 +54,8 @@ def _scores(scores: SplitScores) -> dict[str, Any]:
     for key, values in (("reconstruction", scores.reconstruction), ("kl", scores.kl)):
         entry = estimate(sample(values))
         out[key] = {name: entry[name] for name in ("mean", "se")}  # their Monte Carlo error is not kept
+    if scores.prior_elbo is not None:
+        out["prior_elbo"] = estimate(sample(scores.prior_elbo, scores.prior_variance))
     return out
 
 
@@ -87,7 +94,7 @@ def _family_entry(measured: Measured, name: str) -> dict[str, Any]:
         "own": name == measured.own,
         "best_elbo": estimate(best),
         "approximation": _below_marginal(measured, best, NO_BEST),
-        "certificate": {**estimate(sample(found.certificate, found.certificate_variance)), **_most(found.certificate)},
+        "certificate": _certificate(found),
         "converged": number(_mean(found.converged.double())),
     }
     for key in ("start_spread", "gradient_norm", "steps"):
@@ -96,6 +103,14 @@ def _family_entry(measured: Measured, name: str) -> dict[str, Any]:
     if own is not None and name != measured.own:
         entry["gain_over_own"] = gap(best.minus(own))  # L[q*] of this family − L[q*] of the strategy's own
     return entry
+
+
+def _certificate(found: FamilyScores) -> dict[str, Any]:
+    """Of the data for which it is finite, and how many those leave out: one −∞ is no reason to say nothing."""
+    known = sample(found.certificate, found.certificate_variance).finite()
+    lost = len(found.certificate) - len(known.values)
+    median = number(float(known.values.median()) if len(known.values) else None, "no datum has a finite one")
+    return {**estimate(known), "median": median, **_most(known.values), "not_finite": lost}
 
 
 def _most(values: Tensor) -> dict[str, Any]:
@@ -116,6 +131,15 @@ def _bound_entry(bound: LogMarginal) -> dict[str, Any]:
     if (error := bound.diagnostics.get("error")) is not None and error.numel():  # of quadrature
         entry["error"] = {"mean": number(_mean(error.double())), **_most(error)}
     return entry
+
+
+def _trust(bound: LogMarginal, limits: Thresholds) -> dict[str, Any]:
+    """Whether the effective samples behind a bound allow to trust it, in a sentence; nothing where it has none."""
+    found, low = effective(bound, limits), bound.lower
+    if found is None or low is None:
+        return {}
+    text = found.sentence(len(low), limits)
+    return {"trustworthy": found.passed, "remark": text if found.passed else f"{text}: loose by an unknown amount"}
 
 
 def across_splits(per_split: Mapping[str, Measured]) -> dict[str, Any]:
@@ -180,6 +204,12 @@ def elbo(measured: Measured) -> Sample | None:
     """L[q]; None where the method has none."""
     scores = measured.scores
     return None if scores.elbo is None else sample(scores.elbo, scores.mc_variance)
+
+
+def prior_elbo(measured: Measured) -> Sample | None:
+    """The ELBO of the prior as q; None where it was not measured."""
+    scores = measured.scores
+    return None if scores.prior_elbo is None else sample(scores.prior_elbo, scores.prior_variance)
 
 
 def best_of(found: FamilyScores) -> Sample:

@@ -15,7 +15,7 @@ from vem.contracts import Family, GenerativeModel, LogMarginal, Posterior, Strat
 from vem.errors import VemError
 from vem.evaluation import gaps, kept
 from vem.evaluation.bounds.simulated import simulated
-from vem.evaluation.checks import as_json, check
+from vem.evaluation.checks import as_json, check, width_check
 from vem.evaluation.diagnostics import diagnose
 from vem.evaluation.elbo import BATCH, Inferred, evaluating, inferred, joined, scored, spread
 from vem.evaluation.measured import FamilyScores, Measured
@@ -31,6 +31,7 @@ from vem.families.gaussian import (
 )
 from vem.noise import generator
 
+PRIOR_DRAWS = 5  # of the check that q is no worse than the prior, for each datum
 CHUNK = 100  # data of long work that are kept together: what a stop can cost
 FAMILY_OF: tuple[tuple[type, Callable[[int], Family]], ...] = (
     (DiagonalGaussianPosterior, DiagonalGaussian),
@@ -151,7 +152,7 @@ class Instrument:
         stage("q")
         x = data.x[rows.to(data.x.device)]
         q = self._infer(data.x, rows, data.training_rows, split, number)
-        scores = None if q is None else scored(self.model, x, q, settings.draws, self.seed, split, number)
+        scores = None if q is None else scored(self.model, x, q, settings.draws, self.seed, split, number, PRIOR_DRAWS)
         tick()
         exact = self.model.log_marginal(x).double().cpu() if isinstance(self.model, TractableModel) else None
         split_scores = joined(rows, [] if scores is None else [scores], exact, self.strategy.no_elbo)
@@ -204,7 +205,7 @@ class Instrument:
     # --- what is said about all of them
 
     def _summary(self, name: str, data: SplitData, measured: Measured) -> dict[str, Any]:
-        out = gaps.summarize(measured)
+        out = gaps.summarize(measured, self.settings.checks)
         out["checks"] = as_json(check(measured, self.settings.checks))
         diagnostics = self.settings.of(name).diagnostics
         if diagnostics is not None and len(data.x):
@@ -242,6 +243,8 @@ class Instrument:
         for name in splits:
             if out[name]["log_marginal"] is not None:
                 out[name]["log_marginal"]["simulated_width"] = out["simulated"]["width"]
+                found = width_check(out["simulated"], settings.checks)
+                out[name]["checks"] += as_json([] if found is None else [found])
 
     def _start_of_simulated(self, x: Tensor, number: int) -> tuple[Posterior | None, Tensor]:
         spent = torch.zeros(len(x))

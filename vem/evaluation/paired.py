@@ -1,4 +1,4 @@
-"""One number for each datum with its Monte Carlo variance: paired differences, intervals of means, outliers."""
+"""One number for each datum with its Monte Carlo variance: paired differences, intervals, shortfalls, outliers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from vem.evaluation.thresholds import Thresholds
 from vem.numerics import mean_and_se
 from vem.records import number
 
@@ -20,6 +21,7 @@ CI_METHOD = (
     "mc_se is the Monte Carlo noise alone, independent between the two terms of a difference. "
     "identified is what the number could be if the means were known without error; null is no limit."
 )
+FEW = 0.2  # share of the data up to which those far out are outliers
 
 Interval = tuple[float | None, float | None]
 
@@ -108,17 +110,64 @@ def limit(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+class Shortfall(NamedTuple):
+    """How far a difference that cannot be negative lies below zero."""
+
+    mean: float
+    error: float  # of the mean: Monte Carlo alone where that is known, else over data
+    source: str
+    allowed: float  # how far below zero the mean may lie
+    rows: Tensor  # places of the data that lie below zero beyond their own error
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the mean lies below zero by more than its error allows."""
+        return not self.mean >= -self.allowed
+
+
+def shortfall(difference: Sample, limits: Thresholds, rounding: float = 0.0) -> Shortfall:
+    """Hold a difference [N], true for each datum at least 0, against z standard errors.
+
+    The mean is held against its Monte Carlo error √(Σ v_n)/N, for over data there is nothing to forgive: the
+    inequality holds for each of them. Where v is not known the error over data stands in, which holds that
+    noise too. A single datum is held against its own √v_n, but at least the median of them: a variance from
+    few draws is often too small. ``rounding``: nats that are forgiven beside ``slack``.
+    """
+    known = difference.finite()
+    mean, over_data = mean_and_se(known.values)
+    monte_carlo = known.mc_se()
+    error, source = (over_data, "over data") if math.isnan(monte_carlo) else (monte_carlo, "Monte Carlo")
+    slack = limits.slack + rounding
+    own = difference.mc_variance.sqrt()
+    low = difference.values < -(limits.standard_errors * own.clamp_min(_median(own)) + slack)
+    return Shortfall(mean, error, source, limits.standard_errors * error + slack, low.nonzero().flatten())
+
+
+def _median(values: Tensor) -> float:
+    return float(values.nanmedian()) if values.numel() else 0.0
+
+
 def outliers(values: Tensor, limit: float) -> Tensor:
     """Places of the data more than ``limit`` robust standard deviations (1.4826 MAD) from the median.
 
-    >>> outliers(torch.tensor([0.0, 1.0, 2.0, 3.0, -1.6e6]), 25.0).tolist()
-    [4]
+    Outliers are few: where more than a fifth of the data lie so far out, those are a part of the distribution
+    (the rest being nearly equal: blank images, say, or one point many times), and the scale is that of theirs.
+
+    >>> outliers(torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, -1.6e6]), 25.0).tolist()
+    [5]
     """
     finite = values[values.isfinite()]
     if not finite.numel():
         return torch.empty(0, dtype=torch.long)
     centre = finite.median()
-    scale = 1.4826 * (finite - centre).abs().median() + 1e-6 * (1 + centre.abs())  # no less than rounding
+    away = (finite - centre).abs()
+    rounding = 1e-6 * (1 + centre.abs())
+    scale = 1.4826 * away.median() + rounding
+    while len(far := away[away > limit * scale]) > FEW * len(finite):
+        wider = 1.4826 * far.median() + rounding
+        if not wider > scale:
+            break
+        scale = wider
     return (values.isfinite() & ((values - centre).abs() > limit * scale)).nonzero().flatten()
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from vem.records import SPLITS
-from vem.report.estimates import GAPS
+from vem.report.estimates import GAPS, OTHERS
 from vem.report.runs import RunRecord
 
 # Runs that are equal in all of these differ in their seed alone.
@@ -22,6 +22,7 @@ ESTIMATES = tuple(f"{split}_{name}" for split in SPLITS for name in NUMBERS)
 GAP_ESTIMATES = tuple(
     f"{split}_{name}" for split in SPLITS for name in (*(f"{g}_gap" for g in GAPS), "log_marginal_lower")
 )
+BOUNDS = tuple(f"{split}_{name}_bound" for split in SPLITS for name in OTHERS)
 COSTS = ("training_seconds", "seconds", "decoder_evaluations", "decoder_gradients", "epochs")
 
 
@@ -130,7 +131,7 @@ def _group_row(key: tuple[Any, ...], members: list[dict[str, Any]]) -> dict[str,
     }
     for name in ESTIMATES:
         row |= _estimate_over_seeds(name, done)
-    row |= _gaps_over_seeds(done, members[0])
+    row |= _gaps_over_seeds(done, members[0]) | _bounds_over_seeds(done, members[0])
     for name in COSTS:
         values = [m[name] for m in done if m[name] is not None]
         row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se(values) if values else (None, None)
@@ -191,6 +192,18 @@ def _gaps_over_seeds(done: list[dict[str, Any]], columns: Mapping[str, Any]) -> 
                 row[name] = max(found) if found else None
     if "checks_failed" in columns:
         row["checks_failed"] = _joined(m["checks_failed"] for m in done)
+    return row
+
+
+def _bounds_over_seeds(done: list[dict[str, Any]], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The lower bounds beside it; the fewest effective samples of any seed, for one loose seed makes a loose mean."""
+    row: dict[str, Any] = {}
+    for name in (n for n in BOUNDS if n in columns):
+        row |= _estimate_over_seeds(name, done)
+        row[f"{name}_kind"] = _joined(m[f"{name}_kind"] for m in done)
+        samples = [m[f"{name}_ess"] for m in done if m[f"{name}_ess"] is not None]
+        row[f"{name}_ess"] = min(samples) if samples else None
+        row[f"{name}_loose"] = any(m[f"{name}_loose"] for m in done)
     return row
 
 

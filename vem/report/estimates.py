@@ -13,6 +13,7 @@ from vem.report.runs import RunRecord
 Estimate = tuple[float | None, float | None, float | None, str | None]  # mean, se, mc_se, or why there is none
 PASSED = "passed"
 GAPS = ("approximation", "amortization", "optimization", "inference")
+OTHERS = ("importance", "prior")  # lower bounds on log p(x) beside the one that the gaps are taken from
 
 
 def columns(name: str, found: Estimate) -> dict[str, Any]:
@@ -61,11 +62,16 @@ def gap_columns(run: RunRecord) -> dict[str, Any]:
 
     ``SPLIT_NAME_gap`` in nats per datum with the ends of its 95 % interval, and ``_at_least`` where log p(x)
     is known from below alone; ``SPLIT_log_marginal_lower`` and ``_kind``; ``SPLIT_active_units``;
-    ``SPLIT_checks`` names those that failed.
+    ``SPLIT_checks`` names those that failed. ``SPLIT_importance_bound`` and ``SPLIT_prior_bound``, where they were
+    taken, with ``_kind``, ``_ess`` (median of effective samples) and ``_loose`` where those are too few.
     """
     row: dict[str, Any] = {}
     for split in SPLITS:
         part = run.evaluation.get(split)
+        others = part.get("others") if isinstance(part, Mapping) else None
+        for name in OTHERS:
+            entry = others.get(name) if isinstance(others, Mapping) else None
+            row |= _other(f"{split}_{name}_bound", entry) if isinstance(entry, Mapping) else {}
         gaps = part.get("gaps") if isinstance(part, Mapping) else None
         if isinstance(part, Mapping) and isinstance(gaps, Mapping) and measured(gaps):
             for name in GAPS:
@@ -100,6 +106,15 @@ def _gap(name: str, entry: Any) -> dict[str, Any]:
     open_end = isinstance(limits, list) and len(limits) == 2 and limits[0] is not None and limits[1] is None
     found = columns(name, read_estimate(entry, "not measured"))
     return found | {f"{name}_ci95_low": low, f"{name}_ci95_high": high, f"{name}_at_least": open_end}
+
+
+def _other(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    ess = entry.get("ess")
+    return columns(name, read_estimate(entry.get("lower"), "not measured")) | {
+        f"{name}_kind": entry.get("kind"),
+        f"{name}_ess": finite(ess.get("median")) if isinstance(ess, Mapping) else None,
+        f"{name}_loose": entry.get("trustworthy") is False,
+    }
 
 
 def _marginal(name: str, entry: Any) -> dict[str, Any]:

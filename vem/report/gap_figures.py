@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from vem.report.estimates import GAPS
 from vem.report.style import QUIET, grid, looks, new_figure, tidy
 
 MOST_BARS = 12  # groups in one figure
-SPLIT_TITLES = {"train": "Training data", "test": "Test data"}
+SPLIT_TITLES = {"train": "Training data", "valid": "Validation data", "test": "Test data"}
 FORMULAS = {
     "approximation": "approximation: log p(x) − L[q*]",
     "amortization": "amortization: L[q*] − L[q], encoder",
@@ -41,7 +41,7 @@ def bar_looks() -> dict[str, BarLook]:
 
 
 def gaps_figure(names: Sequence[str], groups: pd.DataFrame, table: str) -> Figure | None:
-    """Each group's gaps side by side with their 95 % intervals, training beside test data; None without gaps.
+    """Each group's gaps side by side with their 95 % intervals, a panel for each split that has them; None without.
 
     names: one for each group of :func:`vem.report.aggregate.aggregate`.
     """
@@ -52,9 +52,10 @@ def gaps_figure(names: Sequence[str], groups: pd.DataFrame, table: str) -> Figur
     shown = found[:MOST_BARS]
     kinds = [gap for gap in GAPS if any(gap in _gaps_of(row) for _, row in shown)]
     slots = {gap: min(i, 1) if gap != "inference" else 2 for i, gap in enumerate(GAPS)}  # the middle ones share one
-    figure = new_figure(9.5, 0.95 + 0.75 * len(shown) + 0.55)
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    for ax, split in zip(axes, SPLIT_TITLES, strict=True):
+    splits = [split for split in SPLIT_TITLES if any(_gaps_of(row, [split]) for _, row in shown)]
+    figure = new_figure(max(9.5, 4.0 * len(splits)), 0.95 + 0.75 * len(shown) + 0.55)
+    axes = figure.subplots(1, len(splits), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, split in zip(axes, splits, strict=True):
         for place, (_, row) in enumerate(shown):
             for gap in kinds:
                 _bar(ax, row, f"{split}_{gap}_gap", place + 0.27 * (slots[gap] - 1), bar_looks()[gap])
@@ -82,8 +83,8 @@ def gaps_figure(names: Sequence[str], groups: pd.DataFrame, table: str) -> Figur
     return figure
 
 
-def _gaps_of(row: Mapping[str, Any]) -> list[str]:
-    return [g for g in GAPS if any(row.get(f"{split}_{g}_gap_mean") is not None for split in SPLIT_TITLES)]
+def _gaps_of(row: Mapping[str, Any], splits: Iterable[str] = tuple(SPLIT_TITLES)) -> list[str]:
+    return [g for g in GAPS if any(row.get(f"{split}_{g}_gap_mean") is not None for split in splits)]
 
 
 def _at_least(row: Mapping[str, Any]) -> bool:

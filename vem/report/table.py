@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from vem.records import SPLITS
 from vem.report.aggregate import labels, present, whole
-from vem.report.estimates import GAPS, PASSED
+from vem.report.estimates import GAPS, OTHERS, PASSED
 
 UNDEFINED = "undefined"
 COLUMNS = {"train_elbo": "train ELBO", "test_elbo": "test ELBO", "test_log_marginal": "test log p(x)"}
@@ -92,6 +93,7 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
         *_footnotes(several, any(r["seeds"] == 1 for r in rows)),
         *_reasons(rows),
         *gap_table(rows, labels(groups), mark),
+        *further_bounds(rows, labels(groups), mark),
     ]
 
 
@@ -103,7 +105,7 @@ def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -
     places = [
         (name, row, split)
         for name, row in zip(names, rows, strict=True)
-        for split in ("train", "test")
+        for split in SPLITS
         if any(row.get(f"{split}_{gap}_gap_mean") is not None for gap in GAPS)
     ]
     if not places:
@@ -129,6 +131,33 @@ def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -
     if any("≥" in cell for row in body for cell in row):
         lines.append("≥: log p(x) is known from below alone, so the truth is at least this.")
     return ["", *align(header, body, right), *lines, *_widths(places)]
+
+
+def further_bounds(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -> list[str]:
+    """The lower bounds beside the one that the gaps are taken from, a line each; they gate nothing.
+
+    rows, names: one for each group.
+    """
+    found = []
+    for who, row in zip(names, rows, strict=True):
+        for bound in (f"{split}_{other}_bound" for split in SPLITS for other in OTHERS):
+            kind = row.get(f"{bound}_kind")
+            if kind is None or row.get(f"{bound}_mean") is None:
+                continue
+            samples, drawn = row.get(f"{bound}_ess"), str(kind).rpartition("K=")[2]
+            text = "" if samples is None else f", {number(samples, 0 if samples >= 10 else 1)} effective samples"
+            text += f" of {drawn}" if text and drawn.isdigit() else ""
+            text += "  ! LOOSE" if row.get(f"{bound}_loose") else ""
+            found.append(f"  {who}, {bound.partition('_')[0]}: {kind}: {estimate(row, bound, mark)}{text}")
+    if not found:
+        return []
+    lines = [
+        "",
+        "Further lower bounds on log p(x), which the gaps are not taken from; effective samples: median over data.",
+    ]
+    if any(line.endswith("LOOSE") for line in found):
+        lines.append("! LOOSE: too few effective samples, so that the bound is too low by an unknown amount.")
+    return [*lines, *found]
 
 
 def _widths(places: Sequence[tuple[str, dict[str, Any], str]]) -> list[str]:
