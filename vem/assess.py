@@ -21,7 +21,7 @@ from vem.build import Built
 from vem.data.dataset import Data
 from vem.errors import VemError
 from vem.evaluation.instrument import Instrument, Result, SplitData
-from vem.evaluation.kept import Keep
+from vem.evaluation.kept import FOLDER, Keep
 from vem.evaluation.settings import Evaluation
 from vem.evaluation.watch import Watch
 from vem.report.checks import failed
@@ -30,6 +30,7 @@ from vem.version import VERSION
 
 log = logging.getLogger("vem")
 
+FORMAT = 1  # of measurements: raised when the same settings come to mean other numbers
 GOES_ON = "the same command goes on from what is finished"
 
 
@@ -92,6 +93,12 @@ def watching(progress: bool, asked: Asked, remedy: str = GOES_ON) -> Iterator[Wa
         watch.close()
 
 
+def state_of(built: Built) -> str:
+    """A hash of what was trained, and of the kind of device that it lies on: other devices round otherwise."""
+    device = built.data.train.x.device.type
+    return state_hash(built.model.state_dict(), built.strategy.state_dict(), {"device": device})
+
+
 def state_hash(*parts: Any) -> str:
     """A hash of state dicts: every tensor, every number, and where it stands.
 
@@ -120,9 +127,9 @@ def state_hash(*parts: Any) -> str:
 
 
 def fingerprint(section: Mapping[str, Any], seed: int, state: str) -> str:
-    """What a result depends on: the settings, less ``strict``, the seed, what was trained, the version."""
+    """What a result depends on: the settings, less ``strict``, the seed, what was trained, the version, the format."""
     relevant = {key: value for key, value in section.items() if key != "strict"}
-    text = json.dumps([relevant, seed, state, VERSION], sort_keys=True, default=str)
+    text = json.dumps([relevant, seed, state, VERSION, FORMAT], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -155,6 +162,11 @@ def write(directory: Path, result: Result, pictures: Mapping[str, Any] | None = 
 def clear(directory: Path) -> None:
     """Drop the kept pieces: the run is complete, and its result written."""
     Keep(directory, "").clear()
+
+
+def pieces_left(directory: Path) -> bool:
+    """Whether kept pieces lie in the directory."""
+    return (directory / FOLDER).exists()
 
 
 def made_by(directory: Path) -> str | None:
@@ -248,5 +260,20 @@ def _line(split: str, numbers: Mapping[str, Any]) -> str:
         text += f", log p(x) {'' if upper else '≥ '}{lower['mean']:.2f}"
     for name, gap in numbers.get("gaps", {}).items():
         if name != "inference" and isinstance(gap.get("mean"), float):
-            text += f", {name} gap {gap['mean']:.2f}"
-    return text
+            text += f", {name} gap {bounded(gap)}{gap['mean']:.2f}"
+    for name, found in numbers.get("families", {}).items():
+        gain = found.get("gain_over_own") or {}
+        if isinstance(gain.get("mean"), float):
+            text += f", best {name} {gain['mean']:+.2f}"
+    width = (marginal.get("simulated_width") or {}).get("mean")
+    return text + (f", interval {width:.3f} wide on simulated data" if isinstance(width, float) else "")
+
+
+def bounded(entry: Mapping[str, Any]) -> str:
+    """``≥`` before a gap that is known from below alone, because log p(x) is.
+
+    >>> bounded({"mean": 1.0, "identified": [1.0, None]}), bounded({"mean": 1.0, "identified": [1.0, 1.0]})
+    ('≥ ', '')
+    """
+    limits = entry.get("identified")
+    return "≥ " if isinstance(limits, list) and limits[0] is not None and limits[1] is None else ""

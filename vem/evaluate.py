@@ -14,8 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from vem import command, records
 from vem.errors import VemError
+from vem.version import VERSION
 
 if TYPE_CHECKING:
     from vem.build import Run
@@ -41,21 +44,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "overrides", nargs="*", help="evaluation=gaps|full|quick, evaluation.num_data=1000, device=…, threads=…"
     )
+    parser.add_argument("--again", action="store_true", help="measure anew what was measured by these settings")
     return parser.parse_args(arguments)
 
 
-def evaluate(directory: Path, overrides: Sequence[str]) -> None:
+def evaluate(directory: Path, overrides: Sequence[str], again: bool = False) -> None:
     """Measure the run of this directory by ``overrides``; writes evaluation.json, per_datum.csv and the figures.
 
-    The same measurement again is left alone.
+    What they leave open is as the run has it, or, after ``evaluation=…``, that option's. The same measurement
+    again is left alone, unless ``again``.
 
     Raises:
         VemError: no finished run, an override of what made the run, a checkpoint that is missing or of another
             config, numbers that are not finite, an interruption, a failed check if evaluation.strict=true.
     """
     command.only(overrides, ALLOWED, "The rest made the run: to train by other settings use python -m vem.run.")
-    asked = command.composed(overrides)
+    asked = command.composed([*_of_the_run(directory, overrides), *overrides])
     from vem import assess, build, execute  # torch, and seconds: not needed where the command is not understood
+    from vem.report.figures import draw_run
     from vem.targets import check_targets, instantiate
 
     section = asked["evaluation"]
@@ -64,19 +70,43 @@ def evaluate(directory: Path, overrides: Sequence[str]) -> None:
     settings: Evaluation = instantiate(section, "evaluation")
     if not settings.num_data:
         raise VemError("evaluation.num_data=0 measures nothing: evaluation=quick|gaps|full does.")
-    if asked["threads"] is not None:
-        execute.set_threads(asked["threads"])
-    state = assess.state_hash(run.model.state_dict(), run.strategy.state_dict())
-    if assess.made_by(directory) == assess.fingerprint(section, run.config["seed"], state):
-        log.info("%s was measured by these settings already: left alone.", directory)
+    threads = asked["threads"] if asked["threads"] is not None else run.config.get("threads")
+    if threads is not None:
+        execute.set_threads(threads)
+    state = assess.state_of(run.built)
+    made = assess.made_by(directory) == assess.fingerprint(section, run.config["seed"], state)
+    if made and not again:
+        log.info("%s was measured by these settings already: left alone (--again measures anew).", directory)
+        if assess.pieces_left(directory):  # by a command that was killed after it had written the result
+            draw_run(directory)
+            assess.clear(directory)
     else:
         _measure(run, section, settings, state, asked["progress"])
     assess.judge(directory, settings.strict)
 
 
+def _of_the_run(directory: Path, overrides: Sequence[str]) -> list[str]:
+    """What the run's own command said of its evaluation, less what is said anew here."""
+    path = directory / records.OVERRIDES
+    keys = {_key(override) for override in overrides}
+    if "evaluation" in keys or not path.exists():
+        return []
+    try:
+        typed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise VemError(f"{path} cannot be read ({error}): say evaluation=quick|gaps|full.") from None
+    own = [str(override) for override in typed or []]
+    return [o for o in own if _key(o).startswith("evaluation") and _key(o) not in keys]
+
+
+def _key(override: str) -> str:
+    """The key of ``+KEY=VALUE`` or ``~KEY``."""
+    return override.lstrip("+~").split("=", 1)[0]
+
+
 def _measure(run: Run, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool) -> None:
     """Measure a run, put the earlier result aside and the new one in its place."""
-    from vem import assess
+    from vem import assess, execute
     from vem.evaluation.pictures import pictures
     from vem.report.figures import draw_run
 
@@ -87,7 +117,8 @@ def _measure(run: Run, section: Mapping[str, Any], settings: Evaluation, state: 
         log.info("the earlier result is kept in %s", place)
     assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed))
     status = records.read_json(directory / records.RUN)
-    records.write_json(directory / records.RUN, status | {"evaluation_seconds": found.seconds})
+    made = {"commit": execute.commit(), "vem": VERSION, "device": execute.device_name(run.device)}
+    records.write_json(directory / records.RUN, status | {"evaluation_seconds": found.seconds, "evaluated": made})
     draw_run(directory)
     assess.clear(directory)
     for line in assess.lines(found.evaluation):
@@ -101,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.captureWarnings(True)
     try:
-        evaluate(given.run, given.overrides)
+        evaluate(given.run, given.overrides, given.again)
     except KeyboardInterrupt:
         print("vem: stopped by Ctrl-C: the same command goes on from the pieces that are kept.", file=sys.stderr)
         return 1

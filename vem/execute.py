@@ -185,7 +185,7 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
         config_hash=status["config_hash"],
     )  # fmt: skip
     status.update(_result(done), family=_family(built))
-    state = assess.state_hash(built.model.state_dict(), built.strategy.state_dict())
+    state = assess.state_of(built)
     found = assess.measure(
         built, config["evaluation"], built.evaluation, config["seed"], directory, state, config["progress"]
     )
@@ -220,7 +220,7 @@ def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:
         "components": built.model.latent_size if built.model.latent == "index" else None,
         "num_parameters": parameters,
         "num_train": len(built.data.train),
-        "device": _device_name(x.device),
+        "device": device_name(x.device),
         "threads": torch.get_num_threads(),
         "dtype": config["dtype"],
     }
@@ -237,7 +237,8 @@ def _choice(config: dict[str, Any], group: str) -> str:
     return chosen or snake(config[group]["_target_"].rsplit(".", 1)[-1])
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What run.json calls a device: a GPU by its own name, else its kind."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 

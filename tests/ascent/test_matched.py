@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
-from vem.ascent.matched import antithetic, matched
+from vem.ascent.matched import antithetic, matched, spherical
 from vem.contracts import NoiseSpec
+from vem.errors import VemError
 from vem.noise import fill, generator
 
 
@@ -20,11 +22,11 @@ def second_moment(eps: Tensor) -> Tensor:
     return torch.einsum("sbi,sbj->bij", eps, eps) / len(eps)
 
 
-@pytest.mark.parametrize(("draws", "size"), [(2, 1), (10, 5), (100, 50), (101, 7)])
+@pytest.mark.parametrize(("draws", "size"), [(2, 1), (10, 5), (100, 50), (102, 7)])
 def test_two_moments_are_exact_for_every_datum(draws: int, size: int, dtype: torch.dtype) -> None:
     eps = matched(NoiseSpec("normal", (draws, 3, size)), stream(), dtype)
     # The whitening of the fewest pairs there can be, S = 2H, loses digits: it is done in float64.
-    assert eps.dtype == dtype and eps.shape == (draws - draws % 2, 3, size)
+    assert eps.dtype == dtype and eps.shape == (draws, 3, size)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-9
     torch.testing.assert_close(eps.mean(0), torch.zeros(3, size, dtype=dtype), rtol=0, atol=tolerance)
     eye = torch.eye(size, dtype=dtype).expand(3, size, size)
@@ -66,19 +68,65 @@ def test_fewer_pairs_than_dimensions_are_orthogonal() -> None:
     torch.testing.assert_close(eps @ eps.mT, 8 * torch.eye(5, dtype=torch.float64).expand(3, 5, 5))
 
 
-def test_each_draw_is_still_normal() -> None:
-    eps = matched(NoiseSpec("normal", (40, 2000, 3)), stream("normal"), torch.float64)[:20]
-    fourth = eps.pow(4).mean((0, 1))
-    # E ε⁴ = 3 for a normal; the whitening of 20 pairs takes a tenth of it.
-    assert bool(((fourth > 2.5) & (fourth < 3.1)).all())
+def test_matched_draws_of_the_fewest_pairs_have_all_one_length() -> None:
+    """Why they cannot judge a q: |ε|² scatters with variance 2H where ε is normal."""
+    eps = matched(NoiseSpec("normal", (20, 50, 10)), stream("length"), torch.float64)
+    torch.testing.assert_close(eps.square().sum(-1), torch.full((20, 50), 10.0, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("draw", [matched, antithetic])
+@pytest.mark.parametrize("size", [1, 2, 5, 50])
+@pytest.mark.parametrize("draws", [4, 20])
+def test_spherical_draws_are_normal_one_by_one(draws: int, size: int) -> None:
+    """Lengths χ_H and coordinates N(0, 1), by Kolmogorov and Smirnov; of each quarter, whose draws are alike."""
+    eps = spherical(NoiseSpec("normal", (draws, 4000, size)), stream("one", draws, size), torch.float64)
+    for draw in range(0, draws, draws // 4):
+        assert stats.kstest(eps[draw].norm(dim=-1).numpy(), stats.chi(size).cdf).pvalue > 1e-3
+        for coordinate in {0, size - 1}:
+            assert stats.kstest(eps[draw, :, coordinate].numpy(), stats.norm.cdf).pvalue > 1e-3
+    if size > 1:
+        # Two coordinates of one draw are independent: so are their squares.
+        assert torch.corrcoef(eps[0, :, :2].square().T)[0, 1].abs() < 0.07
+
+
+def test_spherical_draws_come_in_fours() -> None:
+    eps = spherical(NoiseSpec("normal", (24, 3, 4)), stream(), torch.float64).unflatten(0, (4, 6))
+    assert torch.equal(eps[0], -eps[1]) and torch.equal(eps[2], -eps[3])
+    lengths = eps[[0, 2]].norm(dim=-1)
+    torch.testing.assert_close(eps[0] / lengths[0][..., None], eps[2] / lengths[1][..., None])
+    below = torch.as_tensor(stats.chi(4).cdf(lengths.numpy()))
+    torch.testing.assert_close(below.sum(0), torch.ones(6, 3, dtype=torch.float64))
+    # The first four directions are orthogonal, and so are the two that are left.
+    products = torch.einsum("sbh,tbh->bst", eps[0], eps[0])
+    for block in (products[:, :4, :4], products[:, 4:, 4:]):
+        torch.testing.assert_close(block, torch.diag_embed(block.diagonal(dim1=-2, dim2=-1)), rtol=0, atol=1e-9)
+
+
+def test_spherical_draws_integrate_without_bias_what_matched_ones_do_not() -> None:
+    """E (|ε|² − H)² = 2H, and a quadratic with far less scatter than plain draws have."""
+    spec = NoiseSpec("normal", (40, 2000, 10))
+    found = {
+        draw: (draw(spec, stream("mean"), torch.float64).square().sum(-1) - 10).square().mean(0)
+        for draw in (spherical, matched)
+    }
+    mean, error = found[spherical].mean(), found[spherical].std() / 2000**0.5
+    assert (mean - 20).abs() < 4 * error and found[matched].mean() < 15
+    slope = torch.linspace(-1, 2, 10, dtype=torch.float64)
+    scatter = [
+        (draw(spec, stream("q"), torch.float64).square() @ slope).mean(0).var() for draw in (spherical, antithetic)
+    ]
+    assert scatter[0] < 0.1 * scatter[1]
+
+
+@pytest.mark.parametrize("draw", [matched, spherical, antithetic])
 def test_other_noise_is_drawn_plainly(draw) -> None:
     uniform = NoiseSpec("uniform", (6, 3, 4))
     assert torch.equal(draw(uniform, stream(), torch.float64), fill({"e": uniform}, stream(), torch.float64)["e"])
-    one = NoiseSpec("normal", (1, 3, 4))
-    assert torch.equal(draw(one, stream(), torch.float64), fill({"e": one}, stream(), torch.float64)["e"])
+
+
+@pytest.mark.parametrize(("draw", "draws", "number"), [(matched, 1, 2), (matched, 101, 2), (spherical, 6, 4)])
+def test_draws_that_do_not_divide_are_refused(draw, draws: int, number: int) -> None:
+    with pytest.raises(VemError, match=f"{draws} draws do not divide into groups of {number}"):
+        draw(NoiseSpec("normal", (draws, 3, 4)), stream(), torch.float64)
 
 
 def test_an_odd_shape_is_drawn_plainly() -> None:

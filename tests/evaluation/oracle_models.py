@@ -209,6 +209,69 @@ def _best_gaussian(a: float, b: float) -> tuple[float, float, float]:
     return float(found.x[0]), math.exp(found.x[1]), -float(found.fun)
 
 
+# --- a posterior that is a shell
+
+
+class Shell(nn.Module):
+    """x ~ N(|z|², s² I): all that x says of z is its length, where a normal's draws differ and matched ones may not."""
+
+    prior_kind = "standard_normal"
+    latent: Literal["real", "index"] = "real"
+    event_shape = (1,)
+
+    def __init__(self, size: int, scale: float) -> None:
+        super().__init__()
+        self.latent_size = size
+        self.scale = nn.Parameter(torch.tensor(scale, dtype=torch.float64))
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        return log_standard_normal(z)
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return log_standard_normal((x - self.decode(z)) / self.scale) - self.scale.log()
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.square().sum(-1, keepdim=True)
+
+    def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
+        return {"z": NoiseSpec("normal", (num, self.latent_size)), "x": NoiseSpec("normal", (num, 1))}
+
+    def sample(self, noise) -> tuple[Tensor, Tensor]:
+        return noise["z"], self.decode(noise["z"]) + self.scale * noise["x"]
+
+    def start(self, x: Tensor, generator: torch.Generator) -> None:
+        pass
+
+    def notes(self) -> list[str]:
+        return []
+
+    def bound_of(self, x: Tensor, params: Tensor) -> Tensor:
+        """L[q] [B] of the diagonal Gaussian λ = (mean, log scale) [B, 2H]: var z² = 4 m² s² + 2 s⁴ in closed form."""
+        mean, log_scale = params.double().chunk(2, -1)
+        second = mean.square() + (2 * log_scale).exp()
+        spread = 4 * mean.square() * (2 * log_scale).exp() + 2 * (4 * log_scale).exp()
+        scale = self.scale.double()
+        square = (second.sum(-1) - x[:, 0].double()).square() + spread.sum(-1)
+        likelihood = -0.5 * square / scale.square() - scale.log() - 0.5 * math.log(2 * math.pi)
+        return likelihood + (log_scale - 0.5 * second + 0.5).sum(-1)
+
+    def best_params(self, x: Tensor, start: Tensor) -> Tensor:
+        """λ [B, 2H] of the local optimum above ``start``, by scipy.optimize on the closed form."""
+        found = []
+        for datum, params in zip(x[:, None], start, strict=True):
+
+            def negative(p, datum: Tensor = datum):
+                leaf = torch.as_tensor(p).requires_grad_()
+                with torch.enable_grad():
+                    (value,) = -self.bound_of(datum, leaf[None])
+                    (gradient,) = torch.autograd.grad(value, leaf)
+                return value.item(), gradient.numpy()
+
+            best = optimize.minimize(negative, params.double().numpy(), jac=True, method="L-BFGS-B", tol=1e-12)
+            found.append(torch.as_tensor(best.x))
+        return torch.stack(found)
+
+
 # --- a posterior with two modes
 
 

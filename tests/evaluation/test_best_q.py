@@ -10,6 +10,7 @@ import pytest
 import torch
 from oracle_models import (
     FactorizedBernoulli,
+    Shell,
     bimodal,
     factorized_bernoulli,
     gaussian_posterior_model,
@@ -17,10 +18,11 @@ from oracle_models import (
 )
 from torch import Tensor, nn
 
+from vem.ascent import best as search_of_best
 from vem.ascent import row_bounds
 from vem.ascent.best import BestQ, BestSettings, best_q
 from vem.ascent.lbfgs import climb
-from vem.ascent.matched import antithetic, matched
+from vem.ascent.matched import antithetic, matched, spherical
 from vem.ascent.row_bounds import RowBounds
 from vem.ascent.starting import params_of, prior_params
 from vem.contracts import Draws, Family, GenerativeModel, NoiseSpec
@@ -158,10 +160,39 @@ def test_gap_of_a_factorized_bernoulli_posterior(slope: int, make: type, score_d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("slope", "num", "score_draws"), [(10, 10, 40_000), (30, 8, 140_000)])
+@pytest.mark.parametrize(("slope", "num", "score_draws"), [(10, 5, 80_000), (30, 2, 560_000)])
 def test_gap_of_the_full_gaussian(slope: int, num: int, score_draws: int) -> None:
     model, x = bernoulli_case(slope, FullGaussian, num=num)
     assert_gap_within(model, x, FullGaussian(SIZE), BestSettings(score_draws=score_draws))
+
+
+def shell_excess(model: Shell, x: Tensor, params: Tensor) -> Tensor:
+    """L of the optimum above this q less L of the q [B], in closed form."""
+    return model.bound_of(x, model.best_params(x, params)) - model.bound_of(x, params)
+
+
+def test_a_posterior_that_is_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All hangs on |ε|: judged by draws of one length, the search stops far too low and says it is there."""
+    model, x = Shell(SIZE, 2.0), torch.full((6, 1), float(SIZE), dtype=torch.float64)
+    family = DiagonalGaussian(SIZE)
+
+    def of_one_length(spec: NoiseSpec, stream: torch.Generator, dtype: torch.dtype) -> Tensor:
+        eps = spherical(spec, stream, dtype)
+        return eps * SIZE**0.5 / eps.norm(dim=-1, keepdim=True)
+
+    with torch.no_grad():
+        found = find(model, family, x, BestSettings(score_draws=4000))
+        excess = shell_excess(model, x, found.params)
+        assert found.converged.double().mean() >= 0.5
+        assert bool((excess <= 3 * BestSettings().tolerance)[found.converged].all())
+        assert abs(off_by(found, model.bound_of(x, found.params))) < 4
+        best = model.best_params(x, found.params)
+        again = best_q(model, family, x, {"best": best}, BestSettings(), generator("cpu", "again"))
+        assert (model.bound_of(x, best) - model.bound_of(x, again.params)).max() < 0.02
+        for place in (search_of_best, row_bounds):
+            monkeypatch.setattr(place, "spherical", of_one_length)
+        fooled = find(model, family, x, BestSettings())
+        assert bool(fooled.converged.any()) and shell_excess(model, x, fooled.params)[fooled.converged].max() > 0.05
 
 
 # --- the certificate
@@ -433,6 +464,25 @@ def test_a_start_in_the_wrong_mode_is_left_for_the_right_one() -> None:
     assert finds_the_mode(found.elbo, found.mc_variance) and bool((found.elbo > alone.elbo + 0.5).all())
     assert bool((found.start_spread > 0.5).all()) and bool((alone.start_spread == 0).all())
     assert bool((found.elbo < model.log_marginal_exact(x)).all())
+
+
+@pytest.mark.parametrize(("behind", "overtakes"), [(1.0, True), (1e4, False)])
+def test_the_second_start_is_climbed_too_where_it_may_overtake(
+    behind: float, overtakes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The screening puts the light mode first: the search is not bound by that, unless the heavy one is far behind."""
+    model, _ = bimodal(tilt=1.0, scale=0.3)
+    x = torch.tensor([[2.0, 0.0], [2.5, -0.4], [3.0, 0.3]], dtype=torch.float64)
+    family = DiagonalGaussian(2)
+    light, heavy = (family.start(mode, torch.full_like(mode, 0.02)) for mode in model.modes(x))
+
+    def light_first(*arguments) -> tuple[Tensor, Tensor]:
+        return torch.stack([light, heavy]), torch.tensor([[0.0], [-behind]], dtype=torch.float64).expand(2, len(x))
+
+    monkeypatch.setattr(search_of_best, "screen", light_first)
+    starts = {"light": light, "heavy": heavy}
+    found = best_q(model, family, x, starts, BestSettings(), generator("cpu", "second"))
+    assert bool(((found.params[:, 0] > -0.5) == overtakes).all()) and bool((found.start_spread == behind).all())
 
 
 class Dropping(FactorizedBernoulli):

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from vem.ascent.lbfgs import Climbed, History, climb
-from vem.ascent.matched import matched
+from vem.ascent.matched import matched, spherical
 from vem.ascent.row_bounds import RowBounds
+from vem.ascent.starting import screen
 from vem.contracts import Family, GenerativeModel
 from vem.errors import VemError, at_least
 
 TRUST = 2.0  # a stochastic step's greatest length: standard deviations, where the family composes
-SCREENED = 5  # evaluations of the screening of a start
+BURNED = 1 / 3  # share of a round's steps that its average leaves out
 COOLED, SLOWER = 0.8, 0.2  # what a round leaves of the rate, and what one that lost leaves
 
 
@@ -25,11 +26,12 @@ COOLED, SLOWER = 0.8, 0.2  # what a round leaves of the rate, and what one that 
 class BestSettings:
     """The budget of the search, for each datum.
 
-    ``draws`` a gradient (at least 2H); ``tolerance`` nats: a datum whose certificate is below it has
-    converged and stops; ``evaluations`` of the quasi-Newton climb, ``memory`` pairs in its history; then
-    ``rounds`` of averaged steps at most, the first of ``steps`` (of more where the climb was longer), each at
-    twice the cost of the one before: twice the draws and twice the steps by turns; ``rate`` of the first
-    round's steps; ``score_draws`` to report.
+    ``draws`` a gradient (at least 2H); ``tolerance`` nats: a datum whose certificate is below it, by more than
+    its standard error, has converged and stops; ``evaluations`` of the quasi-Newton climb, ``memory`` pairs in
+    its history; then ``rounds`` of averaged steps at most, the first at the cost of ``steps`` gradients (of
+    more where the climb was longer): half as many steps, of twice the draws. Each round costs twice the one
+    before: twice the draws and twice the steps by turns. ``rate`` of the first round's steps; ``score_draws``
+    to report.
 
     Raises:
         VemError: a number out of range.
@@ -40,7 +42,7 @@ class BestSettings:
     evaluations: int = 100
     memory: int = 20
     steps: int = 25
-    rounds: int = 6
+    rounds: int = 7
     rate: float = 0.5
     score_draws: int = 200
 
@@ -59,12 +61,14 @@ class BestQ(NamedTuple):
     params: Tensor  # [B, P]
     elbo: Tensor  # [B] L[q*] on noise that neither found nor picked it
     mc_variance: Tensor  # [B] of elbo
-    certificate: Tensor  # [B] what as much work again gained, on fresh noise; negative where it lost and is undone
+    certificate: Tensor  # [B] what as much work again gained, on fresh noise; negative where it lost
     certificate_variance: Tensor  # [B]
-    start_spread: Tensor  # [B] best less worst start, each after the screening; 0 with one start
+    start_spread: Tensor  # [B] best less worst start, each after its rough climb; 0 with one start
     gradient_norm: Tensor  # [B] of L at q*, in the coordinates where q* is N(0, I) if the family composes
     steps: Tensor  # [B] ascent steps taken
-    converged: Tensor  # [B] bool: the climb finished and the certificate is below the tolerance
+    # [B] bool: the climb finished, and |certificate| plus its standard error is within the tolerance. That says
+    # that q* is a local optimum: another start may still lead higher, by more the more rugged the bound is.
+    converged: Tensor
     decoder_gradients: Tensor  # [B] spent
 
 
@@ -79,18 +83,23 @@ def best_q(
 ) -> BestQ:
     """q*_n = argmax_{q in the family} L_n[q] for x [B, *X], all data in parallel; ``starts`` holds λ's [B, P].
 
-    1. Every start is raised briefly; the best one, by common noise, goes on.
+    1. A rough climb raises every start, of means and scales on few draws. The best one goes on; the second
+       best one too, where it lies behind by less than the climb of the first gains.
     2. L-BFGS on a fixed set of moment-matched antithetic draws, in the coordinates where the start is N(0, I).
        Such draws integrate quadratics exactly, so that the excess of a Gaussian posterior's q* is zero
-       whatever its condition number. Elsewhere the optimum fits its S draws, at a cost of c/S nats.
-    3. Rounds of stochastic steps with the history's inverse Hessian, fresh draws each, averaged over the
-       second half. A round costs twice the one before and, averaged well, halves the excess: what it gains,
-       on fresh paired noise, is then what is still missing after it. That gain is the certificate; a round
-       that loses is undone, and a datum stops when |gain| is below the tolerance.
+       whatever its condition number. Elsewhere the optimum fits its S draws, at a cost of c/S nats, and what
+       hangs on |ε| is biased, for their lengths do not vary as a normal's do.
+    3. Rounds of stochastic steps with the history's inverse Hessian, on fresh normal draws each, averaged
+       after the first third. A round costs twice the one before and, averaged well, halves the excess: what
+       it gains is then what is still missing after it. That gain is the certificate. A round that loses more
+       than its noise explains is undone, and a datum stops when |gain| is below the tolerance.
 
-    A q gives way to another only on noise that found neither, the start included, and the bound of the last
-    one comes from noise that picked nothing. Noise is independent across data. θ gets no gradient. ``tick``
-    is called after each piece of work and may raise.
+    The climbs alone use ``matched`` draws, which are not normal. The rounds and all judgements (the choice of a
+    start, every gain and certificate, the last choice, the gradient's norm) use ``spherical`` ones, which are;
+    the bound that is reported uses ``antithetic`` ones, for its standard error. A q gives way to another only
+    on noise that found neither, the start included (of two rounds that the noise cannot tell apart the later
+    one is kept), and the bound of the last one comes from noise that picked nothing. Noise is independent
+    across data. θ gets no gradient. ``tick`` is called after each piece of work and may raise.
 
     Raises:
         VemError: no start has a finite bound, or the bound of the result is not finite.
@@ -112,6 +121,20 @@ class _Walk(NamedTuple):
     certificate: Tensor  # [B] gain of the last piece of work, nats
     variance: Tensor  # [B] of that gain
 
+    def of(self, rows: Tensor) -> _Walk:
+        """Some of the rows."""
+        return _Walk(
+            self.base[rows], self.here[rows], self.climbed.of(rows), self.steps[rows],
+            self.certificate[rows], self.variance[rows],
+        )  # fmt: skip
+
+    def put(self, rows: Tensor, other: _Walk) -> None:
+        """Write other walks over some of the rows."""
+        self.climbed.put(rows, other.climbed)
+        for mine, its in zip(self, other, strict=True):
+            if isinstance(mine, Tensor) and isinstance(its, Tensor):
+                mine[rows] = its
+
 
 class _Search:
     """The search for one batch of data."""
@@ -124,83 +147,83 @@ class _Search:
         self.origin = bounds.family.start(torch.zeros_like(ones), ones).to(ones)  # N(0, I)
 
     def run(self, starts: Mapping[str, Tensor]) -> BestQ:
-        start, spread = self.screen(starts)
-        walk = self.climb_twice(start)
+        settings = self.settings
+        tried, bound = screen(self.bounds, starts, self.draws, settings.evaluations, settings.memory)
+        start, spread = tried[0], bound[0] - torch.where(bound.isfinite(), bound, bound[0]).amin(0)
+        walk = self.climb_twice(start, self.rows)
+        if len(tried) > 1:
+            self.climb_from_the_second(walk, tried[:2], bound[:2])
         self.go_on_averaging(walk)
         # The start may still be the best of all, whatever was gained after it was left.
         gain, variance = self.gain(start, walk.here, self.rows)
         risen = gain > 0
         best = torch.where(risen[:, None], walk.here, start)
         certificate = torch.where(risen, walk.certificate, gain)
+        variance = torch.where(risen, walk.variance, variance)
         elbo, mc_variance = self.bounds.score(best, self.settings.score_draws)
         return BestQ(
-            best, elbo, mc_variance, certificate, torch.where(risen, walk.variance, variance), spread,
-            self.slope(best), walk.steps, walk.climbed.finished & (certificate.abs() <= self.settings.tolerance),
+            best, elbo, mc_variance, certificate, variance, spread,
+            self.slope(best), walk.steps, walk.climbed.finished & self.settled(certificate, variance),
             self.bounds.gradients,
         )  # fmt: skip
 
     # --- the stages
 
-    def screen(self, starts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The best start after a few evaluations, by one noise; and best less worst."""
-        eps, rows = self.bounds.noise(2 * self.draws, self.rows, matched), self.rows
-        tried = []
-        for start in starts.values():
-            tried.append(start.to(self.bounds.x.dtype))
-            if len(starts) > 1:  # else there is nothing to choose from
-                tried.append(self.bounds.chart(tried[-1], self.climb(tried[-1], rows, SCREENED).params))
-        params, bound = torch.stack(tried), torch.stack([self.bounds.mean(q, eps, rows) for q in tried])
-        if not bool(bound.isfinite().any(0).all()):
-            lost = (~bound.isfinite().any(0)).nonzero()[:, 0].tolist()
-            raise VemError(
-                f"no start of the best q has a finite bound for {len(lost)} of {len(rows)} data (the first: "
-                f"{lost[:5]} of this batch): the decoder or the encoder gives NaN or infinite numbers there."
-            )
-        best = bound.argmax(0)
-        ends = bound[1::2] if len(starts) > 1 else bound
-        finite = torch.where(ends.isfinite(), ends, ends.amax(0))
-        return params[best, rows], finite.amax(0) - finite.amin(0)
-
-    def climb(self, base: Tensor, rows: Tensor, evaluations: int) -> Climbed:
+    def climb(self, base: Tensor, rows: Tensor) -> Climbed:
         """L-BFGS from the q's ``base`` of these rows, on fresh draws that stay the same throughout."""
+        settings = self.settings
         climbable = self.bounds.climbable(base, self.bounds.noise(self.draws, rows, matched), rows)
         origin = self.origin[rows] if self.bounds.composes else base
-        return climb(climbable, origin, evaluations, 0.1 * self.settings.tolerance, self.settings.memory)
+        return climb(climbable, origin, settings.evaluations, 0.1 * settings.tolerance, settings.memory)
 
-    def climb_twice(self, start: Tensor) -> _Walk:
+    def climb_twice(self, start: Tensor, rows: Tensor) -> _Walk:
         """The climb; rows that ran out of evaluations climb as long again: what that gains is their certificate."""
-        climbed = self.climb(start, self.rows, self.settings.evaluations)
+        climbed = self.climb(start, rows)
         here = self.bounds.chart(start, climbed.params)
         open_end = torch.full((len(here),), torch.inf, dtype=torch.float64, device=here.device)
         walk = _Walk(start.clone(), here, climbed, climbed.evaluations.clone(), open_end, open_end.clone())
-        rows = (~climbed.finished).nonzero()[:, 0]
-        if len(rows):
-            again = self.climb(here[rows], rows, self.settings.evaluations)
-            after = self.bounds.chart(here[rows], again.params)
-            walk.certificate[rows], walk.variance[rows] = self.gain(here[rows], after, rows)
-            walk.steps[rows] += again.evaluations
-            walk.base[rows] = here[rows]
-            climbed.params[rows], climbed.finished[rows] = again.params, again.finished
-            climbed.history.put(rows, again.history)
-            here[rows] = torch.where((walk.certificate[rows] > 0)[:, None], after, here[rows])
+        left = (~climbed.finished).nonzero()[:, 0]
+        if len(left):
+            base = here[left]
+            again = self.climb(base, rows[left])
+            after = self.bounds.chart(base, again.params)
+            gain, variance = self.gain(base, after, rows[left])
+            best = torch.where((gain > 0)[:, None], after, base)
+            walk.put(left, _Walk(base, best, again, walk.steps[left] + again.evaluations, gain, variance))
         return walk
+
+    def climb_from_the_second(self, walk: _Walk, tried: Tensor, bound: Tensor) -> None:
+        """The same climb from the second best start, where it would overtake if it gained as much as the first.
+
+        The screening is short: on a rugged surface its order says little, and a climb gains far more than lay
+        between the starts. Where the first climb gained little, it has nothing to be afraid of.
+        """
+        gained, _ = self.gain(tried[0], walk.here, self.rows)
+        rows = (bound[1] + gained > bound[0]).nonzero()[:, 0]
+        if len(rows):
+            rival = self.climb_twice(tried[1, rows], rows)
+            gain, _ = self.gain(walk.here[rows], rival.here, rows)
+            won = (gain > 0).nonzero()[:, 0]
+            walk.put(rows[won], rival.of(won))
 
     def go_on_averaging(self, walk: _Walk) -> None:
         """Rounds of averaged steps for the rows whose climb has finished, each at twice the cost of the last.
 
         Rows are taken together that have climbed for about as long, so that a round is as much work again as
-        all before it. More draws let the noise of the steps fall, more steps reach the slow directions: the
-        cost goes to either by turns. The rate cools, and more so where a round loses: a history of few
-        pairs can promise too much.
+        all before it. A step takes twice the draws of the climb, for it is four of each direction that integrate
+        a quadratic almost without error. More draws let the noise of the steps fall, more steps reach the slow
+        directions: the cost goes to either by turns. The rate cools, and more so where a round loses: a history
+        of few pairs can promise too much.
         """
         settings, finished = self.settings, walk.climbed.finished
+        steps = math.ceil(settings.steps / 2)
         doublings = (walk.steps / settings.steps).clamp_min(1).log2().ceil().long()
         for doubling in sorted(set(doublings[finished].tolist())):
             rows = (finished & (doublings == doubling)).nonzero()[:, 0]
             inner = walk.climbed.params[rows]
             rate = torch.full_like(inner[:, :1], settings.rate)
             for number in range(settings.rounds):
-                length, draws = settings.steps * 2 ** (doubling + number // 2), self.draws * 2 ** ((number + 1) // 2)
+                length, draws = steps * 2 ** (doubling + number // 2), 2 * self.draws * 2 ** ((number + 1) // 2)
                 base, here, history = walk.base[rows], walk.here[rows], walk.climbed.history.of(rows)
                 moved = self.average(base, inner, history, rows, length, draws, rate)
                 after = self.bounds.chart(base, moved)
@@ -211,7 +234,7 @@ class _Search:
                 walk.here[rows] = torch.where(risen, after, here)
                 walk.certificate[rows], walk.variance[rows] = gain, variance
                 walk.steps[rows] += length
-                on = (~(gain.abs() <= settings.tolerance)).nonzero()[:, 0]
+                on = (~self.settled(gain, variance)).nonzero()[:, 0]
                 rows, inner, rate = rows[on], inner[on], rate[on]
                 if not len(rows):
                     break
@@ -219,25 +242,30 @@ class _Search:
     def average(
         self, base: Tensor, inner: Tensor, history: History, rows: Tensor, steps: int, draws: int, rate: Tensor
     ) -> Tensor:
-        """The mean of the second half of ``steps`` stochastic quasi-Newton steps, fresh draws each."""
+        """The mean of ``steps`` stochastic quasi-Newton steps after the first third, fresh normal draws each."""
         total, within = torch.zeros_like(inner), torch.arange(len(rows), device=rows.device)
+        burned = int(BURNED * steps)
         for step in range(steps):
-            _, gradient = self.bounds.climbable(base, self.bounds.noise(draws, rows, matched), rows)(inner, within)
+            _, gradient = self.bounds.climbable(base, self.bounds.noise(draws, rows, spherical), rows)(inner, within)
             move = history.precondition(gradient)
             move = move * (TRUST / move.norm(dim=-1, keepdim=True)).clamp_max(1)
             inner = inner + rate * torch.where(move.isfinite().all(-1, keepdim=True), move, 0)
-            if step >= steps // 2:
+            if step >= burned:
                 total = total + inner
-        return total / (steps - steps // 2)
+        return total / (steps - burned)
 
     # --- what a q is worth
 
     def gain(self, before: Tensor, after: Tensor, rows: Tensor, draws: int | None = None) -> tuple[Tensor, Tensor]:
-        """L[after] − L[before] on fresh noise, to about the tolerance, and its variance."""
-        return self.bounds.gain(before, after, rows, draws or self.draws, self.settings.tolerance)
+        """L[after] − L[before] on fresh normal noise, to about the tolerance, and its variance."""
+        return self.bounds.gain(before, after, rows, draws or 2 * self.draws, self.settings.tolerance)
+
+    def settled(self, gain: Tensor, variance: Tensor) -> Tensor:
+        """Whether a gain is within the tolerance, with its standard error to spare; False where it is not a number."""
+        return gain.abs() + variance.sqrt() <= self.settings.tolerance
 
     def slope(self, params: Tensor) -> Tensor:
         """‖∇L‖ [B] at these q's, on fresh draws."""
-        climbable = self.bounds.climbable(params, self.bounds.noise(self.draws, self.rows, matched), self.rows)
+        climbable = self.bounds.climbable(params, self.bounds.noise(2 * self.draws, self.rows, spherical), self.rows)
         _, gradient = climbable(self.origin if self.bounds.composes else params, self.rows)
         return gradient.norm(dim=-1).double()

@@ -72,6 +72,18 @@ class Climbed(NamedTuple):
     evaluations: Tensor  # [B] of value and gradient
     finished: Tensor  # [B] whether the last evaluations gained less than the tolerance
 
+    def of(self, rows: Tensor) -> Climbed:
+        """Some of the rows."""
+        history = self.history.of(rows)
+        return Climbed(self.params[rows], self.value[rows], history, self.evaluations[rows], self.finished[rows])
+
+    def put(self, rows: Tensor, part: Climbed) -> None:
+        """Write some of the rows back, in place."""
+        self.history.put(rows, part.history)
+        for mine, its in zip(self, part, strict=True):
+            if isinstance(mine, Tensor) and isinstance(its, Tensor):
+                mine[rows] = its
+
 
 def no_history(params: Tensor, memory: int) -> History:
     """The history of rows [B, P] that have taken no step: the gradient itself is the direction."""

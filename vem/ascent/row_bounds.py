@@ -11,15 +11,16 @@ from torch import Tensor
 
 from vem.ascent.joint import log_joint_gradient, log_joint_in_blocks
 from vem.ascent.lbfgs import Climbable
-from vem.ascent.matched import antithetic, matched
+from vem.ascent.matched import antithetic, spherical
 from vem.contracts import Family, GenerativeModel, NoiseSpec
 from vem.errors import VemError
 from vem.numerics import weighted_sum
 
-SETS = 8, 32  # fewest and most sets of matched draws that a gain is taken from
+SETS = 8, 32  # fewest and most sets of spherical draws that a gain is taken from
 SCORED = 2000  # most draws that are scored together
 
-Drawer = Callable[[NoiseSpec, torch.Generator, torch.dtype], Tensor]  # as matched and antithetic are
+Chart = Callable[[Tensor, Tensor], Tensor]  # base [A, P], coordinates [A, ·] → λ [A, P]
+Drawer = Callable[[NoiseSpec, torch.Generator, torch.dtype], Tensor]  # as matched, spherical and antithetic are
 
 
 @runtime_checkable
@@ -55,14 +56,18 @@ class RowBounds:
         spec = self.family.noise(draws, len(rows))
         return None if spec is None else draw(spec, self.stream, self.x.dtype)
 
-    def climbable(self, base: Tensor, eps: Tensor | None, rows: Tensor) -> Climbable:
-        """The bound on these draws and its gradient, in the coordinates of ``base``; rows numbered within ``rows``."""
+    def climbable(self, base: Tensor, eps: Tensor | None, rows: Tensor, chart: Chart | None = None) -> Climbable:
+        """The bound on these draws and its gradient, in the coordinates of ``base``; rows numbered within ``rows``.
+
+        The coordinates are those of :meth:`chart` if no other ones are given.
+        """
+        to_params = chart or self.chart
 
         def value_and_gradient(inner: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:
             x, noise = self.x[rows[some]], None if eps is None else eps[:, some]
             with torch.enable_grad():
                 leaf = inner.detach().requires_grad_()
-                z, log_q, log_weight = self.family(self.chart(base[some], leaf)).draws(noise)
+                z, log_q, log_weight = self.family(to_params(base[some], leaf)).draws(noise)
                 joint, slope = log_joint_gradient(self.model, x, z)
                 # The decoder's gradient is known at z: what is left to differentiate is q alone.
                 linear = joint + (slope * (z - z.detach())).sum(-1)
@@ -90,15 +95,15 @@ class RowBounds:
     def gain(self, before: Tensor, after: Tensor, rows: Tensor, draws: int, tolerance: float) -> tuple[Tensor, Tensor]:
         """L[after] − L[before] on fresh noise common to both, and its Monte Carlo variance, each [A].
 
-        From sets of so many matched draws, the sets independent of one another: eight, and up to 32 where
-        their spread leaves open on which side of the tolerance the gain lies.
+        From sets of so many spherical draws, each set without bias and independent of the others: eight, and
+        up to 32 where their spread leaves open on which side of the tolerance the gain lies.
         """
         means = torch.zeros(SETS[1], len(rows), dtype=torch.float64, device=rows.device)
         taken = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
         undecided = torch.arange(len(rows), device=rows.device)
         for number in range(1, SETS[1] + 1):
             part = rows[undecided]
-            eps = self.noise(draws, part, matched)
+            eps = self.noise(draws, part, spherical)
             new, old = (self.mean(q[undecided], eps, part) for q in (after, before))
             means[number - 1, undecided] = new - old
             taken[undecided] = number

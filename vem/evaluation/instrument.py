@@ -292,6 +292,8 @@ class Instrument:
 
 def _transports(q: Posterior) -> bool:
     """Whether this q is a map of noise: one from elsewhere may have draws alone."""
+    if not callable(getattr(q, "transport", None)):
+        return False
     try:
         q.transport(torch.zeros_like(q.mean())[None])
     except VemError:

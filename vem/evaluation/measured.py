@@ -24,7 +24,7 @@ class FamilyScores(NamedTuple):
     start_spread: Tensor  # best less worst screened start after the screening
     gradient_norm: Tensor  # of L in λ at q*, in the units of the family's natural coordinates where it has them
     steps: Tensor  # ascent steps taken
-    converged: Tensor  # 1 where the certificate is below the tolerance, else 0
+    converged: Tensor  # 1 where the certificate, with its error, is below the tolerance, else 0
     decoder_gradients: Tensor | None = None  # spent on the search
 
 

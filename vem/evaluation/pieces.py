@@ -43,7 +43,9 @@ def search(
     """The best q of every family for x [B, *X]; ``posterior`` is the strategy's q, None where it has none.
 
     The poorest family starts at the strategy's q, at the prior and at a mode; a richer one at what has been
-    found before it, so that it cannot end below, and at the strategy's q.
+    found before it and at the strategy's q, and so in the modes that these have found. A family that contains
+    a poorer one starts there exactly and cannot end below it, up to noise; one that does not starts at a q of
+    its own with the same mean and spread, and can.
     """
     out = Searched({}, {})
     if settings.best is None:
