@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vem.errors import VemError
 from vem.version import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
 
     from vem.build import Run
     from vem.measurement import Measurement
 
 __version__ = VERSION
-__all__ = ["load", "measure"]
+__all__ = ["VemError", "load", "measure"]
 
 
 def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
@@ -30,12 +32,29 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
     return load(directory, device)
 
 
-def measure(decoder: Any, **settings: Any) -> Measurement:
-    """Measure a model that was trained elsewhere; see :func:`vem.measurement.measure` for what it takes.
+def measure(
+    decoder: Any,
+    *,
+    x: Any,
+    encoder: Any = None,
+    likelihood: Any = None,
+    scale: Any = None,
+    latent_dim: int | None = None,
+    log_prior: Any = None,
+    evaluation: str | Sequence[str] = "gaps",
+    seed: int = 0,
+    directory: str | PathLike[str] | None = None,
+    name: str | None = None,
+    progress: bool = True,
+) -> Measurement:
+    """Measure a model that was trained elsewhere; :func:`vem.elsewhere.measure` says what each argument is.
 
     Raises:
         VemError: the model, the data and the settings do not fit.
     """
-    from vem.measurement import measure
+    from vem.elsewhere import measure
 
-    return measure(decoder, **settings)
+    return measure(
+        decoder, x=x, encoder=encoder, likelihood=likelihood, scale=scale, latent_dim=latent_dim,
+        log_prior=log_prior, evaluation=evaluation, seed=seed, directory=directory, name=name, progress=progress,
+    )  # fmt: skip

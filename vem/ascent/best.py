@@ -143,6 +143,7 @@ class _Search:
         self.bounds, self.settings = bounds, settings
         self.rows, size = bounds.rows, bounds.family.size
         self.draws = 2 * math.ceil(max(settings.draws, 2 * size) / 2)
+        self.few = 4 * math.ceil(settings.draws / 8)  # for gains that are large: spherical draws come in fours
         ones = bounds.x.new_ones(len(bounds.x), size)
         self.origin = bounds.family.start(torch.zeros_like(ones), ones).to(ones)  # N(0, I)
 
@@ -155,7 +156,7 @@ class _Search:
             self.climb_from_the_second(walk, tried[:2], bound[:2])
         self.go_on_averaging(walk)
         # The start may still be the best of all, whatever was gained after it was left.
-        gain, variance = self.gain(start, walk.here, self.rows)
+        gain, variance = self.gain(start, walk.here, self.rows, self.few)
         risen = gain > 0
         best = torch.where(risen[:, None], walk.here, start)
         certificate = torch.where(risen, walk.certificate, gain)
@@ -198,7 +199,7 @@ class _Search:
         The screening is short: on a rugged surface its order says little, and a climb gains far more than lay
         between the starts. Where the first climb gained little, it has nothing to be afraid of.
         """
-        gained, _ = self.gain(tried[0], walk.here, self.rows)
+        gained, _ = self.gain(tried[0], walk.here, self.rows, self.few)
         rows = (bound[1] + gained > bound[0]).nonzero()[:, 0]
         if len(rows):
             rival = self.climb_twice(tried[1, rows], rows)
