@@ -228,7 +228,7 @@ class _Search:
                 base, here, history = walk.base[rows], walk.here[rows], walk.climbed.history.of(rows)
                 moved = self.average(base, inner, history, rows, length, draws, rate)
                 after = self.bounds.chart(base, moved)
-                gain, variance = self.gain(here, after, rows, draws)
+                gain, variance = self.gain(here, after, rows, max(2 * self.draws, draws // 2))
                 # Where the noise leaves it open, the round with more draws behind it is the better guess.
                 risen = (gain > -(2 * variance.sqrt()).clamp_max(settings.tolerance))[:, None]
                 inner, rate = torch.where(risen, moved, inner), rate * torch.where(risen, COOLED, SLOWER)

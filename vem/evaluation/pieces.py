@@ -43,7 +43,7 @@ def search(
     """The best q of every family for x [B, *X]; ``posterior`` is the strategy's q, None where it has none.
 
     The poorest family starts at the strategy's q, at the prior and at a mode; a richer one at what has been
-    found before it and at the strategy's q, and so in the modes that these have found. A family that contains
+    found before it, and so in the modes that these have found. A family that contains
     a poorer one starts there exactly and cannot end below it, up to noise; one that does not starts at a q of
     its own with the same mean and spread, and can.
     """
@@ -53,7 +53,9 @@ def search(
     for name, family in sorted(families.items(), key=lambda item: item[1].num_params):
         stage(f"best {name}")
         stream = streams(f"best {name}")
-        known = {**({} if posterior is None else {"q": posterior}), **out.posteriors}
+        # Where the best q of the strategy's own kind is known, its q has nothing to add.
+        surpassed = any(type(best) is type(posterior) for best in out.posteriors.values())
+        known = {**({} if posterior is None or surpassed else {"q": posterior}), **out.posteriors}
         starts = {key: params_of(family, q, stream, x.dtype) for key, q in known.items()}
         spent = torch.zeros(len(x), device=x.device)
         if not out.posteriors:
