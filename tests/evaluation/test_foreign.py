@@ -289,6 +289,64 @@ def test_a_module_that_cannot_be_copied(x: Tensor) -> None:
         foreign_model(Locked(), "bernoulli", x, H)
 
 
+# TorchScript is deprecated, and models saved that way are still about.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_script_is_copied_like_any_module(decoder: nn.Module, x: Tensor) -> None:
+    script = torch.jit.trace(decoder.train(), some_z(x)[0])  # type: ignore[no-untyped-call, unused-ignore]
+    model = foreign_model(script, "bernoulli", x, H)
+    z = some_z(x)
+    torch.testing.assert_close(
+        model.log_likelihood(x, z), foreign_model(decoder, "bernoulli", x, H).log_likelihood(x, z)
+    )
+    assert all(p.requires_grad for p in script.parameters()) and not any(p.requires_grad for p in model.parameters())
+
+
+class Cut(nn.Module):
+    """A decoder that no gradient, or a part of it, comes through."""
+
+    def __init__(self, decoder: nn.Module, how: str) -> None:
+        super().__init__()
+        self.decoder, self.how = decoder, how
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.how == "no_grad":
+            with torch.no_grad():
+                return self.decoder(z)
+        if self.how == "numpy":
+            return self.decoder(torch.as_tensor(z.cpu().numpy(), device=z.device))
+        kept = {"detach": 0, "part": 1}[self.how]
+        return self.decoder(torch.cat([z[:, :kept], z[:, kept:].detach()], 1))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("detach", "has no gradient in z"),
+        ("no_grad", "has no gradient in z"),
+        ("part", "gradient .* in z is wrong"),
+        ("numpy", "fails where its gradient in z is asked for"),
+    ],
+)
+def test_a_cut_gradient_is_seen(how: str, words: str, decoder: nn.Module, x: Tensor) -> None:
+    with pytest.raises(VemError, match=words + r".*z\.detach\(\).*numpy.*Take it out"):
+        foreign_model(Cut(decoder, how), "bernoulli", x, H)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 50.0])
+def test_kinks_and_a_decoder_that_ignores_z_are_no_cut(
+    scale: float, x: Tensor, device: torch.device, dtype: torch.dtype
+) -> None:
+    decoder = seeded(lambda: nn.Sequential(nn.Linear(H, 64), nn.ReLU(), nn.Linear(64, D)), device, dtype)
+    for likelihood, sigma in (("bernoulli", None), ("gaussian", 1e-2)):
+        foreign_model(lambda z: decoder(scale * z), likelihood, x, H, scale=sigma)
+    foreign_model(lambda z: x.new_ones(len(z), D), "bernoulli", x, H)
+
+
+def test_a_tensor_scale_is_shown_by_its_shape(decoder: nn.Module, x: Tensor) -> None:
+    with pytest.raises(VemError, match=r"^scale=Tensor of shape \[12\] must be positive"):
+        foreign_model(decoder, "gaussian", x, H, scale=-torch.ones(D))
+
+
 def test_one_datum_and_arrays_will_do(decoder: nn.Module, x: Tensor, dtype: torch.dtype) -> None:
     assert foreign_model(decoder, "bernoulli", x[:1].cpu().numpy(), H).latent_size == H
     placed = as_data(x.bool().cpu().numpy(), decoder)

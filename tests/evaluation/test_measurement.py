@@ -189,7 +189,7 @@ def test_one_model_in_five_ways_is_one_model(decoder: nn.Module, trunk: nn.Modul
     assert failed(first.evaluation) == []
     for other in others:
         for path in (("elbo",), ("best_elbo",), ("log_marginal", "lower"), ("gaps", "amortization")):
-            assert mean_of(other, *path) == pytest.approx(mean_of(first, *path), abs=2e-3)
+            assert mean_of(other, *path) == pytest.approx(mean_of(first, *path), abs=5e-3)
 
 
 def test_two_splits_are_compared(decoder: nn.Module, trunk: nn.Module, binary: Tensor) -> None:

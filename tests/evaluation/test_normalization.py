@@ -107,6 +107,19 @@ def test_planted_faults_are_named(
         assert math.isinf(excess) or f"{found.excess:+.2f} nats a datum" in found.detail
 
 
+@pytest.mark.parametrize(("sign", "words"), [(1.0, "mean over the 30"), (-1.0, "loss")])
+def test_a_refusal_of_real_x_does_not_undo_the_verdict_on_binary_x(
+    sign: float, words: str, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Torch's Bernoulli raises on real x, which are tried where binary x fail."""
+
+    def log_p(x: Tensor, z: Tensor) -> Tensor:
+        return sign * torch.distributions.Bernoulli(logits=z @ weights(z.device, z.dtype)).log_prob(x).mean(-1)
+
+    found = check_likelihood(ForeignModel(log_p, (D,), H), data("binary", device, dtype))
+    assert found.passed is False and words in found.detail, found.detail
+
+
 def test_the_excess_of_a_mean_is_that_of_enumeration(device: torch.device) -> None:
     """log Σ_x p(x | z) over all 2^8 x of the wrong likelihood."""
     w = weights(device, torch.float64)[:, :8]

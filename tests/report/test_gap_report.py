@@ -12,8 +12,9 @@ from synthetic_runs import estimate, write_run
 
 from vem.records import write_csv
 from vem.report import draw_run, summarize, write_report
-from vem.report.aggregate import aggregate
+from vem.report.aggregate import aggregate, labels
 from vem.report.checks import failed, failed_names
+from vem.report.comparison import comparison_figure, seed_average
 from vem.report.estimates import gap_columns
 from vem.report.gap_figures import gaps_figure, per_datum_figure
 from vem.report.runs import as_evaluated, read_run
@@ -173,6 +174,89 @@ def test_runs_measured_on_other_rows_are_not_averaged(tmp_path):
     groups = aggregate(summarize([tmp_path]))
     assert list(groups["variant"]) == ["evaluation.num_data=1000", "evaluation.num_data=100"]
     assert list(groups["seeds"]) == [1, 1]
+
+
+def test_many_settings_of_the_measurement_are_cut_short_and_kept_apart(tmp_path):
+    """Labels have room for a few words; the CSV files hold all, and figures lay themselves out without a warning."""
+    for n in (5, 10, 20):
+        run = write_gaps(tmp_path / f"{n}", config={"model": {"width": n}})
+        content = json.loads((run / "evaluation.json").read_text())
+        deep = {f"setting_{i}_of_the_measurement": i + n for i in range(30)}
+        content["settings"] = {"num_data": 5 if n == 5 else 10, "annealing": deep}
+        (run / "evaluation.json").write_text(json.dumps(content))
+    text = write_report([tmp_path], tmp_path)
+    lines = [line for line in text.splitlines() if line.startswith("amortized")]
+    assert all("measured: num_data=" in line and "…" in line for line in lines) and max(map(len, lines)) < 280
+    assert "…: further settings of the measurement differ" in text and "runs.csv (variant)" in text
+    groups = aggregate(summarize([tmp_path]))
+    assert groups["variant"].str.len().min() > 700 and groups["variant"].is_unique
+    names = labels(groups)
+    assert len(set(names)) == 3 and max(map(len, names)) < 110
+    ticks = gaps_figure(names, groups, "t").axes[0].get_yticklabels()
+    assert all(len(line) <= 32 for label in ticks for line in label.get_text().split("\n"))
+    curves = [(name, seed_average([tmp_path / f"{n}"])) for name, n in zip(names, (5, 10, 20), strict=True)]
+    legend = comparison_figure(curves, "t").legends[0]
+    assert all(len(line) <= 32 for text in legend.get_texts() for line in text.get_text().split("\n"))
+
+
+def add_families(run, gain=0.4, generalization=0.7):
+    """A second family and the difference between splits."""
+    content = json.loads((run / "evaluation.json").read_text())
+    content["test"]["families"] = {
+        "diagonal_gaussian": {"own": True, "best_elbo": estimate(-89.5), "approximation": gap(1.5), "converged": 1.0},
+        "full_gaussian": {"own": False, "best_elbo": estimate(-89.5 + gain), "approximation": gap(1.5 - gain),
+                          "converged": 0.975, "gain_over_own": gap(gain, exact=True)},
+    }  # fmt: skip
+    missing = {"value": None, "reason": "not sought"}
+    content["across_splits"] = {"valid": {"amortization_generalization": missing},
+                                "test": {"amortization_generalization": gap(generalization, exact=True)}}  # fmt: skip
+    (run / "evaluation.json").write_text(json.dumps(content))
+
+
+def test_families_and_generalization_stand_below_the_gaps(tmp_path):
+    add_families(write_gaps(tmp_path / "a"))
+    write_gaps(tmp_path / "b", "local")
+    text = write_report([tmp_path], tmp_path)
+    _, _, below = text.partition("families of")
+    own, other = (next(line for line in below.splitlines() if f"  {n}_gaussian " in line) for n in ("diagonal", "full"))
+    assert " ".join(own.split()) == "amortized test diagonal_gaussian -89.50 ± 0.30 ≥ 1.50 ± 0.10 – 100%"
+    assert " ".join(other.split()) == "amortized test full_gaussian -89.10 ± 0.30 ≥ 1.10 ± 0.10 0.40 ± 0.10 98%"
+    assert (
+        "\n  amortized, test: 0.70 ± 0.10, 95 % interval 0.50 to 0.90\n" in below and "amortized, valid:" not in below
+    )
+    runs = pd.read_csv(tmp_path / "runs.csv").set_index("strategy")
+    assert runs.loc["amortized", "test_family_full_gaussian_gain_over_own"] == 0.4
+    assert runs.loc["amortized", "test_amortization_generalization_ci95_high"] == pytest.approx(0.9)
+    assert runs.loc["local"].filter(like="_family_").isna().all()
+
+
+def test_families_over_seeds(tmp_path):
+    for seed, gain in enumerate((0.4, 0.8)):
+        add_families(write_gaps(tmp_path / f"{seed}", seed=seed), gain, gain)
+    assert "0.60 ± 0.20" in write_report([tmp_path], tmp_path)
+    row = pd.read_csv(tmp_path / "summary.csv").iloc[0]
+    assert row["test_family_full_gaussian_gain_over_own_mean"] == pytest.approx(0.6)
+    assert row["test_family_full_gaussian_converged_mean"] == pytest.approx(0.975)
+    half = stats.t.ppf(0.975, 1) * 0.2
+    assert row["test_amortization_generalization_ci95_low"] == pytest.approx(0.6 - half)
+
+
+def test_the_own_family_alone_has_no_table(tmp_path):
+    run = write_gaps(tmp_path / "a")
+    add_families(run)
+    content = json.loads((run / "evaluation.json").read_text())
+    del content["test"]["families"]["full_gaussian"], content["across_splits"]
+    (run / "evaluation.json").write_text(json.dumps(content))
+    text = write_report([tmp_path], tmp_path)
+    assert "families of" not in text and "Generalization" not in text
+
+
+def test_no_negative_zero(tmp_path):
+    write_gaps(tmp_path / "a", approximation=-0.001, middle=-0.002)
+    text = write_report([tmp_path], tmp_path)
+    assert "≥ 0.00 ± 0.10" in text and "-0.00" not in text
+    train = gaps_figure(["A"], aggregate(summarize([tmp_path])), "t").axes[0]
+    assert [t.get_text() for t in train.texts] == ["≥ 0.00", "0.00", "≥ 0.00"]
 
 
 def test_settings_of_a_second_measurement_take_the_place_of_the_first():

@@ -104,6 +104,11 @@ def test_the_annealing_path_is_drawn(tmp_path, num):
         lowest = next(line for line in ax.lines if line.get_label() == "lowest at this step")
         np.testing.assert_allclose(lowest.get_ydata(), ess.min(axis=1))
         assert len(ax.lines) == 52
+        median = next(line for line in ax.lines if line.get_label() == "median step")
+        assert all(
+            line.get_zorder() > median.get_zorder() and line.get_linewidth() < median.get_linewidth()
+            for line in ax.lines[:50]
+        )
 
 
 def test_one_schedule_serves_all_data():

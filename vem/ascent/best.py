@@ -19,6 +19,7 @@ from vem.errors import VemError, at_least
 
 TRUST = 2.0  # a stochastic step's greatest length: standard deviations, where the family composes
 BURNED = 1 / 3  # share of a round's steps that its average leaves out
+RESTED = 5.0  # tolerances below its start at which a walk that has come to rest still vouches for the start
 COOLED, SLOWER = 0.8, 0.2  # what a round leaves of the rate, and what one that lost leaves
 
 
@@ -156,15 +157,17 @@ class _Search:
             self.climb_from_the_second(walk, tried[:2], bound[:2])
         self.go_on_averaging(walk)
         # The start may still be the best of all, whatever was gained after it was left.
-        gain, variance = self.gain(start, walk.here, self.rows, self.few)
+        gain, variance = self.gain(start, walk.here, self.rows)
         risen = gain > 0
         best = torch.where(risen[:, None], walk.here, start)
+        # A start that is kept, because the walk came to rest a little below it, was at an optimum already.
+        settled = self.settled(walk.certificate, walk.variance) & (gain > -RESTED * self.settings.tolerance)
         certificate = torch.where(risen, walk.certificate, gain)
         variance = torch.where(risen, walk.variance, variance)
         elbo, mc_variance = self.bounds.score(best, self.settings.score_draws)
         return BestQ(
             best, elbo, mc_variance, certificate, variance, spread,
-            self.slope(best), walk.steps, walk.climbed.finished & self.settled(certificate, variance),
+            self.slope(best), walk.steps, walk.climbed.finished & settled,
             self.bounds.gradients,
         )  # fmt: skip
 

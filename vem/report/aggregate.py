@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,12 @@ ESTIMATES = tuple(f"{split}_{name}" for split in SPLITS for name in NUMBERS)
 GAP_ESTIMATES = tuple(
     f"{split}_{name}" for split in SPLITS for name in (*(f"{g}_gap" for g in GAPS), "log_marginal_lower")
 )
+# What the other families and the generalization add to them, where it was measured.
+FURTHER = r"^[a-z]+_(family_.+|amortization_generalization)_at_least$"
+CONVERGED = r"^[a-z]+_family_.+_converged$"
 BOUNDS = tuple(f"{split}_{name}_bound" for split in SPLITS for name in OTHERS)
+MEASURED = 60  # characters of the evaluation's settings that a label has room for
+CUT = "…"  # in a label, for settings left out
 COSTS = ("training_seconds", "seconds", "decoder_evaluations", "decoder_gradients", "epochs")
 
 
@@ -171,7 +177,8 @@ def _gaps_over_seeds(done: list[dict[str, Any]], columns: Mapping[str, Any]) -> 
     The 95 % interval is that of the one seed, over its data, or over seeds x̄ ± t_{n−1} s/√n.
     """
     row: dict[str, Any] = {}
-    for name in (n for n in GAP_ESTIMATES if n in columns):
+    further = [c.removesuffix("_at_least") for c in columns if re.search(FURTHER, c)]
+    for name in (*(n for n in GAP_ESTIMATES if n in columns), *further):
         row |= _estimate_over_seeds(name, done)
         ends = [done[0].get(f"{name}_ci95_{end}") for end in ("low", "high")] if len(done) == 1 else [None, None]
         mean, se = row[f"{name}_mean"], row[f"{name}_se"]
@@ -190,6 +197,9 @@ def _gaps_over_seeds(done: list[dict[str, Any]], columns: Mapping[str, Any]) -> 
                 name = f"{split}_log_marginal_simulated_{end}"
                 found = [m[name] for m in done if m.get(name) is not None]
                 row[name] = max(found) if found else None
+    for name in (c for c in columns if re.search(CONVERGED, c)):
+        shares = [m[name] for m in done if m[name] is not None]
+        row[f"{name}_mean"] = mean_and_se(shares)[0] if shares else None
     if "checks_failed" in columns:
         row["checks_failed"] = _joined(m["checks_failed"] for m in done)
     return row
@@ -222,8 +232,39 @@ def labels(groups: pd.DataFrame) -> list[str]:
         for key in ("model", "family", "latent_dim"):
             if len({other[key] for other in kin}) > 1 and row[key] is not None:
                 parts.append(f"{key}={whole(row[key])}")
-        names.append(", ".join([*parts, row["variant"]] if row["variant"] else parts))
-    return names
+        names.append(", ".join(parts))
+    short = short_variants([row["variant"] or "" for row in rows])
+    return [", ".join(filter(None, both)) for both in zip(names, short, strict=True)]
+
+
+def short_variants(found: Sequence[str]) -> list[str]:
+    """The variants of one table with their evaluation settings cut short, and still told apart.
+
+    >>> short_variants(["evaluation.num_data=5, strategy.rate=0.1", ""])
+    ['strategy.rate=0.1, measured: num_data=5', '']
+    >>> short_variants([f"evaluation.{'a' * 80}=1, evaluation.draws={n}" for n in (1, 2)])
+    ['measured: draws=1, …', 'measured: draws=2, …']
+    """
+    short = [_short(variant) for variant in found]
+    out = []
+    for variant, text in zip(found, short, strict=True):
+        same = list(dict.fromkeys(v for v, s in zip(found, short, strict=True) if s == text))
+        out.append(f"{text} ({same.index(variant) + 1})" if len(same) > 1 else text)
+    return out
+
+
+def _short(variant: str) -> str:
+    settings = re.split(r", (?=[\w.]+=)", variant) if variant else []
+    prefix = "evaluation."
+    measured = [s.removeprefix(prefix) for s in settings if s.startswith(prefix)]
+    parts = [s for s in settings if not s.startswith(prefix)]
+    if measured:
+        measured.sort(key=lambda s: s.partition("=")[0].count("."))  # num_data says more than best.rounds
+        kept: list[str] = []
+        for setting in measured:
+            kept += [setting] if len(", ".join([*kept, setting])) <= MEASURED else []
+        parts.append("measured: " + ", ".join([*kept, *([CUT] if len(kept) < len(measured) else [])]))
+    return ", ".join(parts)
 
 
 def whole(value: Any) -> Any:

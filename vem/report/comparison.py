@@ -30,6 +30,7 @@ from vem.report.style import (
     save,
     say,
     tidy,
+    wrapped,
 )
 
 MOST_CURVES = 12
@@ -101,11 +102,13 @@ def comparison_figure(curves: Sequence[tuple[str, pd.DataFrame]], table: str) ->
     label_time(axes[-1, 1], "seconds")
     _spread_axis(axes[-1, 1], [c for _, c in shown])
     handles, names = axes[0, 0].get_legend_handles_labels()
+    names = [wrapped(name) for name in names]
+    longest = max(len(line) for name in names for line in name.split("\n"))
     figure.legend(
         handles,
         names,
         loc="outside lower center",
-        ncols=min(4, len(names)),
+        ncols=min(len(names), 4 if longest <= 16 else 3 if longest <= 24 else 2),
         fontsize=9,
         frameon=False,
         handlelength=3.5,
@@ -153,7 +156,7 @@ def side_by_side_figure(rows: Sequence[tuple[str, dict[str, np.ndarray]]], table
         _latent_cell(row[0], pictures)
         _model_cell(row[1], pictures)
         _reconstruction_cell(row[2], pictures)
-        row[0].set_title(name, fontsize=11, loc="left", weight="bold")
+        row[0].set_title(wrapped(name, 36, 3), fontsize=11 if len(name) <= 36 else 8, loc="left", weight="bold")
     more = f"; the first {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
     figure.suptitle(f"Side by side: {table} (one seed each{more})", fontsize=10.5, x=0.01, ha="left")
     return figure

@@ -13,6 +13,8 @@ from vem.report.runs import RunRecord
 Estimate = tuple[float | None, float | None, float | None, str | None]  # mean, se, mc_se, or why there is none
 PASSED = "passed"
 GAPS = ("approximation", "amortization", "optimization", "inference")
+FAMILY_PARTS = ("best_elbo", "approximation", "gain_over_own")
+GENERALIZATION = "amortization_generalization"
 OTHERS = ("importance", "prior")  # lower bounds on log p(x) beside the one that the gaps are taken from
 
 
@@ -64,6 +66,8 @@ def gap_columns(run: RunRecord) -> dict[str, Any]:
     is known from below alone; ``SPLIT_log_marginal_lower`` and ``_kind``; ``SPLIT_active_units``;
     ``SPLIT_checks`` names those that failed. ``SPLIT_importance_bound`` and ``SPLIT_prior_bound``, where they were
     taken, with ``_kind``, ``_ess`` (median of effective samples) and ``_loose`` where those are too few.
+    ``SPLIT_family_NAME_best_elbo``, ``_approximation``, ``_gain_over_own`` and ``_converged`` where another family
+    than the strategy's own was measured; ``SPLIT_amortization_generalization``, held out minus training.
     """
     row: dict[str, Any] = {}
     for split in SPLITS:
@@ -79,8 +83,29 @@ def gap_columns(run: RunRecord) -> dict[str, Any]:
             row |= _marginal(f"{split}_log_marginal", part.get("log_marginal"))
             row[f"{split}_checks"] = "; ".join(failed_names({split: part}, places=False)) or _made(part)
             row[f"{split}_active_units"] = finite((part.get("diagnostics") or {}).get("active_units"))
+            row |= _families(split, part.get("families"))
+            row |= _generalization(split, run.evaluation.get("across_splits"))
     names = failed_names(run.evaluation)
     return row | ({"checks_failed": "; ".join(names)} if names else {})
+
+
+def _families(split: str, families: Any) -> dict[str, Any]:
+    """What each family costs, where there are others than the strategy's own."""
+    row: dict[str, Any] = {}
+    if not isinstance(families, Mapping) or all(found.get("own") for found in families.values()):
+        return row
+    for family, found in families.items():
+        name = f"{split}_family_{family}"
+        for part in FAMILY_PARTS:
+            row |= _gap(f"{name}_{part}", found.get(part)) if part in found else {}
+        row[f"{name}_converged"] = finite(found.get("converged"))
+    return row
+
+
+def _generalization(split: str, across: Any) -> dict[str, Any]:
+    part = across.get(split) if isinstance(across, Mapping) else None
+    entry = part.get(GENERALIZATION) if isinstance(part, Mapping) else None
+    return {} if read_estimate(entry, "")[0] is None else _gap(f"{split}_{GENERALIZATION}", entry)
 
 
 def _made(part: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,8 @@ from matplotlib.patches import Patch
 
 from vem.report.aggregate import present
 from vem.report.estimates import GAPS
-from vem.report.style import QUIET, grid, looks, new_figure, tidy
+from vem.report.style import QUIET, grid, looks, new_figure, tidy, wrapped
+from vem.report.table import number
 
 MOST_BARS = 12  # groups in one figure
 SPLIT_TITLES = {"train": "Training data", "valid": "Validation data", "test": "Test data"}
@@ -66,7 +67,8 @@ def gaps_figure(names: Sequence[str], groups: pd.DataFrame, table: str) -> Figur
         ax.grid(False, axis="y")
         tidy(ax)
     marks = ["CHECKS FAILED" if row.get("checks_failed") else "" for _, row in shown]
-    axes[0].set_yticks(range(len(shown)), [f"{n}\n{m}" if m else n for (n, _), m in zip(shown, marks, strict=True)])
+    names = [wrapped(name) for name, _ in shown]
+    axes[0].set_yticks(range(len(shown)), [f"{n}\n{m}" if m else n for n, m in zip(names, marks, strict=True)])
     axes[0].set(ylim=(len(shown) - 0.5, -0.5), xlim=_limits([row for _, row in shown], kinds))
     handles = [
         Patch(facecolor=v.colour, hatch=v.hatch, edgecolor="0.25", label=FORMULAS[g])
@@ -101,7 +103,7 @@ def _bar(ax: Axes, row: Mapping[str, Any], name: str, place: float, look: BarLoo
         ax.plot([low, high], [place, place], "|", color="black", markersize=5)
     sign = "≥ " if row.get(f"{name}_at_least") else ""
     end = max(mean, mean if high is None else high, 0.0)
-    ax.annotate(f"{sign}{mean:.2f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
+    ax.annotate(f"{sign}{number(mean)}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
 
 
 def _limits(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vem.report import panels
 from vem.report.style import QUIET, grid, looks, new_figure, tidy
+from vem.report.table import number
 
 Pictures = Mapping[str, np.ndarray]
 ARRAYS = tuple(f"posterior_{name}" for name in ("x", "rows", "axes", "truth", "q", "names", "gaps"))
@@ -36,7 +37,7 @@ def posterior_figure(pictures: Pictures, title: str) -> Figure:
         for ax, q, gap, colour in zip(row[2:], pictures["posterior_q"][:, n], gaps, colours, strict=True):
             density(ax, place, true, fill=("Greys", 0.45))  # light enough for a colour on top
             density(ax, place, q, colour=colour)
-            _frame(ax, place, f"{gap:.2f} nats" if np.isfinite(gap) else "q is not finite")
+            _frame(ax, place, f"{number(gap)} nats" if np.isfinite(gap) else "q is not finite")
     for ax, name in zip(table[0], titles, strict=True):
         ax.set_title(name, fontsize=9)
     for ax in table[-1, 1:]:
@@ -111,16 +112,17 @@ def path_figure(pictures: Pictures, title: str) -> Figure:
     lines = ax.plot(
         np.broadcast_to(betas, ess.shape)[:, chosen],
         ess[:, chosen],
-        color=colour if alone else "0.75",
-        linewidth=1.4 if alone else 0.6,
+        color=colour if alone else "0.4",
+        linewidth=1.4 if alone else 0.5,
+        zorder=2.5,  # above the median, which is broad: data that agree with it show as well
         marker="o" if alone else None,
         markersize=3,
     )
     if not alone:
         lines[0].set_label(f"{len(chosen)} of {ess.shape[1]} data" if len(chosen) < ess.shape[1] else "each datum")
         middle = np.median(np.broadcast_to(betas, ess.shape), axis=1)
-        ax.plot(middle, np.median(ess, axis=1), color=colour, linewidth=1.6, label="median step")
-        ax.plot(middle, ess.min(axis=1), color=colour, linewidth=1.2, linestyle="--", label="lowest at this step")
+        ax.plot(middle, np.median(ess, axis=1), color=colour, linewidth=4.0, alpha=0.6, label="median step")
+        ax.plot(middle, ess.min(axis=1), "--", color="black", linewidth=1.3, zorder=3, label="lowest at this step")
         ax.legend(fontsize=8, frameon=False, loc="lower right")
     ax.set(ylim=(0, 1.03), xlabel="inverse temperature β at the end of the step")
     ax.set_ylabel("effective samples, share of the chains")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +89,15 @@ def grid(ax: Axes) -> None:
     """A grid behind the curves."""
     ax.grid(True, color="0.9", linewidth=0.7)
     ax.set_axisbelow(True)
+
+
+def wrapped(name: str, width: int = 32, lines: int = 4) -> str:
+    """A name in a few lines that a figure has room for.
+
+    >>> wrapped("amortized, latent_dim=2, strategy.rate=0.001", width=24)
+    'amortized, latent_dim=2,\\nstrategy.rate=0.001'
+    """
+    return textwrap.fill(name, width, max_lines=lines, placeholder=" …")
 
 
 def say(ax: Axes, text: str) -> None:

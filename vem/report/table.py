@@ -8,13 +8,14 @@ from typing import Any
 import pandas as pd
 
 from vem.records import SPLITS
-from vem.report.aggregate import labels, present, whole
-from vem.report.estimates import GAPS, OTHERS, PASSED
+from vem.report.aggregate import CUT, labels, present, short_variants, whole
+from vem.report.estimates import FAMILY_PARTS, GAPS, GENERALIZATION, OTHERS, PASSED
 
 UNDEFINED = "undefined"
 COLUMNS = {"train_elbo": "train ELBO", "test_elbo": "test ELBO", "test_log_marginal": "test log p(x)"}
 
 CHECKS_FAILED = ", CHECKS FAILED"
+CUT_NOTE = f"{CUT}: further settings of the measurement differ; in full in runs.csv (variant) and evaluation.json."
 GAP_NOTES = {
     "approximation": "approximation log p(x) − L[q*]",
     "amortization": "amortization L[q*] − L[q] of an encoder",
@@ -26,10 +27,10 @@ GAP_NOTES = {
 def number(value: float, digits: int = 2) -> str:
     """A number with thousands set apart.
 
-    >>> number(-98.4, 2), number(1234567, 0)
-    ('-98.40', '1,234,567')
+    >>> number(-98.4, 2), number(1234567, 0), number(-0.001)
+    ('-98.40', '1,234,567', '0.00')
     """
-    return f"{value:,.{digits}f}"
+    return f"{round(value, digits) + 0.0:,.{digits}f}"  # −0.0 + 0.0 is 0.0
 
 
 def estimate(row: dict[str, Any], name: str, mark: str) -> str:
@@ -64,6 +65,8 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
     rows = [{str(k): present(v) for k, v in row.items()} for row in groups.to_dict("records")]
     several = any(row["seeds"] > 1 for row in rows)
     mark = "*" if several else ""
+    for row, short in zip(rows, short_variants([row["variant"] or "" for row in rows]), strict=True):
+        row["variant"] = short
     facts = ["strategy", "model"]
     facts += [name for name in ("family", "latent_dim") if len({r[name] for r in rows} - {None}) > 1]
     facts += ["variant"] if any(row["variant"] for row in rows) else []
@@ -92,7 +95,10 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
         *align(header, body, right),
         *_footnotes(several, any(r["seeds"] == 1 for r in rows)),
         *_reasons(rows),
+        *([CUT_NOTE] if any(CUT in row["variant"] for row in rows) else []),
         *gap_table(rows, labels(groups), mark),
+        *family_table(rows, labels(groups), mark),
+        *generalization(rows, labels(groups), mark),
         *further_bounds(rows, labels(groups), mark),
     ]
 
@@ -131,6 +137,44 @@ def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -
     if any("≥" in cell for row in body for cell in row):
         lines.append("≥: log p(x) is known from below alone, so the truth is at least this.")
     return ["", *align(header, body, right), *lines, *_widths(places)]
+
+
+def family_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -> list[str]:
+    """The lines of the table of families, where more than the strategy's own was measured.
+
+    rows, names: one for each group.
+    """
+    body = []
+    for who, row in zip(names, rows, strict=True):
+        for split in SPLITS:
+            start, end = f"{split}_family_", "_converged_mean"
+            for family in (c.removeprefix(start).removesuffix(end) for c in row if c.startswith(start) and end in c):
+                name = f"{start}{family}"
+                if row.get(f"{name}_best_elbo_mean") is not None:
+                    share = row[f"{name}{end}"]
+                    costs = [_bounded(row, f"{name}_{part}", mark) for part in FAMILY_PARTS]
+                    body.append([who, split, family, *costs, "–" if share is None else f"{share:.0%}"])
+    if not body:
+        return []
+    header = ["families of", "on", "family", "L[q*]", "approximation", "gain over own", "converged"]
+    note = "Gain over own: L[q*] of this family − L[q*] of the strategy's own; converged: share of the data."
+    return ["", *align(header, body, [False] * 3 + [True] * 4), note]
+
+
+def generalization(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -> list[str]:
+    """How much larger the amortization gap is on held-out data, a line for each group and split.
+
+    rows, names: one for each group.
+    """
+    found = []
+    for who, row in zip(names, rows, strict=True):
+        for name, split in ((f"{split}_{GENERALIZATION}", split) for split in SPLITS):
+            if row.get(f"{name}_mean") is not None:
+                low, high = row.get(f"{name}_ci95_low"), row.get(f"{name}_ci95_high")
+                ends = "" if low is None or high is None else f", 95 % interval {number(low)} to {number(high)}"
+                found.append(f"  {who}, {split}: {estimate(row, name, mark)}{ends}")
+    title = "Generalization of amortized inference: amortization gap on held-out data − on training data, in nats."
+    return ["", title, *found] if found else []
 
 
 def further_bounds(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -> list[str]:

@@ -43,13 +43,19 @@ def frozen(source: Any) -> Any:
     if owner is None:
         return source
     try:
-        twin = copy.deepcopy(owner)
+        with torch.no_grad():  # else the parameters of a copied ScriptModule are no leaves
+            twin = copy.deepcopy(owner).eval()
+        for parameter in twin.parameters():  # one by one: a ScriptModule has no requires_grad_ of its own
+            parameter.requires_grad_(False)
     except Exception as error:  # a user's module may raise anything here
         raise VemError(
-            f"{name_of(owner)} cannot be copied ({error}), and vem measures a copy so that yours stays as it is: if "
-            "it is weight_norm, torch.nn.utils.parametrizations.weight_norm can be copied."
+            f"{name_of(owner)} cannot be copied ({error}), and vem measures a copy so that yours stays as it is: "
+            + (
+                "pass the module that the script was made from."
+                if isinstance(owner, torch.jit.ScriptModule)
+                else "if it is weight_norm, torch.nn.utils.parametrizations.weight_norm can be copied."
+            )
         ) from error
-    twin.eval().requires_grad_(False)
     return twin if owner is source else getattr(twin, source.__name__)
 
 

@@ -58,7 +58,9 @@ def foreign_model(
     if isinstance(likelihood, str):
         model = _decoder_model(decoder, likelihood, x, latent_dim, scale, log_prior)
     elif scale is not None:
-        raise VemError(f"scale={scale} belongs to likelihood='gaussian': a log-likelihood of your own has its scale.")
+        raise VemError(
+            f"scale={_shown(scale)} belongs to likelihood='gaussian': a log-likelihood of your own has its scale."
+        )
     elif likelihood is not None:
         density = frozen(likelihood)
         owner = module_of(density) or module_of(decoder)
@@ -192,7 +194,9 @@ def _decoder_model(
     check_outputs(outputs_of(decoder, name, prior_draws(PROBES, size, x)), name, likelihood)
     if likelihood != "gaussian":
         if scale is not None:
-            raise VemError(f"scale={scale} belongs to likelihood='gaussian', and likelihood={likelihood!r} has none.")
+            raise VemError(
+                f"scale={_shown(scale)} belongs to likelihood='gaussian', and likelihood={likelihood!r} has none."
+            )
         if not bool(((x == 0) | (x == 1)).all()):
             raise VemError(
                 f"x holds other numbers than 0 and 1 (from {float(x.min()):.4g} to {float(x.max()):.4g}), and "
@@ -244,6 +248,12 @@ def _known(latent_dim: int | None) -> int:
     return int(latent_dim)
 
 
+def _shown(scale: Any) -> str:
+    """A scale for a message: of many numbers the shape."""
+    shape = list(getattr(scale, "shape", []))
+    return f"{type(scale).__name__} of shape {shape}" if shape else repr(scale)
+
+
 def _scale(scale: Any, event_shape: tuple[int, ...], x: Tensor) -> Tensor:
     if scale is None:
         raise VemError(
@@ -254,7 +264,9 @@ def _scale(scale: Any, event_shape: tuple[int, ...], x: Tensor) -> Tensor:
         sigma = torch.as_tensor(scale).detach().to(x.device, x.dtype)
         sigma.expand(event_shape)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise VemError(f"scale={scale!r} is not a number or a tensor that broadcasts to {event_shape}.") from error
+        raise VemError(
+            f"scale={_shown(scale)} is not a number or a tensor that broadcasts to {event_shape}."
+        ) from error
     if not bool((sigma > 0).all() & sigma.isfinite().all()):
-        raise VemError(f"scale={scale} must be positive and finite: it is the standard deviation of a pixel.")
+        raise VemError(f"scale={_shown(scale)} must be positive and finite: it is the standard deviation of a pixel.")
     return sigma

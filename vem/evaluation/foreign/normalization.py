@@ -82,16 +82,19 @@ def _tested(model: Any, x: Tensor, as_binary: bool, kind: str | None) -> Normali
     log_p = _at_one_z(model, x, prior_draws(1, model.latent_size, x))
     start, eps = x[0].flatten(), torch.finfo(x.dtype).eps
     with evaluating(model):
-        try:
-            if not as_binary:
-                return _real(log_p, start, eps)
-            found = _binary(log_p, start, eps)
-            if kind is None and found.passed is False:
-                real = _real(log_p, start, eps)
-                return real._replace(detail=f"as a density over real x: {real.detail}") if real.passed else found
-            return found
-        except (RuntimeError, TypeError, ValueError) as error:
-            return _untold(f"log p(x | z) refuses an x that is not in the data ({error})")
+        found = _attempt(_binary if as_binary else _real, log_p, start, eps)
+        if as_binary and kind is None and found.passed is False:
+            # A refusal of real x, such as that of torch's Bernoulli, leaves the verdict on binary x as it is.
+            real = _attempt(_real, log_p, start, eps)
+            return real._replace(detail=f"as a density over real x: {real.detail}") if real.passed else found
+        return found
+
+
+def _attempt(test: Callable[[LogP, Tensor, float], Normalization], log_p: LogP, x: Tensor, eps: float) -> Normalization:
+    try:
+        return test(log_p, x, eps)
+    except (RuntimeError, TypeError, ValueError) as error:
+        return _untold(f"log p(x | z) refuses an x that is not in the data ({error})")
 
 
 def _untold(why: str) -> Normalization:

@@ -14,10 +14,16 @@ from vem.evaluation.foreign.borrowed import can_sample, few, prior_draws
 BATCH_NORM = (
     "Is there a batch norm in training mode? Call eval() on the module behind it, or pass that module as decoder=."
 )
+CUT = (
+    "The best q and annealing follow this gradient. Is there a z.detach(), .data, torch.no_grad or numpy in the "
+    "decoder or the log-likelihood? Take it out: torch operations all the way from z to log p(x | z)."
+)
 PROBES = 64  # prior draws at which a model is looked at
 DRAWS, DATA = 2, 3  # S and B that differ, so that swapped axes show
 # Rounding of the same numbers in a batch of another size, on a device that may use another kernel for it.
 ROUNDING = (1e-2, 3e-3)  # absolute, nats, and relative
+SLOPES = 8  # prior draws at which the gradient in z is compared with differences of log p
+STEPS = (1e-2, 1e-1)  # of z; the longer one for a decoder that computes in half precision
 
 
 @torch.no_grad()
@@ -80,7 +86,7 @@ def probe(model: Any, x: Tensor) -> None:
 
     Raises:
         VemError: a shape that was not expected; values that are random, that depend on what else is in the batch,
-            or that are NaN or +∞ for some z from the prior.
+            or that are NaN or +∞ for some z from the prior; a gradient in z that is cut or wrong.
     """
     size = model.latent_size
     rows = torch.arange(DATA, device=x.device) % len(x)
@@ -99,6 +105,7 @@ def probe(model: Any, x: Tensor) -> None:
                 f"{_point(z[bad[0], 0])}), in data {few(found.isfinite().logical_not().any(0).nonzero().flatten())}: "
                 "mend the decoder, or clamp what overflows in it."
             )
+    _check_gradient(model, x[rows])
     if can_sample(model):
         _check_sample(model, x)
 
@@ -160,6 +167,51 @@ def _check_steady(model: Any, x: Tensor, z: Tensor, value: Tensor) -> None:
                     f"log p(x | z) of a datum alone and in a batch differ by {off:.3g} nats: entry [s, b] must be of "
                     f"x[b] and z[s, b] and nothing else. Are the axes mixed up? {BATCH_NORM}"
                 )
+
+
+def _check_gradient(model: Any, x: Tensor) -> None:
+    """∇_z log p(x | z) along a random direction is what differences of log p say, at most z.
+
+    A q* that follows a gradient with a part cut off is no best q, and nothing later would show it.
+    """
+    z, direction = prior_draws(2 * SLOPES, model.latent_size, x)[:, None].expand(-1, len(x), -1).chunk(2)
+    direction = direction / direction.norm(dim=-1, keepdim=True)
+    value, gradient = _value_and_gradient(model, x, z)
+    slope = (gradient * direction).sum(-1)
+    known, wrong, moved = value.isfinite(), torch.ones_like(value, dtype=torch.bool), torch.zeros_like(value)
+    for step in STEPS:
+        change = model.log_likelihood(x, z + step * direction) - model.log_likelihood(x, z - step * direction)
+        known &= change.isfinite()
+        rounding = 100 * torch.finfo(x.dtype).eps * (1 + value.abs())
+        largest = torch.maximum(change.abs(), (2 * step * slope).abs())
+        wrong &= (change - 2 * step * slope).abs() > rounding + 0.25 * largest  # loose: a kink is no fault
+        moved = torch.maximum(moved, change.abs() - rounding)
+    if not bool(known.any()) or 2 * int((wrong & known).sum()) <= int(known.sum()):
+        return
+    if bool((gradient[known] == 0).all()):
+        fault = "log p(x | z) changes with z and has no gradient in z"
+    else:
+        fault = "the gradient of log p(x | z) in z is wrong"
+    share = f"{int((wrong & known).sum())} of {int(known.sum())}"
+    raise VemError(
+        f"{fault}, at {share} pairs of x and a z from the prior (log p changes by up to "
+        f"{float(moved[known].max()):.3g} nats over a step of {2 * STEPS[-1]:g}). {CUT}"
+    )
+
+
+@torch.enable_grad()  # type: ignore[untyped-decorator, unused-ignore]  # torch leaves it untyped in some versions
+def _value_and_gradient(model: Any, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """log p(x | z) [S, B] and its gradient in z [S, B, H]; zero where it does not depend on z."""
+    z = z.detach().clone().requires_grad_()
+    try:
+        value: Tensor = model.log_likelihood(x, z)
+        if not value.requires_grad:
+            return value, torch.zeros_like(z)
+        (gradient,) = torch.autograd.grad(value.sum(), z, allow_unused=True)
+    except Exception as error:  # a user's function may raise anything here
+        said = str(error).rstrip(".")
+        raise VemError(f"log p(x | z) fails where its gradient in z is asked for: {said}. {CUT}") from error
+    return value.detach(), torch.zeros_like(z) if gradient is None else gradient
 
 
 def _check_sample(model: Any, x: Tensor) -> None:
