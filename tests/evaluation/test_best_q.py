@@ -150,7 +150,7 @@ def assert_gap_within(model: FactorizedBernoulli, x: Tensor, family: Family, set
     [
         (1, DiagonalGaussian, 2_000), (1, FullGaussian, 2_000), (3, DiagonalGaussian, 6_000),
         (3, FullGaussian, 6_000), (10, DiagonalGaussian, 40_000),
-        pytest.param(30, DiagonalGaussian, 140_000, marks=pytest.mark.long),
+        pytest.param(30, DiagonalGaussian, 140_000, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_gap_of_a_factorized_bernoulli_posterior(slope: int, make: type, score_draws: int) -> None:
@@ -159,7 +159,7 @@ def test_gap_of_a_factorized_bernoulli_posterior(slope: int, make: type, score_d
     assert bool(found.converged.all())
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(("slope", "num", "score_draws"), [(10, 5, 80_000), (30, 2, 560_000)])
 def test_gap_of_the_full_gaussian(slope: int, num: int, score_draws: int) -> None:
     model, x = bernoulli_case(slope, FullGaussian, num=num)

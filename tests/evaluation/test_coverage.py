@@ -40,7 +40,7 @@ def split(values: Any, index: int) -> Any:
     return values[..., part] if isinstance(values, Tensor) and values.dim() else values
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_intervals_of_the_whole_pipeline_cover_the_truth() -> None:
     """60 repeats of 40 data; at a true 95 % fewer than 51 of 60 happen once in 10,000 times for each gap."""
     of = case(latent=H, dims=5, off=0.06, seed=1)

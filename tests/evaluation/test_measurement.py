@@ -185,11 +185,13 @@ def test_one_model_in_five_ways_is_one_model(decoder: nn.Module, trunk: nn.Modul
         {"decoder": Model(), "encoder": halves(trunk)},
         {"decoder": decoder, "likelihood": "bernoulli", "encoder": normal},
     ]
-    first, *others = (measure(way.pop("decoder"), x=binary, **way) for way in ways)
+    # To a thousandth of a nat: the default search stops at a hundredth, which is more than the ways may differ by.
+    budget = ["evaluation=gaps", "evaluation/best=thorough"]
+    first, *others = (measure(way.pop("decoder"), x=binary, evaluation=budget, **way) for way in ways)
     assert failed(first.evaluation) == []
     for other in others:
         for path in (("elbo",), ("best_elbo",), ("log_marginal", "lower"), ("gaps", "amortization")):
-            assert mean_of(other, *path) == pytest.approx(mean_of(first, *path), abs=5e-3)
+            assert mean_of(other, *path) == pytest.approx(mean_of(first, *path), abs=2e-3)
 
 
 def test_two_splits_are_compared(decoder: nn.Module, trunk: nn.Module, binary: Tensor) -> None:
