@@ -273,6 +273,9 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
     """
     path = Path(directory)
     status = records.read_json(path / records.RUN)
+    if status.get("status") == records.REPEATS:  # the run is another job's of the sweep
+        path = path.parent / str(status.get("repeats"))
+        status = records.read_json(path / records.RUN)
     if status.get("status") != "done":
         raise VemError(f"{path} is not finished (status {status.get('status')}): start its command again to finish it.")
     config = read_config(path / records.CONFIG)

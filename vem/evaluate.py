@@ -106,7 +106,7 @@ def _key(override: str) -> str:
 
 def _measure(run: Run, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool) -> None:
     """Measure a run, put the earlier result aside and the new one in its place."""
-    from vem import assess, execute
+    from vem import assess, execute, resume
     from vem.evaluation.pictures import pictures
     from vem.report.figures import draw_run
 
@@ -115,9 +115,9 @@ def _measure(run: Run, section: Mapping[str, Any], settings: Evaluation, state: 
     place = assess.set_aside(directory)
     if place is not None:
         log.info("the earlier result is kept in %s", place)
-    assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed))
+    assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed, found.per_datum))
     status = records.read_json(directory / records.RUN)
-    made = {"commit": execute.commit(), "vem": VERSION, "device": execute.device_name(run.device)}
+    made = {"commit": resume.commit(), "vem": VERSION, "device": execute.device_name(run.device)}
     records.write_json(directory / records.RUN, status | {"evaluation_seconds": found.seconds, "evaluated": made})
     draw_run(directory)
     assess.clear(directory)

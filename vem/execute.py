@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
+import os
 import platform
 import shlex
-import subprocess
+import socket
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from vem import assess, records
+from vem import assess, records, resume
 from vem.build import Built, build, identified
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
@@ -26,6 +25,7 @@ from vem.evaluation.pictures import pictures
 from vem.report.figures import draw_run
 from vem.targets import conform
 from vem.training.fit import Progress, fit
+from vem.training.recorder import Recorder
 from vem.training.signals import InterruptedRun
 from vem.version import VERSION
 
@@ -39,10 +39,11 @@ def stops_a_sweep(error: Exception) -> bool:
     return isinstance(error, InterruptedRun)
 
 
-def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> float:
+def execute(config: dict[str, Any], overrides: list[str], directory: Path, start: str | None = None) -> float:
     """Run what the resolved ``config`` says in ``directory``; returns the validation ELBO (or NaN).
 
-    An unfinished run of the same config goes on from its checkpoint, a finished one is left alone.
+    An unfinished run of the same config goes on from its checkpoint, a finished one is left alone, unless
+    ``rerun=stale`` was said and other code made it. ``start`` says which start of a sweep this is.
 
     Raises:
         VemError: bad input, a directory that holds another config, an interruption.
@@ -54,13 +55,13 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
     except OSError as error:
         raise records.unwritable(directory, error) from error
     digest = records.config_hash(config)
-    earlier = _earlier(directory, config, digest)
+    earlier = resume.left_behind(directory, config)
     if earlier is not None and earlier.get("status") == "done":
         log.info("%s is finished: left alone. Name another hydra.run.dir to run it again.", directory)
         assess.judge(directory, config["evaluation"].get("strict", False))
-        return _valid_elbo(directory)
+        return valid_elbo(directory)
     started -= (earlier or {}).get("seconds", 0.0)  # seconds of all starts, but for one that was killed
-    status = _status(config, overrides, digest, earlier)
+    status = _status(config, overrides, digest, earlier) | ({"start": start} if start else {})
     records.write_text(directory / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     records.write_text(directory / records.OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
     records.write_json(directory / records.RUN, status)
@@ -74,12 +75,12 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path) -> fl
         _write_last_words(directory, status, error)
         raise
     assess.judge(directory, config["evaluation"].get("strict", False))
-    return _valid_elbo(directory)
+    return valid_elbo(directory)
 
 
 def _write_last_words(directory: Path, status: dict[str, Any], error: BaseException) -> None:
     """Record the error, if the disk still takes it; the error itself must not be lost to another."""
-    if isinstance(error, Exception) and (error.__cause__ or not isinstance(error, VemError)):
+    if isinstance(error, Exception):
         log.debug("traceback", exc_info=error)  # for run.log alone
     try:
         records.write_json(directory / records.RUN, status)
@@ -98,79 +99,30 @@ def set_threads(number: Any) -> None:
     torch.set_num_threads(number)
 
 
-def _earlier(directory: Path, config: dict[str, Any], digest: str) -> dict[str, Any] | None:
-    """What an earlier start left in the directory.
-
-    Raises:
-        VemError: it holds a run of another config; the difference is shown.
-    """
-    if not (directory / records.RUN).exists():
-        return None
-    earlier = records.read_json(directory / records.RUN)
-    if earlier.get("config_hash") == digest:
-        return earlier
-    begun = any((directory / name).exists() for name in (records.METRICS, records.CHECKPOINT))
-    if earlier.get("status") == "failed" and not begun:
-        return None  # it failed before it had computed anything: a mended command may take its place
-    try:
-        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        old = {}
-    changes = difference(old or {}, config)
-    file = (
-        f" (data.{records.FILE_HASH}: what the file data.path holds has changed.)"
-        if records.FILE_HASH in changes
-        else ""
-    )
-    raise VemError(
-        f"{directory} holds a run of another config, and a run's config does not change:\n{changes}\n"
-        f"Give the old values to go on with it, or name a fresh hydra.run.dir.{file}"
-    )
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The lines that differ between two configs, as far as the numbers of a run depend on them."""
-
-    def lines(config: Mapping[str, Any]) -> list[str]:
-        return [f"{key}={value}" for key, value in sorted(records.hashed_part(config).items())]
-
-    changes = difflib.unified_diff(lines(old), lines(new), lineterm="", n=0)
-    return "\n".join(f"  {line}" for line in changes if not line.startswith(("---", "+++", "@@")))
-
-
 def _status(
     config: dict[str, Any], overrides: list[str], digest: str, earlier: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The first version of run.json."""
-    started = earlier["started"] if earlier else datetime.now(UTC).isoformat(timespec="seconds")
+    started = (earlier or {}).get("started") or datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "status": "running",
         "error": None,
         "config_hash": digest,
         "seed": config["seed"],
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
         "started": started,
         "command": shlex.join(["python", "-m", "vem.run", *overrides]),
-        "commit": commit(),
+        "commit": resume.commit(),
         "versions": {"vem": VERSION, "python": platform.python_version()}
         | {name: metadata.version(name) for name in VERSIONS},
     }
 
 
-def commit() -> str | None:
-    """The commit of the checkout that this package runs from, ``+`` appended if it was changed; else None."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
-        return None
-    try:
-        call = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str, Any], started: float) -> None:
     if config.get("threads") is not None:
         set_threads(config["threads"])
+    recorder = Recorder(directory, conform(config.get("tensorboard", False), bool, "tensorboard"))
     built = build(config)
     status.update(_description(config, built))
     for note in built.data.notes:
@@ -178,18 +130,19 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     log.info("%s: %s on %s (%d train, %d valid, %d test), %s",
              directory, status["strategy"], built.data.name, *(len(built.data.split(s)) for s in records.SPLITS),
              status["device"])  # fmt: skip
-    done = fit(
-        built.model, built.strategy, built.data, built.training,
-        seed=config["seed"], directory=directory, progress_bar=config["progress"],
-        on_record=lambda rows: records.write_csv(directory / records.METRICS, rows),
-        config_hash=status["config_hash"],
-    )  # fmt: skip
+    with recorder:
+        done = fit(
+            built.model, built.strategy, built.data, built.training,
+            seed=config["seed"], directory=directory, progress_bar=config["progress"],
+            on_record=recorder, config_hash=status["config_hash"],
+        )  # fmt: skip
     status.update(_result(done), family=_family(built))
     state = assess.state_of(built)
     found = assess.measure(
         built, config["evaluation"], built.evaluation, config["seed"], directory, state, config["progress"]
     )
-    assess.write(directory, found, pictures(built.model, built.strategy, built.data, config["seed"]))
+    drawn = pictures(built.model, built.strategy, built.data, config["seed"], found.per_datum)
+    assess.write(directory, found, drawn)
     status["evaluation_seconds"] = found.seconds
     notes = [*built.data.notes, *built.model.notes()]
     for note in built.model.notes():
@@ -264,7 +217,7 @@ def _peak_memory_mib() -> float | None:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _valid_elbo(directory: Path) -> float:
+def valid_elbo(directory: Path) -> float:
     """The validation ELBO that a finished run wrote, for a sweeper; NaN if it wrote none."""
     if not (directory / records.EVALUATION).exists():
         return float("nan")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -40,13 +41,14 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep:
-    """What was started in a sweep directory; ``jobs`` are those of all its starts."""
+    """What was started in a sweep directory; ``jobs`` are those of all its starts, ``current`` of the last one."""
 
     directory: Path
     commands: tuple[str, ...]
     launcher: str
     jobs: tuple[Job, ...]
-    started: str
+    current: tuple[str, ...]  # folders
+    start: str  # which start this is: its time
 
 
 def read(directory: Path) -> Sweep | None:
@@ -55,7 +57,8 @@ def read(directory: Path) -> Sweep | None:
         content = records.read_json(directory / FOLDER / "sweep.json")
         jobs = tuple(Job(str(job["folder"]), tuple(map(str, job["overrides"]))) for job in content["jobs"])
         commands = tuple(map(str, content["commands"]))
-        return Sweep(directory, commands, str(content["launcher"]), jobs, str(content["started"]))
+        current = tuple(map(str, content["current"]))
+        return Sweep(directory, commands, str(content["launcher"]), jobs, current, str(content["start"]))
     except (VemError, KeyError, TypeError):
         return None
 
@@ -69,41 +72,60 @@ def plan(directory: Path, command: str, launcher: str, jobs: Sequence[Job]) -> S
     earlier = read(directory)
     both = {job.folder: job for job in (*(earlier.jobs if earlier else ()), *jobs)}
     commands = tuple(dict.fromkeys((*(earlier.commands if earlier else ()), command)))
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    _make(directory / FOLDER)
+    start = datetime.now(UTC).isoformat(timespec="microseconds")
+    sweep = Sweep(directory, commands, launcher, tuple(both.values()), tuple(job.folder for job in jobs), start)
+    write(sweep)
+    return sweep
+
+
+def write(sweep: Sweep) -> None:
+    """Write the plan.
+
+    Raises:
+        VemError: the folder cannot be written.
+    """
+    _make(sweep.directory / FOLDER)
     content = {
-        "commands": list(commands),
-        "launcher": launcher,
-        "started": started,
-        "jobs": [{"folder": job.folder, "overrides": list(job.overrides)} for job in both.values()],
+        "commands": list(sweep.commands),
+        "launcher": sweep.launcher,
+        "start": sweep.start,
+        "jobs": [{"folder": job.folder, "overrides": list(job.overrides)} for job in sweep.jobs],
+        "current": list(sweep.current),
     }
-    records.write_json(directory / FOLDER / "sweep.json", content)
-    return Sweep(directory, commands, launcher, tuple(both.values()), started)
+    records.write_json(sweep.directory / FOLDER / "sweep.json", content)
 
 
 def claim(directory: Path, digest: str, folder: str) -> str:
     """The folder whose run has this config hash: ``folder`` itself for the job that asks first.
 
-    A claim of a folder that is gone is taken over.
-
     Raises:
         VemError: the folder cannot be written.
     """
-    path = directory / FOLDER / "claims" / digest
-    _make(path.parent)
+    path = _claim_path(directory, digest)
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(folder)
         return folder
     except FileExistsError:
-        pass
+        return _holder(path) or take_over(directory, digest, folder)
     except OSError as error:
         raise records.unwritable(path, error) from error
-    holder = _holder(path)
-    if holder and holder != folder and (directory / holder / records.RUN).exists():
-        return holder
-    records.write_text(path, folder)
+
+
+def take_over(directory: Path, digest: str, folder: str) -> str:
+    """Claim a config from a folder that will not run it; returns ``folder``.
+
+    Raises:
+        VemError: the folder cannot be written.
+    """
+    records.write_text(_claim_path(directory, digest), folder)
     return folder
+
+
+def _claim_path(directory: Path, digest: str) -> Path:
+    path = directory / FOLDER / "claims" / digest
+    _make(path.parent)
+    return path
 
 
 def _holder(path: Path) -> str:
@@ -126,7 +148,7 @@ def alive(directory: Path, folder: str) -> Iterator[None]:
     def beat() -> None:
         while True:
             with suppress(OSError):  # a disk that is full for a while must not end the job
-                path.write_text(json.dumps({"host": os.uname().nodename, "pid": os.getpid()}))
+                path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
             if ended.wait(BEAT):
                 return
 
@@ -142,16 +164,34 @@ def alive(directory: Path, folder: str) -> Iterator[None]:
 
 
 def is_alive(directory: Path, folder: str) -> bool:
-    """Whether the job has lately given a sign of life."""
+    """Whether the job has lately given a sign of life, and its process is there as far as can be seen from here."""
+    path = directory / FOLDER / "alive" / folder
     try:
-        age = time.time() - (directory / FOLDER / "alive" / folder).stat().st_mtime
-    except OSError:
+        age = time.time() - path.stat().st_mtime
+        said = json.loads(path.read_text(encoding="utf-8") or "{}")
+    except (OSError, ValueError):
         return False
-    return age < SILENCE
+    return age < SILENCE and not (said.get("host") == socket.gethostname() and _gone(said.get("pid")))
+
+
+def _gone(pid: object) -> bool:
+    """Whether no process of this machine has that number, or only one that waits to be buried."""
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False  # another user's
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
 
 
 def state(directory: Path, folder: str) -> str:
-    """``waiting``, ``running``, ``lost`` (its process is gone), or the status in run.json (``repeats`` among them).
+    """``waiting``, ``running``, ``stopped`` (it was asked to), ``lost`` (its process is gone), or run.json's status.
 
     ``unreadable`` where run.json is damaged.
     """
@@ -159,12 +199,12 @@ def state(directory: Path, folder: str) -> str:
     if not path.exists():
         return "running" if is_alive(directory, folder) else "waiting"
     try:
-        status = records.read_json(path).get("status")
+        found = records.read_json(path)
     except VemError:
         return "unreadable"
-    if status == "running" and not is_alive(directory, folder):
-        return "lost"
-    return str(status)
+    if found.get("status") != "running" or is_alive(directory, folder):
+        return str(found.get("status"))
+    return "stopped" if found.get("error") else "lost"
 
 
 def _make(folder: Path) -> None:

@@ -4,7 +4,7 @@ One run is one directory::
 
     config.yaml       the resolved config
     overrides.yaml    what was typed
-    run.json          status running|done|failed, error, config hash, seed, commit, versions, device, …
+    run.json          status running|done|failed|repeats, error, config hash, seed, commit, versions, device, …
     metrics.csv       one row per record
     evaluation.json   per split, nats per datum, with errors; earlier ones in evaluations/
     per_datum.csv     one row per evaluated datum
@@ -45,6 +45,9 @@ CHECKPOINT = "checkpoint.pt"
 BEST_CHECKPOINT = "best.pt"
 FIGURES = "figures"
 LOG = "run.log"
+
+REPEATS = "repeats"  # status of a job of a sweep that another folder, named beside it, runs
+ASIDE = "earlier"  # finished runs that were run again
 
 SPLITS = ("train", "valid", "test")
 
@@ -195,7 +198,14 @@ def run_directories(roots: Iterable[Path]) -> list[Path]:
     for root in roots:
         if not root.is_dir():
             raise VemError(f"{root} is not a directory: name the folder of a run or of a sweep.")
-    found = sorted({path.parent.resolve() for root in roots for path in root.rglob(RUN)})
+    found = sorted(
+        {
+            path.parent.resolve()
+            for root in roots
+            for path in root.rglob(RUN)
+            if ASIDE not in path.relative_to(root).parts
+        }
+    )
     if not found:
         raise VemError(f"no run below {', '.join(map(str, roots))}: a run's directory holds {RUN}.")
     return found

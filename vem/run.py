@@ -5,7 +5,6 @@ Exit code 0, or 1 after one message that names the value, the place and the reme
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import traceback
@@ -17,39 +16,52 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vem import command
-from vem.errors import VemError
-
-log = logging.getLogger("vem")
-
-# What a sweep leaves behind for main(): the task's jobs run inside Hydra, whose return value is lost.
-_sweep: dict[str, Any] = {"directory": None, "failed": 0}
-
-OmegaConf.register_new_resolver("vem.folder", command.folder_name, replace=True)
+from vem import command, ledger
+from vem.sweep import ending, isolated
+from vem.sweep.progress import watched
+from vem.training.signals import InterruptedRun
 
 
 class PastHydra(BaseException):
-    """Carries a job's error, its ``__cause__``, past Hydra, which prints a line of its own about an Exception."""
+    """Carries a job's error past Hydra, which prints a line of its own about an Exception."""
 
 
 @hydra.main(version_base="1.3", config_path=str(command.config_directory()), config_name="config")
 def task(config: DictConfig) -> float:
-    """One run. In a sweep its failure is recorded, costs only itself, and counts as NaN for a sweeper."""
-    hydra_config = HydraConfig.get()
-    sweeping = hydra_config.mode == RunMode.MULTIRUN
-    directory = Path(hydra_config.runtime.output_dir)
-    if sweeping:
-        _sweep["directory"] = Path(hydra_config.sweep.dir)
+    """One run. In a sweep it has a process of its own; its failure is recorded, and is NaN for a sweeper."""
+    found = HydraConfig.get()
+    overrides, directory = list(found.overrides.task), Path(found.runtime.output_dir)
+    if found.mode == RunMode.MULTIRUN:
+        return _job(command.resolved(config), overrides, directory)
     from vem import execute  # torch: not needed for --help, --cfg and a command that does not compose
 
     try:
-        return execute.execute(command.resolved(config), list(hydra_config.overrides.task), directory)
+        return execute.execute(command.resolved(config), overrides, directory)
     except Exception as error:
-        if not sweeping or execute.stops_a_sweep(error):
-            raise PastHydra from error
-        _sweep["failed"] += 1
-        log.error("%s: %s", directory.name, command.message(error))
-        return float("nan")
+        raise PastHydra(error) from error
+
+
+def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float:
+    """One job of a sweep, wherever the launcher put it.
+
+    A job has one thread unless ``threads`` says otherwise: n jobs on n cores do not fight, and the last bits of its
+    numbers do not depend on the launcher.
+    """
+    sweep = directory.parent
+    content = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    assert isinstance(content, dict)
+    work = isolated.Work(
+        config={**config, "threads": config["threads"] or 1, "progress": False},
+        overrides=tuple(overrides),
+        directory=directory,
+        sweep=sweep,
+        start=getattr(ledger.read(sweep), "start", ""),
+        logging=isolated.without_console({str(k): v for k, v in content.items()}),
+    )
+    outcome = isolated.run(work)
+    if outcome.status == "stopped":
+        raise PastHydra(InterruptedRun(outcome.message))
+    return outcome.value
 
 
 def complain(error: BaseException | None) -> int:
@@ -65,20 +77,24 @@ def complain(error: BaseException | None) -> int:
 def main() -> None:
     """The command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands every exception over, composition errors too
-    _sweep.update(directory=None, failed=0)
-    code = 0
+    with watched() as sweeps:
+        error = _error_of_task()
+    if sweeps:
+        sys.exit(ending.end(sweeps[0], error, complain))
+    sys.exit(0 if error is None else complain(error))
+
+
+def _error_of_task() -> BaseException | None:
+    """Run, or sweep; returns what went wrong."""
     try:
         task()
     except PastHydra as carried:
-        code = complain(carried.__cause__)
+        return carried.args[0] if isinstance(carried.args[0], BaseException) else carried
     except KeyboardInterrupt:
-        code = complain(VemError("stopped by Ctrl-C: the same command with the same hydra.run.dir goes on."))
+        return InterruptedRun("stopped by Ctrl-C: the same command with the same hydra.run.dir goes on.")
     except Exception as error:  # Hydra's own
-        code = complain(command.no_folder(error) if isinstance(error, OSError) else error)
-    finally:
-        if _sweep["directory"] is not None:
-            command.report(_sweep["directory"])
-    sys.exit(1 if _sweep["failed"] else code)
+        return command.no_folder(error) if isinstance(error, OSError) else error
+    return None
 
 
 if __name__ == "__main__":

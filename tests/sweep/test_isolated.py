@@ -1,0 +1,180 @@
+"""One job in a child process: what comes back, what is written when nothing comes back."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vem import ledger, records
+from vem.command import composed
+from vem.sweep import isolated
+
+TINY = (
+    *("data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10", "data.dims=3", "latent_dim=2"),
+    *("training.epochs=2", "training.batch_size=20", "evaluation.draws=2", "threads=1"),
+    "progress=false",
+)
+MODULE = """
+import os, signal, sys
+from vem.strategies.amortized import Amortized
+
+class Odd(Amortized):
+    def __init__(self, how, **options):
+        super().__init__(**options)
+        self.how = how
+
+    def step(self, model, batch, noise, schedule):
+        if self.how == "raise":
+            raise ZeroDivisionError("an odd number")
+        if self.how == "exit":
+            sys.exit(3)
+        if self.how == "not a number":
+            for parameter in model.parameters():
+                parameter.data.fill_(float("nan"))
+        if isinstance(self.how, int):
+            os.kill(os.getpid(), self.how)
+        return super().step(model, batch, noise, schedule)
+"""
+
+
+def work(root: Path, how=None, *further: str, name: str = "job") -> isolated.Work:
+    overrides = [*TINY, *further]
+    if "strategy=gmm" not in further:
+        overrides.append("model.decoder.widths=[4]")
+    if how is not None:
+        overrides += ["allow_targets=[odd_strategy]", "strategy._target_=odd_strategy.Odd", f"+strategy.how={how!r}"]
+    directory = root / name
+    directory.mkdir(exist_ok=True)
+    log = {"class": "logging.FileHandler", "filename": str(directory / "run.log"), "delay": True}
+    logs = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"file": log},
+        "root": {"level": "DEBUG", "handlers": ["file"]},
+    }
+    return isolated.Work(composed(overrides) | {"choices": {}}, tuple(overrides), directory, root, "start 1", logs)
+
+
+def run_json(root: Path, name: str = "job") -> dict:
+    return records.read_json(root / name / records.RUN)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "odd_strategy.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_a_job_is_done_by_a_process_of_its_own(here):
+    outcome = isolated.run(work(here))
+    found = run_json(here)
+    assert outcome.status == found["status"] == "done" and found["start"] == "start 1"
+    assert found["pid"] != os.getpid() and found["threads"] == 1
+    evaluation = records.read_json(here / "job" / records.EVALUATION)
+    assert outcome.value == evaluation["valid"]["elbo"]["mean"]
+    assert not ledger.is_alive(here, "job")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("raise", "ZeroDivisionError: an odd number"),
+        ("not a number", "nan"),
+        ("exit", "SystemExit"),
+        (int(signal.SIGKILL), "killed: the process of this run ended by SIGKILL"),
+        (int(signal.SIGSEGV), "killed: the process of this run ended by SIGSEGV"),
+    ],
+)
+def test_a_job_that_breaks_is_written_down(here, how, said):
+    outcome = isolated.run(work(here, how))
+    found = run_json(here)
+    assert outcome.status == found["status"] == "failed" and math.isnan(outcome.value)
+    assert said.lower() in outcome.message.lower()
+    assert found["error"] in outcome.message and found["start"] == "start 1" and found["seed"] == 0
+    if how == "raise":
+        log = (here / "job" / records.LOG).read_text()
+        assert log.count("Traceback") == 1 and "in step" in log
+
+
+def test_a_signal_is_handed_on_and_the_run_goes_on_later(here):
+    endless = work(here, None, "training.epochs=100000", "training.records=1000")
+    done = []
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 60
+        while not (here / "job" / records.METRICS).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append(True)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    outcome = isolated.run(endless)
+    thread.join()
+    assert done and outcome.status == "stopped" and "SIGTERM" in outcome.message
+    assert run_json(here)["status"] == "running" and (here / "job" / records.CHECKPOINT).exists()
+    assert ledger.state(here, "job") == "stopped"
+
+
+def test_the_same_config_in_another_folder_runs_once(here):
+    first = isolated.run(work(here, None, "strategy=gmm", "model.components=2", "latent_dim=2", name="a"))
+    second = isolated.run(work(here, None, "strategy=gmm", "model.components=2", "latent_dim=3", name="b"))
+    assert first == second
+    found = run_json(here, "b")
+    assert (found["status"], found["repeats"]) == (records.REPEATS, "a")
+    files = {path.name for path in (here / "b").iterdir()}
+    assert files - {records.LOG} == {records.CONFIG, records.OVERRIDES, records.RUN}
+    # A third, whose original has failed and is not among the jobs of this start, runs it itself.
+    records.write_json(here / "a" / records.RUN, {**run_json(here, "a"), "status": "failed", "error": "why"})
+    third = isolated.run(work(here, None, "strategy=gmm", "model.components=2", "latent_dim=4", name="c"))
+    assert run_json(here, "c")["status"] == "done" and third.value == first.value
+
+
+def test_a_repeat_never_replaces_a_run_of_another_config(here):
+    isolated.run(work(here, None, "strategy=gmm", "model.components=2", name="a"))
+    isolated.run(work(here, None, "seed=5", name="b"))
+    before = run_json(here, "b")
+    outcome = isolated.run(work(here, None, "strategy=gmm", "model.components=2", name="b"))
+    assert outcome.status == "failed" and "another config" in outcome.message
+    assert run_json(here, "b") == before
+
+
+def test_a_finished_run_of_other_code_counts_and_can_be_run_again(here):
+    isolated.run(work(here))
+    made = {**run_json(here), "commit": "0123456789ab", "versions": {**run_json(here)["versions"], "vem": "0.0.1"}}
+    records.write_json(here / "job" / records.RUN, made)
+    assert isolated.run(work(here)).status == "done"
+    assert run_json(here) == made
+    log = (here / "job" / records.LOG).read_text()
+    assert "was made by vem 0.0.1, commit 0123456789ab" in log and "rerun=stale" in log
+    assert isolated.run(work(here, None, "rerun=stale")).status == "done"
+    assert run_json(here)["versions"]["vem"] != "0.0.1"
+    assert records.read_json(here / "job" / records.ASIDE / "001" / records.RUN) == made
+    assert records.run_directories([here]) == [here / "job"]
+
+
+def test_threads_are_those_of_the_config(here):
+    for number in (1, 2):
+        isolated.run(work(here, None, f"threads={number}", f"seed={number}", name=f"t{number}"))
+        assert run_json(here, f"t{number}")["threads"] == number
+
+
+def test_console_handlers_are_dropped():
+    content = {
+        "handlers": {"console": {"class": "logging.StreamHandler"}, "file": {"class": "logging.FileHandler"}},
+        "loggers": {"vem": {"level": "DEBUG"}, "x": {"handlers": ["console", "file"]}},
+        "root": {"handlers": ["console", "file"], "level": "INFO"},
+    }
+    assert isolated.without_console(content) == {
+        "handlers": {"file": {"class": "logging.FileHandler"}},
+        "loggers": {"vem": {"level": "DEBUG"}, "x": {"handlers": ["file"]}},
+        "root": {"handlers": ["file"], "level": "INFO"},
+    }

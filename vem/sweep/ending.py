@@ -1,0 +1,115 @@
+"""When the launcher has returned, or broken: who is still at work, who died, and what the sweep's exit code is."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from vem import command, ledger, records
+from vem.errors import VemError
+from vem.sweep import plan
+from vem.sweep.isolated import write_failure
+from vem.sweep.progress import Jobs
+from vem.training.signals import InterruptedRun
+
+GRACE = 60.0  # seconds that jobs which were asked to stop may take for their checkpoints
+ELSEWHERE = ("submitit_local", "submitit_slurm")  # launchers whose jobs outlive the process that waits for them
+
+
+def end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseException], int]) -> int:
+    """Settle what is left, write and print the report; returns the exit code: 0 where every job is done.
+
+    error: what the launcher raised, if it did; ``complain`` prints a message.
+    """
+    if error is not None and not jobs.begun():
+        plan.undo(jobs.sweep)
+        return complain(error)
+    stopped = isinstance(error, InterruptedRun)
+    settle(jobs, error is not None, stopped)
+    command.report(jobs.sweep.directory)
+    if error is not None:
+        complain(error if stopped else _broken(jobs, error))
+    code, text = verdict(jobs)
+    if text:
+        print(f"vem: {text}", file=sys.stderr)
+    return code or int(error is not None)
+
+
+def _broken(jobs: Jobs, error: BaseException) -> VemError:
+    """One message where the launcher itself broke; the traceback goes to a file."""
+    place = jobs.sweep.directory / ledger.FOLDER / "launcher.log"
+    with suppress(OSError):
+        place.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    said = command.explain(error) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return VemError(f"the launcher {jobs.sweep.launcher} broke off ({said}; in full in {place}).")
+
+
+def settle(jobs: Jobs, broken: bool, stopped: bool) -> None:
+    """Wait for the jobs that the launcher left behind, then write down as failed those whose process is gone.
+
+    broken: the launcher raised, though no job did. stopped: the user asked for an end; jobs in the queue of a cluster
+    go on then, and are left alone.
+    """
+    detached = jobs.sweep.launcher in ELSEWHERE
+    if broken and detached and not stopped:
+        _wait_for_signs_of_life(jobs)
+    elif not (stopped and detached):
+        deadline = time.monotonic() + GRACE
+        while "running" in jobs.states().values() and time.monotonic() < deadline:
+            time.sleep(0.2)
+    for folder, state in jobs.states().items():
+        if state == "lost":
+            message = "killed: the process that saw to this run is gone. The same command goes on from its checkpoint."
+            write_failure(jobs.sweep.directory / folder, message, jobs.sweep.start)
+
+
+def _wait_for_signs_of_life(jobs: Jobs) -> None:
+    """One job of a queue broke the wait for all: the others go on. Wait until none shows itself any more."""
+    last = time.monotonic()
+    while time.monotonic() - last < 2 * ledger.SILENCE:
+        states = set(jobs.states().values())
+        if not states & {"running", "waiting"}:
+            return
+        if "running" in states:
+            last = time.monotonic()
+        time.sleep(1.0)
+
+
+def verdict(jobs: Jobs) -> tuple[int, str]:
+    """The exit code, and a sentence: 0 where every job is done."""
+    states = jobs.states()
+    counts = Counter(states.values())
+    missing = [folder for folder, state in states.items() if state != "done"]
+    if not missing:
+        return 0, _made_by_other_code(jobs)
+    parts = [f"{counts[s]} {words}" for s, words in WORDS.items() if counts[s]]
+    text = f"{len(missing)} of {len(states)} jobs are not done: {', '.join(parts)}."
+    return (
+        1,
+        f"{text} The same command with hydra.sweep.dir={jobs.sweep.directory} runs these, and leaves the rest alone.",
+    )
+
+
+WORDS = {"failed": "failed", "stopped": "stopped", "running": "at work", "waiting": "not begun", "lost": "lost"}
+
+
+def _made_by_other_code(jobs: Jobs) -> str:
+    """A warning where finished runs count that older or newer code made."""
+    from vem.resume import by_other_code
+
+    old: Counter[str] = Counter()
+    for folder in jobs.folders():
+        if folder in jobs.ran:
+            continue
+        try:
+            made = by_other_code(records.read_json(jobs.sweep.directory / folder / records.RUN))
+        except VemError:
+            continue
+        old.update([made] if made else [])
+    return "; ".join(f"{n} finished run{'s' if n > 1 else ''} {made}" for made, n in old.items()) + (
+        ": counted as done, and rerun=stale runs them again." if old else ""
+    )

@@ -1,0 +1,79 @@
+"""Which jobs a sweep's command means, and in which folders: known before the first one begins."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from vem import ledger
+from vem.command import folder_name
+from vem.errors import VemError
+
+SUBDIR = "${vem.folder:${hydra.job.override_dirname}}"  # as in conf/config.yaml
+
+# main() is told of a sweep through this: what Hydra's own main returns, and its callbacks, are its own.
+listeners: list[Callable[[ledger.Sweep], None]] = []
+
+
+_before: dict[Path, ledger.Sweep | None] = {}  # the plan that stood in a directory before this start
+
+
+def undo(sweep: ledger.Sweep) -> None:
+    """Put the plan back that stood there before a start that came to nothing, such as one that does not compose."""
+    earlier = _before.pop(sweep.directory, None)
+    if earlier is not None:
+        ledger.write(earlier)
+    else:
+        shutil.rmtree(sweep.directory / ledger.FOLDER, ignore_errors=True)
+
+
+class Plan(Callback):
+    """Hydra's hook: writes the plan into the sweep directory and tells the listeners."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        subdir = str(OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"])  # type: ignore[index,call-overload]
+        if subdir != SUBDIR:
+            raise VemError(
+                f"hydra.sweep.subdir={subdir}: a sweep's folders are named by its overrides, so that extending it "
+                "moves nothing. Leave hydra.sweep.subdir alone; hydra.sweep.dir=DIR names the folder of the sweep."
+            )
+        directory = Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
+        command = shlex.join(["python", "-m", "vem.run", *sys.argv[1:]])
+        launcher = str(config.hydra.runtime.choices.get("hydra/launcher"))
+        _before[directory] = ledger.read(directory)
+        sweep = ledger.plan(directory, command, launcher, jobs_of(config))
+        for listener in listeners:
+            listener(sweep)
+
+
+def jobs_of(config: DictConfig) -> list[ledger.Job]:
+    """The jobs of the default sweeper; none where another one finds them as it goes."""
+    if not str(config.hydra.sweeper._target_).endswith(BasicSweeper.__name__):
+        return []
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    fixed = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parsed = parser.parse_overrides([*fixed, *map(str, config.hydra.overrides.task)])
+    (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    known: dict[str, Override] = {}  # the parser takes a hundredth of a second for each string
+    for text in dict.fromkeys(text for job in batch for text in job):
+        (known[text],) = parser.parse_overrides([text])
+    return [ledger.Job(_folder(config, [known[text] for text in job]), tuple(job)) for job in batch]
+
+
+def _folder(config: DictConfig, overrides: list[Override]) -> str:
+    """The folder that Hydra will give this job by the ``subdir`` of conf/config.yaml."""
+    naming = config.hydra.job.config.override_dirname
+    own = [o for o in overrides if not o.key_or_group.startswith("hydra")]
+    return folder_name(get_overrides_dirname(own, list(naming.exclude_keys), naming.item_sep, naming.kv_sep))
