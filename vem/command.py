@@ -21,9 +21,23 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vem import records
+from vem.cores import jobs_at_once, threads_of_a_job
 from vem.errors import VemError, did_you_mean
 
 LONGEST_FOLDER = 100
+
+# Plugins of Hydra's that are extras of vem's: (group, option) → the extra.
+EXTRAS = {
+    ("hydra/launcher", "joblib"): "joblib",
+    ("hydra/launcher", "submitit_local"): "slurm",
+    ("hydra/launcher", "submitit_slurm"): "slurm",
+    ("hydra/launcher", "ray"): "ray",
+    ("hydra/sweeper", "optuna"): "optuna",
+}
+
+
+class PastHydra(BaseException):
+    """Carries a job's error past Hydra, which prints a line of its own about an Exception."""
 
 
 def config_directory() -> Path:
@@ -56,6 +70,12 @@ def folder_name(overrides: str) -> str:
         return overrides.replace("/", "~") or "default"
     name = re.sub(r"[^\w=.,+\-]", "-", overrides, flags=re.ASCII)
     return f"{name[: LONGEST_FOLDER - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+
+
+# Registered here, not where the program starts: a launcher's worker imports this module, and never that one.
+OmegaConf.register_new_resolver("vem.folder", folder_name, replace=True)
+OmegaConf.register_new_resolver("vem.threads_of_a_job", threads_of_a_job, replace=True)
+OmegaConf.register_new_resolver("vem.jobs_at_once", jobs_at_once, replace=True)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -154,9 +174,19 @@ def _missing_option(error: MissingConfigException) -> str:
     if not found:
         return _first_line(error)
     group, name = found.groups()
+    if (group, name) in EXTRAS:
+        return _missing_extra(group.removeprefix("hydra/"), name, EXTRAS[group, name])
     options = _options(str(error))
     return (
         f"{group}={name} is not known{did_you_mean(name, options)} Options of {group}: {', '.join(options) or 'none'}."
+    )
+
+
+def _missing_extra(group: str, name: str, extra: str) -> str:
+    option = extra if name == "submitit_slurm" else name
+    return (
+        f"{group}={option} needs a package that is not installed: pip install 'vem[{extra}]', or, in a checkout, "
+        f"pip install -c constraints.txt -e '.[{extra}]'."
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from vem import assess, records, resume
+from vem import assess, command, records, resume
 from vem.build import Built, build, identified
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
@@ -70,7 +70,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
     except (Exception, KeyboardInterrupt) as error:
         # An interrupted run can go on: it stays "running", with the reason beside it.
         interrupted = isinstance(error, InterruptedRun | KeyboardInterrupt)
-        status.update(status="running" if interrupted else "failed", error=str(error) or type(error).__name__)
+        status.update(status="running" if interrupted else "failed", error=command.message(error))
         status["seconds"] = time.monotonic() - started
         _write_last_words(directory, status, error)
         raise

@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +47,7 @@ class Sweep:
     launcher: str
     jobs: tuple[Job, ...]
     current: tuple[str, ...]  # folders
-    start: str  # which start this is: its time
+    start: str  # which start this is: the time when it began
 
 
 def read(directory: Path) -> Sweep | None:
@@ -63,8 +62,8 @@ def read(directory: Path) -> Sweep | None:
         return None
 
 
-def plan(directory: Path, command: str, launcher: str, jobs: Sequence[Job]) -> Sweep:
-    """Write down what a start is about to do, beside what earlier ones did.
+def plan(directory: Path, command: str, launcher: str, jobs: Sequence[Job], start: str) -> Sweep:
+    """Write down what a start is about to do, beside what earlier ones did; ``start`` tells it from them.
 
     Raises:
         VemError: the folder cannot be written.
@@ -72,7 +71,6 @@ def plan(directory: Path, command: str, launcher: str, jobs: Sequence[Job]) -> S
     earlier = read(directory)
     both = {job.folder: job for job in (*(earlier.jobs if earlier else ()), *jobs)}
     commands = tuple(dict.fromkeys((*(earlier.commands if earlier else ()), command)))
-    start = datetime.now(UTC).isoformat(timespec="microseconds")
     sweep = Sweep(directory, commands, launcher, tuple(both.values()), tuple(job.folder for job in jobs), start)
     write(sweep)
     return sweep

@@ -22,10 +22,6 @@ from vem.sweep.progress import watched
 from vem.training.signals import InterruptedRun
 
 
-class PastHydra(BaseException):
-    """Carries a job's error past Hydra, which prints a line of its own about an Exception."""
-
-
 @hydra.main(version_base="1.3", config_path=str(command.config_directory()), config_name="config")
 def task(config: DictConfig) -> float:
     """One run. In a sweep it has a process of its own; its failure is recorded, and is NaN for a sweeper."""
@@ -38,7 +34,7 @@ def task(config: DictConfig) -> float:
     try:
         return execute.execute(command.resolved(config), overrides, directory)
     except Exception as error:
-        raise PastHydra(error) from error
+        raise command.PastHydra(error) from error
 
 
 def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float:
@@ -60,7 +56,7 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
     )
     outcome = isolated.run(work)
     if outcome.status == "stopped":
-        raise PastHydra(InterruptedRun(outcome.message))
+        raise command.PastHydra(InterruptedRun(outcome.message))
     return outcome.value
 
 
@@ -78,7 +74,9 @@ def main() -> None:
     """The command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands every exception over, composition errors too
     with watched() as sweeps:
-        error = _error_of_task()
+        error, ended = _error_of_task(), 0
+        while (more := ending.worth_another_go(sweeps, error, ended)) is not None:
+            error, ended = _error_of_task(), more
     if sweeps:
         sys.exit(ending.end(sweeps[0], error, complain))
     sys.exit(0 if error is None else complain(error))
@@ -88,10 +86,10 @@ def _error_of_task() -> BaseException | None:
     """Run, or sweep; returns what went wrong."""
     try:
         task()
-    except PastHydra as carried:
+    except command.PastHydra as carried:
         return carried.args[0] if isinstance(carried.args[0], BaseException) else carried
     except KeyboardInterrupt:
-        return InterruptedRun("stopped by Ctrl-C: the same command with the same hydra.run.dir goes on.")
+        return InterruptedRun("stopped: the same command with the same hydra.run.dir, or hydra.sweep.dir, goes on.")
     except Exception as error:  # Hydra's own
         return command.no_folder(error) if isinstance(error, OSError) else error
     return None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from cli_support import CHECKOUT, Ended
+from hydra._internal.hydra import Hydra
 
 
 @pytest.fixture
@@ -19,6 +20,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory of its own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and measurements without their figures, half of a small run's time, where a test is about other files."""
+    from vem import execute  # slow to import, for torch
+    from vem.report import figures
+
+    for module in (execute, figures):
+        monkeypatch.setattr(module, "draw_run", lambda directory: [])
 
 
 @pytest.fixture
@@ -32,6 +43,8 @@ def vem_run(
     before, level, threads = root.handlers[:], root.level, torch.get_num_threads()
     levels = {name: logging.getLogger(name).level for name in ("vem", "hydra")}
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    # Hydra composes the config a second time to read hydra.mode from it, which vem leaves unset.
+    monkeypatch.setattr(Hydra, "get_mode", lambda *arguments, **named: None)
     monkeypatch.syspath_prepend(str(here))  # as `python -m` does
 
     def call(*arguments: str) -> Ended:

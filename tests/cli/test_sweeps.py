@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cli_support import CHECKOUT, SMALL, TINY, contents, table
 
-from vem import records
+from vem import ledger, records
 from vem.command import LONGEST_FOLDER, folder_name
 
 SWEEP = ("-m", *SMALL, "evaluation.draws=2", "hydra.sweep.dir=s")
@@ -36,7 +39,7 @@ def test_three_strategies_end_in_the_comparison(here, vem_run):
     # The same folder again: nothing is run a second time.
     before = {path.name: contents(path) for path in records.run_directories([here / "s"])}
     again = vem_run(*sweep).good()
-    assert again.out.count("left alone") == 3
+    assert "3 of 3 done" in again.err
     assert {path.name: contents(path) for path in records.run_directories([here / "s"])} == before
 
     # One more value: the finished folders keep their names.
@@ -47,6 +50,7 @@ def test_three_strategies_end_in_the_comparison(here, vem_run):
 def test_a_failing_job_costs_only_itself(here, vem_run):
     ended = vem_run(*FEW, "model.components=2,999,3")
     assert ended.code == 1 and "Traceback" not in ended.text
+    assert "1 of 3 jobs are not done: 1 failed." in ended.err and f"hydra.sweep.dir={here / 's'}" in ended.err
     found = statuses(here / "s")
     assert sorted(found.values()) == ["done", "done", "failed"]
     (name,) = (name for name, status in found.items() if status == "failed")
@@ -78,7 +82,7 @@ def test_an_unforeseen_error_of_a_job_is_in_its_log_alone(here, vem_run):
     found = statuses(here / "s")
     assert sorted(found.values()) == ["done", "failed"]
     (name,) = (name for name, status in found.items() if status == "failed")
-    assert "ZeroDivisionError: an odd number" in ended.out
+    assert "ZeroDivisionError: an odd number" in ended.err
     log = (here / "s" / name / "run.log").read_text()
     assert log.count("Traceback") == 1 and "in _train_and_measure" in log
 
@@ -89,38 +93,75 @@ def test_a_job_that_does_not_compose_refuses_the_sweep(here, vem_run):
     assert not list(here.rglob("run.json"))
 
 
-def test_a_signal_stops_the_sweep_after_a_checkpoint(here):
-    """Ctrl-C is a wish of the user's, not a fault of one job: the jobs that wait are not begun."""
-    command = [sys.executable, "-m", "vem.run", "-m", *TINY, "training.epochs=100000", "training.records=1000"]
-    command += ["seed=0,1", "hydra.sweep.dir=s"]
+ENDLESS = (*TINY, "training.epochs=100000", "training.records=1000", "seed=0,1", "hydra.sweep.dir=s")
+
+
+@contextmanager
+def sweeping(here, *overrides: str) -> Iterator[subprocess.Popen]:
+    """An endless sweep in a process of its own, once its first run has recorded something."""
+    command = [sys.executable, "-m", "vem.run", "-m", *ENDLESS, *overrides]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
         try:
-            deadline = time.monotonic() + 60
-            while not list(here.rglob(records.METRICS)) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            run.send_signal(signal.SIGINT)
-            out, err = run.communicate(timeout=60)
+            wait_until(lambda: list(here.rglob(records.METRICS)))
+            yield run
         finally:
             run.kill()
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_sweep_after_a_checkpoint(here, number):
+    """Ctrl-C is a wish of the user's, not a fault of one job: the jobs that wait are not begun."""
+    with sweeping(here) as run:
+        run.send_signal(number)
+        out, err = run.communicate(timeout=120)
     assert run.returncode == 1 and "Traceback" not in out + err
-    assert err.startswith("vem: stopped by SIGINT") and "the checkpoint" in err
+    assert f"vem: stopped by {number.name}" in err and "the checkpoint" in err
+    assert "2 of 2 jobs are not done: 1 stopped, 1 not begun." in err
     (directory,) = records.run_directories([here / "s"])
     assert (directory / records.CHECKPOINT).exists()
     assert records.read_json(directory / records.RUN)["status"] == "running"
-    assert "running: stopped by SIGINT" in out
+    assert f"stopped by {number.name}" in out and (here / "s" / "report.html").exists()
+
+
+def test_a_sweep_that_is_killed_leaves_no_process_and_a_checkpoint(here):
+    with sweeping(here) as run:
+        (directory,) = records.run_directories([here / "s"])
+        pid = records.read_json(directory / records.RUN)["pid"]
+        run.kill()
+        run.wait()
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    assert (directory / records.CHECKPOINT).exists()
+    assert "stopped by SIGTERM" in records.read_json(directory / records.RUN)["error"]
 
 
 def test_the_latent_size_is_swept_across_strategies(here, vem_run):
     """A mixture has no latent size: its two jobs are one run, shown once."""
     ended = vem_run(*SWEEP, "strategy=amortized,gmm", "latent_dim=2,3").good()
-    assert len(statuses(here / "s")) == 4
-    hashes = [records.read_json(p / records.RUN)["config_hash"] for p in records.run_directories([here / "s"])]
-    assert len(set(hashes)) == 3
-    assert "Counted once, because the config is the same" in ended.out
+    assert "4 of 4 done" in ended.err
+    assert sorted(statuses(here / "s").values()) == ["done", "done", "done", "repeats"]
     assert len(table(here / "s" / "runs.csv")) == 3
+
+
+def test_folders_are_the_planned_ones(here, vem_run):
+    vem_run(*SWEEP, "strategy=gmm", "model.components=2,3", "seed=1", "threads=1").good()
+    folders = {path.name for path in records.run_directories([here / "s"])}
+    assert {job.folder for job in ledger.read(here / "s").jobs} == folders
+    assert not any("threads" in folder for folder in folders)
+
+
+def test_a_folder_naming_of_ones_own_is_refused(here, vem_run):
+    ended = vem_run(*SWEEP, "seed=0,1", "hydra.sweep.subdir=${hydra.job.num}").bad()
+    assert "hydra.sweep.subdir" in ended.err
 
 
 def test_folder_names_are_those_of_the_overrides(here, vem_run):

@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from vem import command, ledger, records
@@ -39,6 +39,32 @@ def end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseExcepti
     return code or int(error is not None)
 
 
+def worth_another_go(sweeps: Sequence[Jobs], error: BaseException | None, ended_before: int) -> int | None:
+    """How many jobs have ended, if a launcher that broke should be started again for the others; else None.
+
+    It is, where some job has ended since it was started last (``ended_before``): one worker that was killed costs
+    nothing then, and a launcher that cannot work at all is given up.
+    """
+    if error is None or isinstance(error, InterruptedRun) or not sweeps:
+        return None
+    (jobs,) = sweeps
+    if jobs.sweep.launcher in ELSEWHERE or not jobs.begun():
+        return None
+    _wait_while_running(jobs)
+    states = list(jobs.states().values())
+    ended = sum(state in ("done", "failed") for state in states)
+    if ended == len(states) or ended <= ended_before:
+        return None
+    print(f"vem: {_broken(jobs, error)} It is started again for the other jobs.", file=sys.stderr)
+    return ended
+
+
+def _wait_while_running(jobs: Jobs) -> None:
+    deadline = time.monotonic() + GRACE
+    while "running" in jobs.states().values() and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
 def _broken(jobs: Jobs, error: BaseException) -> VemError:
     """One message where the launcher itself broke; the traceback goes to a file."""
     place = jobs.sweep.directory / ledger.FOLDER / "launcher.log"
@@ -58,9 +84,7 @@ def settle(jobs: Jobs, broken: bool, stopped: bool) -> None:
     if broken and detached and not stopped:
         _wait_for_signs_of_life(jobs)
     elif not (stopped and detached):
-        deadline = time.monotonic() + GRACE
-        while "running" in jobs.states().values() and time.monotonic() < deadline:
-            time.sleep(0.2)
+        _wait_while_running(jobs)
     for folder, state in jobs.states().items():
         if state == "lost":
             message = "killed: the process that saw to this run is gone. The same command goes on from its checkpoint."

@@ -54,9 +54,13 @@ class Outcome(NamedTuple):
 def run(work: Work) -> Outcome:
     """Do the job in a child process and wait for it; a child that dies without a word is written down as failed.
 
-    SIGTERM and Ctrl-C are handed on: the child writes a checkpoint and stops.
+    SIGTERM and Ctrl-C are handed on: the child writes a checkpoint and stops. A job that has failed in this start
+    already is not tried again when a launcher that broke is started again.
     """
-    with ledger.alive(work.sweep, work.directory.name), stop_requests() as asked:
+    failed = _failed_already(work)
+    if failed is not None:
+        return failed
+    with stop_requests() as asked:
         receiver, sender = _context().Pipe(duplex=False)
         process = _start(work, sender)
         sender.close()
@@ -67,6 +71,16 @@ def run(work: Work) -> Outcome:
             outcome = None
         process.join()
     return outcome or _killed(work, process.exitcode)
+
+
+def _failed_already(work: Work) -> Outcome | None:
+    try:
+        status = records.read_json(work.directory / records.RUN)
+    except VemError:
+        return None
+    if status.get("status") != "failed" or status.get("start") != work.start:
+        return None
+    return Outcome("failed", float("nan"), str(status.get("error")))
 
 
 def _context() -> multiprocessing.context.BaseContext:
@@ -137,10 +151,11 @@ def _child(work: Work, sender: Connection, environment: Mapping[str, str]) -> No
     threading.Thread(target=_end_with_parent, name="vem-parent", daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed child leaves behind
     logging.config.dictConfig(dict(work.logging))
-    try:
-        outcome = _job(work)
-    except BaseException as error:
-        outcome = _explained(work, error)
+    with ledger.alive(work.sweep, work.directory.name):
+        try:
+            outcome = _job(work)
+        except BaseException as error:
+            outcome = _explained(work, error)
     sender.send(outcome)
     sender.close()
 

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,28 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from vem import ledger
-from vem.command import folder_name
+from vem.command import PastHydra, folder_name
 from vem.errors import VemError
 
 SUBDIR = "${vem.folder:${hydra.job.override_dirname}}"  # as in conf/config.yaml
 
 # main() is told of a sweep through this: what Hydra's own main returns, and its callbacks, are its own.
 listeners: list[Callable[[ledger.Sweep], None]] = []
+
+
+_start: list[str] = []
+
+
+def new_start() -> None:
+    """Forget the start that was: the next plan is a start of its own, not a launcher that is started again."""
+    _start.clear()
+
+
+def start_of_this_command() -> str:
+    """Which start of a sweep this is: the time of its first launch."""
+    if not _start:
+        _start.append(datetime.now(UTC).isoformat(timespec="microseconds"))
+    return _start[0]
 
 
 _before: dict[Path, ledger.Sweep | None] = {}  # the plan that stood in a directory before this start
@@ -43,6 +59,13 @@ class Plan(Callback):
     """Hydra's hook: writes the plan into the sweep directory and tells the listeners."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Raises PastHydra: of an Exception in a callback, Hydra makes a warning and goes on."""
+        try:
+            self._plan(config)
+        except Exception as error:
+            raise PastHydra(error) from error
+
+    def _plan(self, config: DictConfig) -> None:
         subdir = str(OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"])  # type: ignore[index,call-overload]
         if subdir != SUBDIR:
             raise VemError(
@@ -52,8 +75,8 @@ class Plan(Callback):
         directory = Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
         command = shlex.join(["python", "-m", "vem.run", *sys.argv[1:]])
         launcher = str(config.hydra.runtime.choices.get("hydra/launcher"))
-        _before[directory] = ledger.read(directory)
-        sweep = ledger.plan(directory, command, launcher, jobs_of(config))
+        _before.setdefault(directory, ledger.read(directory))
+        sweep = ledger.plan(directory, command, launcher, jobs_of(config), start_of_this_command())
         for listener in listeners:
             listener(sweep)
 

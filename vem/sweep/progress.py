@@ -35,10 +35,13 @@ def watched() -> Iterator[list[Jobs]]:
     with ExitStack() as stack:
 
         def begin(sweep: ledger.Sweep) -> None:
+            if sweeps:
+                return  # a launcher that is started again
             sweeps.append(Jobs(sweep))
             stack.enter_context(Line(sweeps[0]))
             stack.enter_context(_terminable())
 
+        plan.new_start()
         plan.listeners.append(begin)
         stack.callback(plan.listeners.remove, begin)
         yield sweeps
@@ -136,6 +139,8 @@ class Line:
 
     def _write(self, final: bool = False) -> None:
         states = self.jobs.states()
+        if set(states.values()) <= {"waiting"}:
+            return  # the sweep may still be refused
         self._tell_failures(states)
         text = summary(states, self._left(states))
         before, when = self._last
