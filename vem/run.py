@@ -74,7 +74,7 @@ def main() -> None:
     """The command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands every exception over, composition errors too
     with watched() as sweeps:
-        error, ended = _error_of_task(), 0
+        error, ended = _error_of_task(), -1
         while (more := ending.worth_another_go(sweeps, error, ended)) is not None:
             error, ended = _error_of_task(), more
     if sweeps:

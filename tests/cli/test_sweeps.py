@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -191,3 +192,25 @@ def test_folder_names_never_collide():
 def test_folder_names_are_names(overrides):
     name = folder_name(overrides)
     assert name not in ("", ".", "..") and len(name) <= LONGEST_FOLDER and not set(name) & set('/\\:*?"<>| ')
+
+
+def test_a_worker_that_is_killed_costs_nothing(here):
+    """Of two workers of joblib one is killed: the launcher breaks off, and is started again for what is left."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib is not installed")
+    with sweeping(here, "seed=0,1,2", "training.epochs=300", "launcher=joblib", "hydra.launcher.n_jobs=2") as run:
+        workers = {parent(parent(sign["pid"])) for sign in signs_of_life(here / "s")}
+        assert run.pid not in workers
+        os.kill(min(workers), signal.SIGKILL)
+        out, err = run.communicate(timeout=120)
+    assert run.returncode == 0, out + err
+    assert "the launcher joblib broke off" in err and "started again" in err
+    assert sorted(statuses(here / "s").values()) == ["done"] * 3
+
+
+def signs_of_life(sweep: Path) -> list[dict[str, int]]:
+    return [json.loads(path.read_text()) for path in (sweep / ledger.FOLDER / "alive").iterdir()]
+
+
+def parent(pid: int) -> int:
+    """Who started the process: of a job its fork server, of that the launcher's worker."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -42,8 +42,8 @@ def end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseExcepti
 def worth_another_go(sweeps: Sequence[Jobs], error: BaseException | None, ended_before: int) -> int | None:
     """How many jobs have ended, if a launcher that broke should be started again for the others; else None.
 
-    It is, where some job has ended since it was started last (``ended_before``): one worker that was killed costs
-    nothing then, and a launcher that cannot work at all is given up.
+    It is once, and as long as some job has ended since it was started last (``ended_before``; −1 at first): a worker
+    that was killed costs nothing then, and a launcher that cannot work at all is given up.
     """
     if error is None or isinstance(error, InterruptedRun) or not sweeps:
         return None

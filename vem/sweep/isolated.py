@@ -172,6 +172,7 @@ def _job(work: Work) -> Outcome:
     import threadpoolctl
 
     from vem import execute, resume
+    from vem.sweep import gpus
     from vem.sweep.repeats import holder_of, write_repeat
 
     config = execute.identified(dict(work.config))
@@ -180,7 +181,10 @@ def _job(work: Work) -> Outcome:
         resume.earlier_run(work.directory, config)  # refuses a folder with a run of another config
         write_repeat(config, list(work.overrides), work.directory, holder, work.start)
         return Outcome("done", execute.valid_elbo(holder))
-    with threadpoolctl.threadpool_limits(limits=config["threads"]):
+    place = gpus.slot(work.sweep / ledger.FOLDER, gpus.visible(config["device"]), config["jobs_per_gpu"])
+    with threadpoolctl.threadpool_limits(limits=config["threads"]), place as number:
+        if number is not None:
+            config["device"] = f"cuda:{number}"
         return Outcome("done", execute.execute(config, list(work.overrides), work.directory, start=work.start))
 
 

@@ -14,9 +14,9 @@ from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from vem import ledger
 from vem.command import PastHydra, folder_name
@@ -73,12 +73,24 @@ class Plan(Callback):
                 "moves nothing. Leave hydra.sweep.subdir alone; hydra.sweep.dir=DIR names the folder of the sweep."
             )
         directory = Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
+        _set_directory(config, directory)
         command = shlex.join(["python", "-m", "vem.run", *sys.argv[1:]])
         launcher = str(config.hydra.runtime.choices.get("hydra/launcher"))
         _before.setdefault(directory, ledger.read(directory))
         sweep = ledger.plan(directory, command, launcher, jobs_of(config), start_of_this_command())
         for listener in listeners:
             listener(sweep)
+
+
+def _set_directory(config: DictConfig, directory: Path) -> None:
+    """Make the sweep's folder absolute, for workers that stand elsewhere (Ray's stand where their node was started).
+
+    A job's config is composed anew, under the overrides that the command line gave.
+    """
+    with read_write(config.hydra):
+        config.hydra.sweep.dir = str(directory)
+        quoted = QuotedString(str(directory), Quote.single).with_quotes()
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted}")
 
 
 def jobs_of(config: DictConfig) -> list[ledger.Job]:
