@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+# The workers of pytest-xdist share the processor: one thread each, set before numpy and torch are imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{_library}_NUM_THREADS"] = "1"
 
 import pytest
 import torch
+from warm import Warm
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="device of the numerical tests: cpu or cuda")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which may be missing
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: a worker for each processor, as long as the memory of an ordinary machine lasts."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 8)
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +53,11 @@ def data_root() -> Path:
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     """Both floating types."""
     return getattr(torch, request.param)
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Processes that need not import torch for themselves."""
+    processes = Warm(tmp_path_factory.mktemp("warm"))
+    yield processes
+    processes.close()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
+import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from warm import Warm
+
+Call = Callable[[list[str]], str]
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,6 +26,15 @@ SHORT = {
         "evaluation.diagnostics.num_data=50",
     ],
 }  # fmt: skip
+
+
+# Needed by what is a word of its own on a command line.
+EXTRAS = {
+    "launcher=joblib": "hydra_plugins.hydra_joblib_launcher",
+    "launcher=slurm": "submitit",
+    "launcher=ray": "hydra_plugins.hydra_ray_launcher",
+    "sweeper=optuna": "hydra_plugins.hydra_optuna_sweeper",
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -49,70 +61,85 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def call(command: list[str], folder: Path) -> str:
+@pytest.fixture
+def call(folder: Path, warm: Warm) -> Call:
     """Run with this checkout's package and return what it printed; fails on a non-zero exit code."""
-    assert command[0] == "python"
-    done = subprocess.run(
-        [sys.executable, *command[1:]],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+
+    def call(command: list[str]) -> str:
+        assert command[0] == "python"
+        done = warm.run(*command[1:], cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return call
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", RUNS, ids=lambda c: c[10:70])
-def test_command_of_the_readme(command: str, folder: Path, request: pytest.FixtureRequest) -> None:
+def test_command_of_the_readme(command: str, folder: Path, call: Call, request: pytest.FixtureRequest) -> None:
     words = shlex.split(command)
     if "data=mnist" in words:
         words.append(f"data.root={request.getfixturevalue('data_root')}")
+    _skip_what_is_not_here(words)
     if words[2] == "vem.evaluate":
-        _plane(folder)
+        _plane(folder, call)
     words += SHORT.get(words[2], [])
-    out = call(words, folder)
+    if "sweeper=optuna" in words:
+        words.append("hydra.sweeper.n_trials=3")
+    out = call(words)
     assert "ELBO" in out
     if "-m" in words[3:]:
         assert "Figures:" in out or "figures" in out
 
 
-def _plane(folder: Path) -> None:
+def _skip_what_is_not_here(words: list[str]) -> None:
+    """A command that needs an extra runs where that is installed; on a cluster, ``tests/cluster`` runs such ones."""
+    for word, module in EXTRAS.items():
+        if word in words:
+            pytest.importorskip(module, reason=f"the extra of {word} is not installed")
+    if "launcher=slurm" in words and shutil.which("sbatch") is None:
+        pytest.skip("no Slurm here: tests/cluster/slurm.sh makes one")
+    if "launcher=slurm" in words and subprocess.run(["sinfo"], capture_output=True).returncode:
+        pytest.skip("Slurm does not answer here: tests/cluster/slurm.sh makes one that does")
+    address = "hydra.launcher.ray.init.address=auto"
+    if address in words and subprocess.run(["ray", "status"], capture_output=True).returncode:
+        pytest.skip("no Ray cluster here: tests/cluster/ray.sh makes one")
+
+
+def _plane(folder: Path, call: Call) -> None:
     """``runs/plane``, of an earlier command."""
     if not (folder / "runs/plane/run.json").exists():
         plane = next(line for line in RUNS if "hydra.run.dir=runs/plane" in line)
-        call([*shlex.split(plane), *SHORT["vem.run"]], folder)
+        call([*shlex.split(plane), *SHORT["vem.run"]])
 
 
 @pytest.mark.slow
-def test_loading_a_run_in_python(folder: Path) -> None:
+def test_loading_a_run_in_python(folder: Path, call: Call) -> None:
     """After the commands above: ``runs/plane`` is there."""
     (code,) = [block for block in blocks("python") if "vem.load" in block]
-    _plane(folder)
-    out = call(["python", "-c", code + "\nassert z.shape == (16, 2) and x.shape == (16, 8, 8)"], folder)
+    _plane(folder, call)
+    out = call(["python", "-c", code + "\nassert z.shape == (16, 2) and x.shape == (16, 8, 8)"])
     assert re.search(r"-\d+\.\d+", out)  # the mean ELBO, in nats
 
 
 @pytest.mark.slow
-def test_measuring_ones_own_model(folder: Path) -> None:
+def test_measuring_ones_own_model(call: Call) -> None:
     """As it stands there, but for the number of steps; its numbers are those of 3,000."""
     (code,) = [block for block in blocks("python") if "vem.measure" in block]
-    out = call(["python", "-c", code.replace("range(3000)", "range(300)")], folder)
+    out = call(["python", "-c", code.replace("range(3000)", "range(300)")])
     for name in ("ELBO L[q]", "approximation gap", "amortization gap", "checks passed"):
         assert name in out
     assert len([line for line in code.splitlines() if line.strip()]) <= 25
-    assert "runs/mine" in call(["python", "-m", "vem.report", "runs/mine"], folder)
+    assert "runs/mine" in call(["python", "-m", "vem.report", "runs/mine"])
 
 
 @pytest.mark.slow
-def test_hard_em_loses_nats_against_exact_em(folder: Path) -> None:
+def test_hard_em_loses_nats_against_exact_em(folder: Path, call: Call) -> None:
     """The point of the page on strategies: hard EM's bound is below exact EM's, by as much as it says."""
     import pandas as pd
 
     command = next(line for line in RUNS if "hard_em" in line)
-    call([*shlex.split(command), "hydra.sweep.dir=runs/hard"], folder)
+    call([*shlex.split(command), "hydra.sweep.dir=runs/hard"])
     table = pd.read_csv(folder / "runs/hard/summary.csv").set_index("strategy")
     column = next(c for c in table.columns if c.startswith("train") and "elbo" in c.lower() and "se" not in c.lower())
     loss = table.loc["gmm", column] - table.loc["hard_em", column]
@@ -123,5 +150,5 @@ def test_the_main_job_is_a_sweep_over_the_three_strategies() -> None:
     """The first set-up command runs what the tests above run in small."""
     main, tests = SETUP
     assert main.endswith(".venv/bin/python -m vem.run -m strategy=local,amortized,gmm seed=0,1,2")
-    assert tests.endswith(".venv/bin/python -m pytest -q")
+    assert tests.endswith(".venv/bin/python -m pytest -q -n auto --dist worksteal")
     assert all("-c constraints.txt" in line for line in SETUP)

@@ -87,7 +87,7 @@ def vem_process(here: Path) -> Callable[..., Ended]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from vem.build import Built, build
+from vem.command import explain
 from vem.errors import VemError
 from vem.noise import generator
 
@@ -72,8 +73,18 @@ def first_fit(option: str, base: Sequence[str], partners: Sequence[Sequence[str]
     raise AssertionError(f"{option} fits nothing:\n" + "\n".join(refused))
 
 
+def _skip_without_its_extra(group: str, name: str) -> None:
+    try:
+        composed(f"{group}={name}")
+    except HydraException as error:
+        if "pip install" in (explain(error) or ""):
+            pytest.skip(f"the extra of {group}={name} is not installed")
+        raise
+
+
 @pytest.mark.parametrize(("group", "name"), [o for o in OPTIONS if o[0] not in ("data", "experiment")])
 def test_an_option_makes_what_it_names(group, name):
+    _skip_without_its_extra(group, name)
     built = first_fit(f"{group}={name}", BLOBS, PARTNERS)
     path = CONF / group / f"{name}.yaml"
     target = yaml.safe_load(path.read_text()).get("_target_")
@@ -117,6 +128,7 @@ def _holds(config: dict[str, Any], part: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("group", "name"), [o for o in OPTIONS if "/" not in o[0]])
 def test_an_option_composes_with_every_strategy(group, name):
+    _skip_without_its_extra(group, name)
     brings_its_own = group == "strategy" or "override /strategy" in (CONF / group / f"{name}.yaml").read_text()
     for strategy in [] if brings_its_own else STRATEGIES:
         assert composed(f"strategy={strategy}", f"{group}={name}")["strategy"] is not None

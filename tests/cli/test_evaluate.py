@@ -150,6 +150,7 @@ def test_the_settings_of_the_run_itself_are_left_alone(name, run, evaluate, vem_
 NEVER_ENOUGH = ("evaluation.checks.bias=0",)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_thresholds_judge_anew(run, evaluate):
     evaluate(*GAPS).good()
     assert "left alone" not in evaluate(*GAPS, *NEVER_ENOUGH, "evaluation.strict=true").bad().out
@@ -174,6 +175,7 @@ def test_a_run_that_measured_nothing(here, evaluate):
     assert not (here / "run" / records.EARLIER).exists()  # nothing stood there
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_options_of_ones_own(run, evaluate, here):
     (here / "own" / "evaluation").mkdir(parents=True)
     (here / "own" / "evaluation" / "mine.yaml").write_text("defaults: [gaps, _self_]\ndraws: 7\n")
@@ -194,6 +196,7 @@ STRICT = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_failed_check_is_an_exit_code_and_the_result_is_written(here, run, evaluate, vem_run):
     ended = evaluate(*STRICT).bad()
     assert "converged" in ended.err and "the result is written" in ended.err
@@ -283,6 +286,7 @@ def test_a_missing_checkpoint(run, evaluate):
     assert contents(run) == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_checkpoint_of_another_config(here, run, evaluate):
     """Of the same shapes: the hash in it tells. Of others, or written before it held a hash: the shapes tell."""
     other = made(here / "other", "seed=1")
@@ -300,6 +304,7 @@ def test_a_checkpoint_of_another_config(here, run, evaluate):
     assert contents(run) == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_damaged_result_is_replaced(run, evaluate):
     (run / records.EVALUATION).write_text('{"train": ')
     evaluate(*GAPS).good()
@@ -321,6 +326,7 @@ def fills(calls: list[Any], save: Callable[..., Any]) -> Callable[..., None]:
     return write
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_disk_that_fills_during_the_pieces(here, run, evaluate, monkeypatch):
     before = contents(run)
     with monkeypatch.context() as patch:
@@ -333,6 +339,7 @@ def test_a_disk_that_fills_during_the_pieces(here, run, evaluate, monkeypatch):
     assert not (run / FOLDER).exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_disk_that_fills_during_the_result(run, evaluate, monkeypatch):
     """The old result stays, the pieces as well, and the earlier one is not put aside twice."""
     before = contents(run)
@@ -371,13 +378,13 @@ def start_and_stop(arguments: list[str], until: Path, number: int) -> subprocess
         [sys.executable, "-m", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while not until.exists():
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
             process.send_signal(number)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
         finally:
             process.kill()
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)

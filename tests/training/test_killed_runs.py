@@ -15,6 +15,7 @@ import pytest
 import torch
 from test_fit import same
 from test_resume import final
+from warm import Warm
 
 import vem
 from vem.records import CHECKPOINT, EVALUATION, METRICS, RUN
@@ -34,15 +35,11 @@ STRATEGIES = {
 
 
 def command(directory: Path, *overrides: str) -> list[str]:
-    return [sys.executable, "-m", "vem.run", f"hydra.run.dir={directory}", *overrides]
+    return ["-m", "vem.run", f"hydra.run.dir={directory}", *overrides]
 
 
-def run(directory: Path, *overrides: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(directory, *overrides), capture_output=True, text=True, check=False, **options)
-
-
-def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + 60
+def wait_for(condition: Any, process: Any) -> None:
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, "the run ended before it could be stopped"
         assert time.monotonic() < deadline
@@ -50,17 +47,15 @@ def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:
 
 
 def start_and_stop(
-    directory: Path, overrides: list[str], number: int, epochs_done: int
+    warm: Warm, directory: Path, overrides: list[str], number: int, epochs_done: int
 ) -> subprocess.CompletedProcess[str]:
     """Start a run, send a signal a moment after the checkpoint of some epoch, wait for its end."""
-    process = subprocess.Popen(
-        command(directory, *overrides), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = warm.start(*command(directory, *overrides))
     try:
         metrics = directory / METRICS
         wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 2 * epochs_done, process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait()
@@ -73,17 +68,17 @@ def evaluation(directory: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_killed_run_resumed_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
+def test_a_killed_run_resumed_equals_the_uninterrupted_one(name: str, tmp_path: Path, warm: Warm) -> None:
     overrides = [*STRATEGIES[name], "training.epochs=40", "training.records=40", "training.checkpoint_seconds=0"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = run(whole, *overrides)
+    done = warm.run(*command(whole, *overrides))
     assert done.returncode == 0, done.stderr
-    stopped = start_and_stop(killed, overrides, signal.SIGKILL, epochs_done=4)
+    stopped = start_and_stop(warm, killed, overrides, signal.SIGKILL, epochs_done=4)
     assert stopped.returncode == -signal.SIGKILL
     assert json.loads((killed / RUN).read_text())["status"] == "running"
     before = torch.load(killed / CHECKPOINT, weights_only=True)["progress"]["epoch"]
     assert 0 < before < 40
-    again = run(killed, *overrides)
+    again = warm.run(*command(killed, *overrides))
     assert again.returncode == 0, again.stderr
     same(final(killed, torch.device("cpu")), final(whole, torch.device("cpu")))
     assert evaluation(killed) == evaluation(whole)
@@ -95,9 +90,9 @@ def test_a_killed_run_resumed_equals_the_uninterrupted_one(name: str, tmp_path: 
 
 
 @pytest.mark.slow
-def test_sigterm_writes_a_checkpoint_and_exits_with_one_message(tmp_path: Path) -> None:
+def test_sigterm_writes_a_checkpoint_and_exits_with_one_message(tmp_path: Path, warm: Warm) -> None:
     overrides = [*STRATEGIES["amortized"], "training.epochs=60", "training.records=60"]
-    stopped = start_and_stop(tmp_path / "run", overrides, signal.SIGTERM, epochs_done=3)
+    stopped = start_and_stop(warm, tmp_path / "run", overrides, signal.SIGTERM, epochs_done=3)
     assert stopped.returncode == 1
     assert stopped.stderr.strip().splitlines()[-1].startswith("vem: stopped by SIGTERM in epoch ")
     assert "Traceback" not in stopped.stderr
@@ -105,8 +100,8 @@ def test_sigterm_writes_a_checkpoint_and_exits_with_one_message(tmp_path: Path) 
     assert progress["step"] == progress["epoch"] * 3 + progress["batch"] > 0
     status = json.loads((tmp_path / "run" / RUN).read_text())
     assert status["status"] == "running" and status["error"].startswith("stopped by SIGTERM")
-    again = run(tmp_path / "run", *overrides)
-    whole = run(tmp_path / "whole", *overrides)
+    again = warm.run(*command(tmp_path / "run", *overrides))
+    whole = warm.run(*command(tmp_path / "whole", *overrides))
     assert again.returncode == whole.returncode == 0, again.stderr
     same(final(tmp_path / "run", torch.device("cpu")), final(tmp_path / "whole", torch.device("cpu")))
     assert evaluation(tmp_path / "run") == evaluation(tmp_path / "whole")
@@ -126,7 +121,14 @@ def test_a_disk_that_fills_during_a_checkpoint_is_one_message(tmp_path: Path) ->
         "strategy=gmm", "model.components=10", "strategy.tolerance=0", *SMALL[2:], "training.epochs=2000",
         "training.records=2000", "training.checkpoint_seconds=0",
     ]  # fmt: skip
-    done = run(tmp_path, *overrides, preexec_fn=limited, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    done = subprocess.run(  # a process whose own limits are set before it starts
+        [sys.executable, *command(tmp_path, *overrides)],
+        preexec_fn=limited,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("vem: ") and "cannot be written: File too large" in last and "Traceback" not in done.stderr

@@ -28,6 +28,7 @@ from vem.errors import VemError
 from vem.training.signals import Asked, stop_requests
 
 POLL = 0.2  # seconds between two looks for a signal
+PRELOADED = ["vem.execute", "vem.command", "torch._dynamo"]  # the last is what the first optimizer imports, for seconds
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -99,7 +100,7 @@ def _start(work: Work, sender: Connection) -> BaseProcess:
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     try:
         if context.get_start_method() == "forkserver":
-            context.set_forkserver_preload(["vem.execute", "vem.command"])
+            context.set_forkserver_preload(PRELOADED)
         process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
             target=_child, args=(work, sender, {**os.environ}), name=work.directory.name
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ class Best(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # the sweep has its one line, and the end says the best
+        # The sweep has its one line, a trial that fails is told there, and the end says the best.
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         print(best(Path(config.hydra.sweep.dir)))

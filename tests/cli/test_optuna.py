@@ -1,0 +1,66 @@
+"""``sweeper=optuna``: the step size against the validation ELBO, seeded, resumable, and not ended by a NaN."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from cli_support import TINY, contents
+
+from vem import records
+
+pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="the extra optuna is not installed")
+SEARCH = ("-m", *TINY, "evaluation.draws=2", "sweeper=optuna", "hydra.sweep.dir=s")
+# So wide that the largest steps break training.
+WIDE = ("training.rate=tag(log,interval(1.0e-3,1.0e25))", "hydra.sweeper.n_trials=8", "training.epochs=4")
+
+
+def trials(sweep: Path) -> dict[str, tuple[float, float]]:
+    """folder → the step size and the validation ELBO, NaN for a trial that failed."""
+    found = {}
+    for run in records.run_directories([sweep]):
+        config = yaml.safe_load((run / records.CONFIG).read_text(encoding="utf-8"))
+        elbo = math.nan
+        if records.read_json(run / records.RUN)["status"] == "done":
+            elbo = records.read_json(run / records.EVALUATION)["valid"]["elbo"]["mean"]
+        found[run.name] = config["training"]["rate"], elbo
+    return found
+
+
+@pytest.mark.slow
+def test_a_search_finds_the_best_survives_nan_and_goes_on(here, vem_run):
+    ended = vem_run(*SEARCH, *WIDE)
+    assert ended.code == 1 and "Traceback" not in ended.text
+    found = trials(here / "s")
+    values = [value for _, value in found.values() if not math.isnan(value)]
+    assert len(found) == 8 and 2 <= len(values) < 8
+    results = yaml.safe_load((here / "s" / "optimization_results.yaml").read_text(encoding="utf-8"))
+    rate, best = results["best_params"]["training.rate"], results["best_value"]
+    assert best == max(values) > min(values) + 1  # nats
+    assert (rate, best) in found.values()
+    assert f"The best validation ELBO, {best:.3f} nats per datum, has training.rate={rate}" in ended.out
+    for run in records.run_directories([here / "s"]):
+        if math.isnan(found[run.name][1]):
+            assert "NaN or infinite" in records.read_json(run / records.RUN)["error"]
+
+    # The same folder again meets the same trials; a longer search begins with them.
+    before = {run.name: contents(run) for run in records.run_directories([here / "s"]) if found[run.name][1] == best}
+    vem_run(*SEARCH, *WIDE[:1], "hydra.sweeper.n_trials=12", *WIDE[2:])
+    more = trials(here / "s")
+    assert len(more) == 12 and {name: more[name] for name, (_, v) in found.items() if v == best}
+    assert all(more[name][0] == rate for name, (rate, _) in found.items())
+    assert {name: contents(here / "s" / name) for name in before} == before
+
+
+def test_a_search_in_which_every_trial_fails_says_so(here, vem_run):
+    ended = vem_run(*SEARCH, "training.rate=interval(-2.0,-1.0)", "hydra.sweeper.n_trials=2")
+    assert ended.code == 1 and "Traceback" not in ended.text
+    assert "no trial of this search has a validation ELBO" in ended.err
+    assert len(trials(here / "s")) == 2
+
+
+def test_the_step_size_is_sought_unless_something_else_is_named(vem_run):
+    out = vem_run("--cfg", "hydra", "-p", "hydra.sweeper.params", "sweeper=optuna").good().out
+    assert "training.rate: tag(log, interval(" in out
