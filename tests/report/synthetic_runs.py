@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,15 @@ import numpy as np
 import yaml
 
 from vem.records import write_csv
+from vem.report.read import findings
+from vem.report.summary import terminal, write_tables
+
+
+def report_text(root: Path, **options: Any) -> str:
+    """What a report of ``root`` prints; its tables are written into it, and nothing is drawn."""
+    found = findings([root], **options)
+    write_tables(found, root)
+    return "\n".join(terminal(found, root))
 
 
 def estimate(mean: float, se: float = 0.3) -> dict[str, float]:
@@ -89,6 +99,25 @@ def write_run(
     if pictures is not None:
         np.savez(directory / "pictures.npz", **pictures)
     return directory
+
+
+def write_scored(
+    directory: Path, scores: Mapping[str, np.ndarray], rows: np.ndarray | None = None, **fields: Any
+) -> Path:
+    """A run with one ELBO for each datum: split → scores; ``rows`` are the numbers of the data, 0, 1, … by default."""
+    run = write_run(directory, elbo=float(scores["test"].mean()), **fields)
+    content = json.loads((run / "evaluation.json").read_text())
+    table = []
+    for split, elbo in scores.items():
+        numbers = np.arange(len(elbo)) if rows is None else rows
+        se = elbo.std(ddof=1) / np.sqrt(len(elbo)) if len(elbo) > 1 else None
+        content[split] |= {"num_data": len(elbo), "elbo": {"mean": float(elbo.mean()), "se": se, "mc_se": 0.01}}
+        table += [{"split": split, "row": int(n), "elbo": float(v)} for n, v in zip(numbers, elbo, strict=True)]
+    for split in {"train", "valid", "test"} - set(scores):
+        content[split] = {"num_data": 0}
+    (run / "evaluation.json").write_text(json.dumps(content))
+    write_csv(run / "per_datum.csv", table)
+    return run
 
 
 def image_pictures(latent: int = 2, labels: bool = True, event: tuple[int, ...] = (8, 8)) -> dict[str, np.ndarray]:

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from synthetic_runs import estimate, write_run
+from synthetic_runs import estimate, report_text, write_run
 
 from vem.records import write_csv
 from vem.report import draw_run, summarize, write_report
 from vem.report.aggregate import aggregate, labels
 from vem.report.checks import failed, failed_names
-from vem.report.comparison import comparison_figure, seed_average
+from vem.report.curves import Curve, comparison_figure, seed_average
 from vem.report.estimates import gap_columns
 from vem.report.gap_figures import gaps_figure, per_datum_figure
 from vem.report.runs import as_evaluated, read_run
@@ -79,7 +79,7 @@ def test_gaps_stand_below_the_comparison(tmp_path):
 
 def test_an_exact_log_p_has_no_sign_before_it(tmp_path):
     write_gaps(tmp_path / "a", exact=True)
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "≥" not in text and "1.50 ± 0.10" in text
 
 
@@ -99,7 +99,7 @@ def test_runs_without_gaps_have_no_gap_columns(tmp_path):
 def test_a_run_without_gaps_beside_one_that_has_them(tmp_path):
     write_gaps(tmp_path / "a")
     write_run(tmp_path / "b", "gmm")
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert text.count("\ngmm") == 1  # in the table of ELBOs alone
     for name in ("summary.csv", "runs.csv"):
         assert not {"nan", "none"} & set((tmp_path / name).read_text().lower().replace(",", " ").split())
@@ -108,7 +108,7 @@ def test_a_run_without_gaps_beside_one_that_has_them(tmp_path):
 def test_failed_checks_mark_the_row_and_are_named(tmp_path):
     write_gaps(tmp_path / "a", checks=(BAD, GOOD))
     write_gaps(tmp_path / "b", "local")
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     marked = [line for line in text.splitlines() if line.endswith("done, CHECKS FAILED")]
     assert len(marked) == 1 and marked[0].startswith("amortized")
     assert "a (amortized, seed 0): best_above_q (test); read evaluation.json" in text
@@ -122,7 +122,7 @@ def test_a_check_that_fails_without_gaps_marks_the_row_too(tmp_path):
     content = json.loads((run / "evaluation.json").read_text())
     content["test"]["checks"] = [{"name": "outliers", "passed": False, "detail": "row 3"}]
     (run / "evaluation.json").write_text(json.dumps(content))
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "done, CHECKS FAILED" in text and "outliers (test); read evaluation.json" in text
 
 
@@ -161,7 +161,7 @@ def test_a_gap_that_is_missing_in_one_seed_is_missing_in_the_mean(tmp_path):
     row = aggregate(summarize([tmp_path])).iloc[0]
     assert row["test_approximation_gap_mean"] is None
     assert row["test_approximation_gap_reason"] == "seed 1: 3 of 50 data have no finite value"
-    write_report([tmp_path], tmp_path)
+    report_text(tmp_path)
 
 
 def test_runs_measured_on_other_rows_are_not_averaged(tmp_path):
@@ -184,7 +184,7 @@ def test_many_settings_of_the_measurement_are_cut_short_and_kept_apart(tmp_path)
         deep = {f"setting_{i}_of_the_measurement": i + n for i in range(30)}
         content["settings"] = {"num_data": 5 if n == 5 else 10, "annealing": deep}
         (run / "evaluation.json").write_text(json.dumps(content))
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     lines = [line for line in text.splitlines() if line.startswith("amortized")]
     assert all("measured: num_data=" in line and "…" in line for line in lines) and max(map(len, lines)) < 280
     assert "…: further settings of the measurement differ" in text and "runs.csv (variant)" in text
@@ -194,7 +194,8 @@ def test_many_settings_of_the_measurement_are_cut_short_and_kept_apart(tmp_path)
     assert len(set(names)) == 3 and max(map(len, names)) < 110
     ticks = gaps_figure(names, groups, "t").axes[0].get_yticklabels()
     assert all(len(line) <= 32 for label in ticks for line in label.get_text().split("\n"))
-    curves = [(name, seed_average([tmp_path / f"{n}"])) for name, n in zip(names, (5, 10, 20), strict=True)]
+    folders = [tmp_path / f"{n}" for n in (5, 10, 20)]
+    curves = [Curve(name, "amortized", seed_average([run])) for name, run in zip(names, folders, strict=True)]
     legend = comparison_figure(curves, "t").legends[0]
     assert all(len(line) <= 32 for text in legend.get_texts() for line in text.get_text().split("\n"))
 
@@ -216,7 +217,7 @@ def add_families(run, gain=0.4, generalization=0.7):
 def test_families_and_generalization_stand_below_the_gaps(tmp_path):
     add_families(write_gaps(tmp_path / "a"))
     write_gaps(tmp_path / "b", "local")
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     _, _, below = text.partition("families of")
     own, other = (next(line for line in below.splitlines() if f"  {n}_gaussian " in line) for n in ("diagonal", "full"))
     assert " ".join(own.split()) == "amortized test diagonal_gaussian -89.50 ± 0.30 ≥ 1.50 ± 0.10 – 100%"
@@ -233,7 +234,7 @@ def test_families_and_generalization_stand_below_the_gaps(tmp_path):
 def test_families_over_seeds(tmp_path):
     for seed, gain in enumerate((0.4, 0.8)):
         add_families(write_gaps(tmp_path / f"{seed}", seed=seed), gain, gain)
-    assert "0.60 ± 0.20" in write_report([tmp_path], tmp_path)
+    assert "0.60 ± 0.20" in report_text(tmp_path)
     row = pd.read_csv(tmp_path / "summary.csv").iloc[0]
     assert row["test_family_full_gaussian_gain_over_own_mean"] == pytest.approx(0.6)
     assert row["test_family_full_gaussian_converged_mean"] == pytest.approx(0.975)
@@ -247,13 +248,13 @@ def test_the_own_family_alone_has_no_table(tmp_path):
     content = json.loads((run / "evaluation.json").read_text())
     del content["test"]["families"]["full_gaussian"], content["across_splits"]
     (run / "evaluation.json").write_text(json.dumps(content))
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "families of" not in text and "Generalization" not in text
 
 
 def test_no_negative_zero(tmp_path):
     write_gaps(tmp_path / "a", approximation=-0.001, middle=-0.002)
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "≥ 0.00 ± 0.10" in text and "-0.00" not in text
     train = gaps_figure(["A"], aggregate(summarize([tmp_path])), "t").axes[0]
     assert [t.get_text() for t in train.texts] == ["≥ 0.00", "0.00", "≥ 0.00"]
@@ -285,7 +286,7 @@ def test_a_split_without_gaps_has_neither_line_nor_panel(tmp_path):
     content = json.loads((run / "evaluation.json").read_text())
     del content["valid"]["gaps"]
     (run / "evaluation.json").write_text(json.dumps(content))
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     splits = [line.split()[1] for line in text.splitlines() if "ais from q*" in line]
     assert splits == ["train", "test"]
     panels = gaps_figure(["A"], aggregate(summarize([tmp_path])), "t").axes
@@ -307,7 +308,7 @@ def add_bounds(run, importance_ess=400.0):
 def test_further_bounds_are_shown_and_marked_and_gate_nothing(tmp_path):
     add_bounds(write_gaps(tmp_path / "a"))
     write_gaps(tmp_path / "b", "local")
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "  amortized, test: importance, K=5000: -88.50 ± 0.30, 400 effective samples of 5000\n" in text
     assert "  amortized, test: prior, K=5000: -140.00 ± 0.30, 1.2 effective samples of 5000  ! LOOSE\n" in text
     assert text.count("LOOSE") == 2 and "! LOOSE: too few effective samples" in text and "CHECKS FAILED" not in text
@@ -320,7 +321,7 @@ def test_further_bounds_are_shown_and_marked_and_gate_nothing(tmp_path):
 def test_further_bounds_over_seeds_tell_of_the_loosest(tmp_path):
     for seed, ess in enumerate((400.0, 4.0)):
         add_bounds(write_gaps(tmp_path / f"{seed}", seed=seed), ess)
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "importance, K=5000: -88.50 ± 0.00, 4.0 effective samples of 5000  ! LOOSE" in text
     summary = pd.read_csv(tmp_path / "summary.csv").iloc[0]
     assert summary["test_importance_bound_mean"] == -88.5 and summary["test_importance_bound_ess"] == 4.0
@@ -328,7 +329,7 @@ def test_further_bounds_over_seeds_tell_of_the_loosest(tmp_path):
 
 def test_further_bounds_of_a_run_without_gaps(tmp_path):
     add_bounds(write_run(tmp_path / "a"))
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "gaps of" not in text and "prior, K=5000: -140.00" in text
 
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_runs import image_pictures, mixture_pictures, write_run
+from synthetic_runs import image_pictures, mixture_pictures, report_text, write_run
 
 from vem.errors import VemError
 from vem.report import summarize, write_report
@@ -35,7 +35,7 @@ def test_one_seed_shows_its_error_over_data(tmp_path):
     write_run(tmp_path / "a", elbo=-100.0)
     row = aggregate(summarize([tmp_path])).iloc[0]
     assert row["test_elbo_data_se"] == 0.3 and pd.isna(row["test_elbo_se"])
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "-100.00 ± 0.30 " in text and "one standard error over data" in text
 
 
@@ -43,7 +43,7 @@ def test_one_seed_is_marked_beside_several(tmp_path):
     for seed in range(2):
         write_run(tmp_path / f"local{seed}", seed=seed, elbo=-100.0 - seed)
     write_run(tmp_path / "amortized", "amortized", elbo=-90.0)
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "-100.50 ± 0.50 " in text and "-90.00 ± 0.30*" in text and "* one seed: ± is over data." in text
 
 
@@ -65,7 +65,7 @@ def test_a_bound_on_log_p_is_not_shown_as_exact(tmp_path):
     bound = '"log_marginal": {"lower": {"mean": -98.0, "se": 0.3}, "upper": null, "kind": "ais from q*"}'
     (run / "evaluation.json").write_text(text.replace('"log_marginal": null', bound))
     assert pd.isna(summarize([tmp_path]).iloc[0]["test_log_marginal"])
-    assert "-98.00" not in write_report([tmp_path], tmp_path)
+    assert "-98.00" not in report_text(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,10 @@ def test_a_bound_on_log_p_is_not_shown_as_exact(tmp_path):
 def test_runs_on_different_data_are_not_put_into_one_table(tmp_path, one, other, named):
     write_run(tmp_path / "a", **one)
     write_run(tmp_path / "b", seed=1, **other)
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert text.count("Data: ") == 2 and all(name in text for name in named)
     groups = aggregate(summarize([tmp_path]))
     assert list(groups["seeds"]) == [1, 1]
-    assert len(list((tmp_path / "figures").glob("comparison_*.png"))) == 2
 
 
 def test_only_the_seed_may_differ_within_a_mean(tmp_path):
@@ -102,7 +101,7 @@ def test_only_the_seed_may_differ_within_a_mean(tmp_path):
     groups = aggregate(summarize([tmp_path]))
     assert list(groups["variant"]) == ["training.batch_size=50", "training.batch_size=100"]
     assert list(groups["seeds"]) == [2, 1] and list(groups["test_elbo_mean"]) == [-100.5, -102.0]
-    assert "training.batch_size=100" in write_report([tmp_path], tmp_path)
+    assert "training.batch_size=100" in report_text(tmp_path)
 
 
 def test_settings_that_the_run_does_not_use_split_no_group(tmp_path):
@@ -117,7 +116,7 @@ def test_latent_size_and_family_split_groups_and_are_shown(tmp_path):
     write_run(tmp_path / "c", latent_dim=50, family="full_gaussian")
     write_run(tmp_path / "d", "gmm")
     assert len(aggregate(summarize([tmp_path]))) == 4
-    header = write_report([tmp_path], tmp_path).splitlines()[2]
+    header = report_text(tmp_path).splitlines()[2]
     assert header.split()[:4] == ["strategy", "model", "family", "latent_dim"]
 
 
@@ -126,7 +125,7 @@ def test_the_same_config_counts_once_and_the_finished_run_is_taken(tmp_path):
     write_run(tmp_path / "b", elbo=-90.0, config_hash="h")
     runs = summarize([tmp_path])
     assert len(runs) == 1 and runs.iloc[0]["status"] == "done" and runs.iloc[0]["repeated_in"] == "a"
-    assert "a repeats b" in write_report([tmp_path], tmp_path)
+    assert "a repeats b" in report_text(tmp_path)
 
 
 def test_overlapping_roots_count_a_run_once(tmp_path):
@@ -139,7 +138,7 @@ def test_failed_and_unfinished_runs_are_named_and_not_averaged(tmp_path):
     write_run(tmp_path / "bad", seed=1, elbo=-7.0, status="failed", error="step 12:\n  kl is infinite")
     write_run(tmp_path / "half", seed=2, status="running", evaluated=False)
     (tmp_path / "half" / "metrics.csv").unlink()
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "bad (local, seed 1): failed: step 12: kl is infinite" in text
     assert "half (local, seed 2): running" in text
     assert "1 of 3" in text and "1 of 3 failed, 1 of 3 running" in text
@@ -148,14 +147,14 @@ def test_failed_and_unfinished_runs_are_named_and_not_averaged(tmp_path):
 
 def test_only_failed_runs_give_a_table_all_the_same(tmp_path):
     write_run(tmp_path / "bad", status="failed", error="no data", evaluated=False)
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "undefined" in text and "no run is finished" in text and "no data" in text
 
 
 def test_an_unreadable_run_is_named_and_the_others_shown(tmp_path):
     write_run(tmp_path / "a")
     (write_run(tmp_path / "b") / "run.json").write_text("{")
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "b (unknown): unreadable" in text and "-100.00" in text
 
 
@@ -163,10 +162,10 @@ def test_a_run_that_failed_before_it_was_built_is_named_with_its_error(tmp_path)
     write_run(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "run.json").write_text('{"status": "failed", "error": "no such file", "config_hash": "h"}')
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "b (unknown): failed: no such file" in text and "-100.00" in text
     (tmp_path / "b" / "run.json").replace(tmp_path / "a" / "run.json")  # such runs alone
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "a (unknown): failed: no such file" in text and "Data:" not in text
 
 
@@ -177,7 +176,7 @@ def test_a_run_that_failed_before_it_was_built_is_named_with_its_error(tmp_path)
 def test_a_missing_elbo_is_undefined_with_its_reason(tmp_path, value):
     write_run(tmp_path / "a", seed=0, elbo=-100.0)
     write_run(tmp_path / "b", seed=1, elbo=value)
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     assert "undefined: train ELBO and test ELBO of local: seed 1: q has no density" in text
     assert "-100.00" not in text  # no mean over those seeds that happen to have a number
 
@@ -185,7 +184,7 @@ def test_a_missing_elbo_is_undefined_with_its_reason(tmp_path, value):
 def test_nan_is_never_written(tmp_path):
     write_run(tmp_path / "a", elbo={"value": None, "reason": "no ELBO"}, notes=["σ is at its floor"])
     write_run(tmp_path / "b", "gmm", elbo=float("nan"), training_seconds=None)
-    text = write_report([tmp_path], tmp_path)
+    text = report_text(tmp_path)
     written = [text, *((tmp_path / name).read_text() for name in ("summary.csv", "runs.csv"))]
     for content in written:
         assert not {"nan", "inf", "none", "na", "<na>"} & set(content.lower().replace(",", " ").split())
@@ -205,8 +204,9 @@ def test_the_command_line(tmp_path, capsys):
     write_run(tmp_path / "one" / "0", pictures=image_pictures())
     write_run(tmp_path / "two" / "0", "gmm", pictures=mixture_pictures())
     assert main([str(tmp_path / "one")]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("side_by_side.png")
-    assert (tmp_path / "one" / "summary.csv").exists()
+    assert capsys.readouterr().out.rstrip().endswith(str(tmp_path / "one" / "report.html"))
+    for name in ("report.html", "report.md", "summary.csv", "runs.csv", "figures/side_by_side.png"):
+        assert (tmp_path / "one" / name).stat().st_size
     both = [str(tmp_path / "one"), str(tmp_path / "two")]
     assert main(both) == 1
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Means over seeds: which runs belong together, which must not stand in one table."""
+"""Means over seeds: which runs belong together."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from vem.records import SPLITS
+from vem.report.comparable import TRAIN_SIZE, differing
 from vem.report.estimates import GAPS, OTHERS
 from vem.report.runs import RunRecord
 
@@ -32,67 +33,19 @@ CUT = "…"  # in a label, for settings left out
 COSTS = ("training_seconds", "seconds", "decoder_evaluations", "decoder_gradients", "epochs")
 
 
-def data_settings(run: RunRecord) -> dict[str, str]:
-    """Which data a run's numbers are about: name, binarization, likelihood, and the config's data group.
-
-    Numbers of runs that differ in one of them are not comparable.
-    """
-    facts = {name: present(run.facts.get(name)) for name in ("data", "binarize", "likelihood")}
-    shown = {name: str(value) for name, value in facts.items() if value is not None}
-    further = {k: v for k, v in run.settings.items() if k.startswith("data.") and k != "data.binarize"}
-    return shown | {key: value for key, value in further.items() if not key.endswith("._target_")}
-
-
-def headings(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """One heading for each run: its data, and what differs between runs on data of that name.
-
-    >>> mnist = {"data": "mnist", "likelihood": "bernoulli"}
-    >>> headings([{**mnist, "data.n": "100"}, {**mnist, "data.n": "200"}, {"data": "blobs", "data.k": "3"}])
-    ['mnist, likelihood=bernoulli, data.n=100', 'mnist, likelihood=bernoulli, data.n=200', 'blobs']
-    """
-    base = [tuple((k, s[k]) for k in ("data", "binarize", "likelihood") if k in s) for s in settings]
-    further = [{k: v for k, v in s.items() if k.startswith("data.")} for s in settings]
-    varying = differing(base, further)
-    return [
-        ", ".join([b[0][1], *(f"{k}={v}" for k, v in b[1:]), *(f"{k}={v}" for k, v in more.items())])
-        for b, more in zip(base, varying, strict=True)
-    ]
-
-
-def differing(groups: Sequence[Any], settings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """For each run, its settings that are not the same in all runs of its group.
-
-    >>> differing(["a", "a", "b"], [{"k": "1", "m": "1"}, {"k": "2", "m": "1"}, {"k": "3", "m": "1"}])
-    [{'k': '1'}, {'k': '2'}, {}]
-    """
-    seen: dict[Any, dict[str, set[str]]] = {}
-    for group, own in zip(groups, settings, strict=True):
-        keys = seen.setdefault(group, {})
-        for key, value in own.items():
-            keys.setdefault(key, set()).add(value)
-    sizes = {group: sum(g == group for g in groups) for group in seen}
-    holders: dict[Any, dict[str, int]] = {group: {} for group in seen}
-    for group, own in zip(groups, settings, strict=True):
-        for key in own:
-            holders[group][key] = holders[group].get(key, 0) + 1
-    return [
-        {k: v for k, v in own.items() if len(seen[group][k]) > 1 or holders[group][k] < sizes[group]}
-        for group, own in zip(groups, settings, strict=True)
-    ]
-
-
 def variants(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[str]:
     """What else differs between runs of one strategy, model, family and latent size on the same data."""
     named = ("strategy", "model", "family", "latent_dim")
     groups = [(t, *(str(r.facts.get(k)) for k in named)) for t, r in zip(tables, runs, strict=True)]
     return [
         ", ".join(f"{k}={v}" for k, v in sorted(own.items()))
-        for own in differing(groups, [_beyond_data(run) for run in runs])
+        for own in differing(groups, [own_settings(run) for run in runs])
     ]
 
 
-def _beyond_data(run: RunRecord) -> dict[str, str]:
-    return {key: value for key, value in run.settings.items() if not key.startswith("data.")}
+def own_settings(run: RunRecord) -> dict[str, str]:
+    """The settings that may differ within a table: all but the data's, and the number of training data."""
+    return {key: value for key, value in run.settings.items() if not key.startswith("data.") or key == TRAIN_SIZE}
 
 
 def present(value: Any) -> Any:
@@ -245,7 +198,7 @@ def short_variants(found: Sequence[str]) -> list[str]:
     >>> short_variants([f"evaluation.{'a' * 80}=1, evaluation.draws={n}" for n in (1, 2)])
     ['measured: draws=1, …', 'measured: draws=2, …']
     """
-    short = [_short(variant) for variant in found]
+    short = [shortened(variant) for variant in found]
     out = []
     for variant, text in zip(found, short, strict=True):
         same = list(dict.fromkeys(v for v, s in zip(found, short, strict=True) if s == text))
@@ -253,7 +206,8 @@ def short_variants(found: Sequence[str]) -> list[str]:
     return out
 
 
-def _short(variant: str) -> str:
+def shortened(variant: str) -> str:
+    """A variant with its evaluation settings behind the others, as many of them as a label has room for."""
     settings = re.split(r", (?=[\w.]+=)", variant) if variant else []
     prefix = "evaluation."
     measured = [s.removeprefix(prefix) for s in settings if s.startswith(prefix)]

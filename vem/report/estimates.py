@@ -8,7 +8,7 @@ from typing import Any
 
 from vem.records import SPLITS
 from vem.report.checks import failed_names
-from vem.report.runs import RunRecord
+from vem.report.runs import RunRecord, mapping
 
 Estimate = tuple[float | None, float | None, float | None, str | None]  # mean, se, mc_se, or why there is none
 PASSED = "passed"
@@ -28,7 +28,7 @@ def estimate(run: RunRecord, split: str, name: str) -> Estimate:
     if not run.evaluation:
         done = run.facts["status"] == "done"
         return None, None, None, "not evaluated (evaluation=none)" if done else "the run is not finished"
-    part = run.evaluation.get(split)
+    part = run.part(split)
     if not part:
         return None, None, None, f"there are no {split} data"
     return read_estimate(part.get(name), f"evaluation.json has no {name} for {split}")
@@ -48,12 +48,13 @@ def read_estimate(entry: Any, absent: str) -> Estimate:
 
 def finite(value: Any) -> float | None:
     """A finite number, else None."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and math.isfinite(value) else None
 
 
 def exact_log_marginal(run: RunRecord, split: str) -> Estimate:
     """log p(x) where it is known exactly."""
-    entry = (run.evaluation.get(split) or {}).get("log_marginal")
+    entry = run.part(split).get("log_marginal")
     if not isinstance(entry, Mapping) or entry.get("kind") != "exact":
         return None, None, None, "no exact log p(x)"
     return read_estimate(entry.get("lower"), f"evaluation.json has no log p(x) for {split}")
@@ -71,18 +72,17 @@ def gap_columns(run: RunRecord) -> dict[str, Any]:
     """
     row: dict[str, Any] = {}
     for split in SPLITS:
-        part = run.evaluation.get(split)
-        others = part.get("others") if isinstance(part, Mapping) else None
+        part = run.part(split)
         for name in OTHERS:
-            entry = others.get(name) if isinstance(others, Mapping) else None
+            entry = mapping(part.get("others")).get(name)
             row |= _other(f"{split}_{name}_bound", entry) if isinstance(entry, Mapping) else {}
-        gaps = part.get("gaps") if isinstance(part, Mapping) else None
-        if isinstance(part, Mapping) and isinstance(gaps, Mapping) and measured(gaps):
+        gaps = mapping(part.get("gaps"))
+        if measured(gaps):
             for name in GAPS:
                 row |= _gap(f"{split}_{name}_gap", gaps.get(name))
             row |= _marginal(f"{split}_log_marginal", part.get("log_marginal"))
             row[f"{split}_checks"] = "; ".join(failed_names({split: part}, places=False)) or _made(part)
-            row[f"{split}_active_units"] = finite((part.get("diagnostics") or {}).get("active_units"))
+            row[f"{split}_active_units"] = finite(mapping(part.get("diagnostics")).get("active_units"))
             row |= _families(split, part.get("families"))
             row |= _generalization(split, run.evaluation.get("across_splits"))
     names = failed_names(run.evaluation)
@@ -92,9 +92,10 @@ def gap_columns(run: RunRecord) -> dict[str, Any]:
 def _families(split: str, families: Any) -> dict[str, Any]:
     """What each family costs, where there are others than the strategy's own."""
     row: dict[str, Any] = {}
-    if not isinstance(families, Mapping) or all(found.get("own") for found in families.values()):
+    known = {family: found for family, found in mapping(families).items() if isinstance(found, Mapping)}
+    if all(found.get("own") for found in known.values()):
         return row
-    for family, found in families.items():
+    for family, found in known.items():
         name = f"{split}_family_{family}"
         for part in FAMILY_PARTS:
             row |= _gap(f"{name}_{part}", found.get(part)) if part in found else {}
@@ -103,8 +104,7 @@ def _families(split: str, families: Any) -> dict[str, Any]:
 
 
 def _generalization(split: str, across: Any) -> dict[str, Any]:
-    part = across.get(split) if isinstance(across, Mapping) else None
-    entry = part.get(GENERALIZATION) if isinstance(part, Mapping) else None
+    entry = mapping(mapping(across).get(split)).get(GENERALIZATION)
     return {} if read_estimate(entry, "")[0] is None else _gap(f"{split}_{GENERALIZATION}", entry)
 
 
@@ -120,36 +120,39 @@ def measured(gaps: Mapping[str, Any]) -> bool:
 
 def gap_name(evaluation: Mapping[str, Any]) -> str:
     """What L[q*] − L[q] is called for this run: ``amortization`` or ``optimization``."""
-    gaps = [part.get("gaps") for part in evaluation.values() if isinstance(part, Mapping)]
-    return "amortization" if any(isinstance(g, Mapping) and "amortization" in g for g in gaps) else "optimization"
+    gaps = [mapping(mapping(part).get("gaps")) for part in evaluation.values()]
+    return "amortization" if any("amortization" in found for found in gaps) else "optimization"
 
 
 def _gap(name: str, entry: Any) -> dict[str, Any]:
-    ends = entry.get("ci95") if isinstance(entry, Mapping) else None
+    ends = mapping(entry).get("ci95")
     low, high = (finite(v) for v in ends) if isinstance(ends, list) and len(ends) == 2 else (None, None)
-    limits = entry.get("identified") if isinstance(entry, Mapping) else None
+    limits = mapping(entry).get("identified")
     open_end = isinstance(limits, list) and len(limits) == 2 and limits[0] is not None and limits[1] is None
     found = columns(name, read_estimate(entry, "not measured"))
     return found | {f"{name}_ci95_low": low, f"{name}_ci95_high": high, f"{name}_at_least": open_end}
 
 
 def _other(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    ess = entry.get("ess")
     return columns(name, read_estimate(entry.get("lower"), "not measured")) | {
-        f"{name}_kind": entry.get("kind"),
-        f"{name}_ess": finite(ess.get("median")) if isinstance(ess, Mapping) else None,
+        f"{name}_kind": _word(entry.get("kind")),
+        f"{name}_ess": finite(mapping(entry.get("ess")).get("median")),
         f"{name}_loose": entry.get("trustworthy") is False,
     }
 
 
 def _marginal(name: str, entry: Any) -> dict[str, Any]:
-    entry = entry if isinstance(entry, Mapping) else {}
+    entry = mapping(entry)
     found = columns(f"{name}_lower", read_estimate(entry.get("lower"), "log p(x) was not estimated"))
-    open_end = finite((entry.get("upper") or {}).get("mean")) is None
-    width = entry.get("simulated_width") or {}  # of the interval, on data that the model made
+    open_end = finite(mapping(entry.get("upper")).get("mean")) is None
+    width = mapping(entry.get("simulated_width"))  # of the interval, on data that the model made
     return found | {
         f"{name}_lower_at_least": open_end,
-        f"{name}_kind": entry.get("kind"),
+        f"{name}_kind": _word(entry.get("kind")),
         f"{name}_simulated_width": finite(width.get("mean")),
         f"{name}_simulated_worst": finite(width.get("max")),
     }
+
+
+def _word(value: Any) -> str | None:
+    return None if value is None else str(value)

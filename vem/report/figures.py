@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from vem.records import FIGURES
 from vem.report import panels, posteriors
 from vem.report.estimates import gap_name
+from vem.report.files import read_metrics, read_per_datum, read_pictures
 from vem.report.gap_figures import per_datum_figure
-from vem.report.runs import read_metrics, read_per_datum, read_pictures, read_run
-from vem.report.style import ELBO_LABEL, QUIET, grid, label_time, looks, new_figure, robust_limits, save, tidy
+from vem.report.runs import read_run
+from vem.report.style import ELBO_LABEL, grid, label_time, looks, new_figure, note_cut, plain, robust_limits, save, tidy
 
 Pictures = Mapping[str, np.ndarray]
 CURVE_NAMES = {"train": "train, running average of the epoch", "valid": "validation"}
@@ -44,6 +45,7 @@ def draw_run(directory: Path) -> list[Path]:
     title = ", ".join(f"{run.facts[k]}" for k in ("strategy", "model", "data") if run.facts.get(k))
     if run.facts.get("seed") is not None:
         title += f", seed {run.facts['seed']}"
+    title = plain(title)
     drawn = []
     metrics = read_metrics(directory)
     if len(metrics):
@@ -92,20 +94,6 @@ def elbo_figure(metrics: pd.DataFrame, title: str) -> Figure:
     axes[1].legend(loc="lower right", fontsize=8.5, frameon=True, edgecolor="none")
     figure.suptitle(f"ELBO while training: {title} (larger is better)", fontsize=10.5, x=0.01, ha="left")
     return figure
-
-
-def note_cut(ax: Axes, cut: bool) -> None:
-    """Say where curves begin below the axes."""
-    if cut:
-        ax.text(
-            0.98,
-            0.02,
-            "the first epochs lie below ↓",
-            transform=ax.transAxes,
-            fontsize=7.5,
-            color=QUIET,
-            ha="right",
-        )
 
 
 def latent_plane_figure(pictures: Pictures, title: str) -> Figure:

@@ -37,7 +37,9 @@ class Axis:
     numeric: bool
     metrics: Mapping[str, str]  # key → title with its unit: {"test_elbo": "test ELBO (nats per datum)"}
     points: pd.DataFrame
-    absent: tuple[str, ...] = ()  # series that do not use this axis: drawn as a level line
+    absent: tuple[str, ...] = ()  # series that do not use this axis: drawn as a level line; their `value` is None
+    places: Mapping[str, float | str] = field(default_factory=dict)  # label of a group that uses it → its value
+    together: tuple[str, ...] = ()  # other keys that changed with this one: what moved the numbers is not known
 
 
 @dataclass(frozen=True)
@@ -95,4 +97,4 @@ class Findings:
     unfinished: tuple[Unfinished, ...]
     provenance: Provenance
     title: str
-    progress: Mapping[str, int] = field(default_factory=dict)  # of a sweep: done, running, failed, waiting
+    progress: Mapping[str, int] = field(default_factory=dict)  # of a sweep: done, running, failed, waiting; stopped

@@ -14,10 +14,10 @@ from matplotlib.patches import Patch
 
 from vem.report.aggregate import present
 from vem.report.estimates import GAPS
-from vem.report.style import QUIET, grid, looks, new_figure, tidy, wrapped
+from vem.report.style import QUIET, grid, legend_below, looks, new_figure, tidy, titled, wrapped
 from vem.report.table import number
 
-MOST_BARS = 12  # groups in one figure
+MOST_BARS = 16  # groups in one figure
 SPLIT_TITLES = {"train": "Training data", "valid": "Validation data", "test": "Test data"}
 FORMULAS = {
     "approximation": "approximation: log p(x) − L[q*]",
@@ -75,13 +75,12 @@ def gaps_figure(names: Sequence[str], groups: pd.DataFrame, table: str) -> Figur
         for g, v in bar_looks().items()
         if g in kinds
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(kinds)), fontsize=8.5, frameon=False)
+    legend_below(figure, handles, [str(handle.get_label()) for handle in handles], handle_length=2)
     several = any(row["seeds"] > 1 for _, row in shown)
     over = "over seeds, over data where there is one seed" if several else "over data, paired"
     lower = "; ≥: log p(x) is known from below alone" if any(_at_least(row) for _, row in shown) else ""
     more = f"; the first {len(shown)} of {len(found)}" if len(found) > len(shown) else ""
-    title = f"Gaps: {table}\nsmaller is better; lines are 95 % intervals {over}{lower}{more}"
-    figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
+    titled(figure, f"Gaps; smaller is better; lines are 95 % intervals {over}{lower}{more}", table)
     return figure
 
 

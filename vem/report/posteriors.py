@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vem.report import panels
-from vem.report.style import QUIET, grid, looks, new_figure, tidy
+from vem.report.style import QUIET, grid, looks, new_figure, say, tidy, titled, wrapped
 from vem.report.table import number
 
 Pictures = Mapping[str, np.ndarray]
 ARRAYS = tuple(f"posterior_{name}" for name in ("x", "rows", "axes", "truth", "q", "names", "gaps"))
 SHARES = (0.25, 0.5, 0.75, 0.95)  # of its mass that a density's contours enclose
+MOST_DATA = 3  # side by side
 MOST_PATHS = 50  # data whose annealing paths are drawn
 
 
@@ -52,6 +53,45 @@ def posterior_figure(pictures: Pictures, title: str) -> Figure:
         ha="left",
     )
     return figure
+
+
+def posteriors_figure(groups: Sequence[tuple[str, Pictures]], title: str) -> Figure:
+    """One row a datum, one column a group: the true posterior of that group's model in grey, its own q in colour.
+
+    groups: names, and arrays that hold ``ARRAYS``; the data are those that the first of them shows.
+    """
+    first = groups[0][1]
+    rows = [int(row) for row in first["posterior_rows"][:MOST_DATA]]
+    figure = new_figure(2.15 * (len(groups) + 1) + 0.2, 2.0 * len(rows) + 1.0)
+    table = figure.subplots(len(rows), len(groups) + 1, squeeze=False)
+    limits = panels.value_limits(first["posterior_x"])
+    for n, (panel, row) in enumerate(zip(table, rows, strict=True)):
+        panels.cells(panel[0], first["posterior_x"][n : n + 1], 1, limits)
+        panel[0].set_ylabel(f"row {row}", fontsize=8, color=QUIET)
+        for ax, (_, pictures), look in zip(panel[1:], groups, looks(len(groups) + 1)[1:], strict=True):
+            _own_posterior(ax, pictures, row, look.colour)
+    table[0, 0].set_title("x", fontsize=9)
+    for ax, (name, _) in zip(table[0, 1:], groups, strict=True):
+        ax.set_title(wrapped(name, 24, 3), fontsize=9)
+    for ax in table[-1, 1:]:
+        ax.set_xlabel("$z_1$")
+    for ax in table[:, 1]:
+        ax.set_ylabel("$z_2$")
+    titled(figure, "True posterior (grey) and q (colour), with KL(q ‖ p(z | x))", title)
+    return figure
+
+
+def _own_posterior(ax: Axes, pictures: Pictures, row: int, colour: object) -> None:
+    """The panel of one datum and one group: its strategy's q is the first of its approximations."""
+    places = np.flatnonzero(pictures["posterior_rows"] == row)
+    if not len(places):
+        say(ax, "not drawn\nfor this run")
+        return
+    n = places[0]
+    axes, gap = pictures["posterior_axes"][n], pictures["posterior_gaps"][0, n]
+    density(ax, axes, pictures["posterior_truth"][n], fill=("Greys", 0.6))
+    density(ax, axes, pictures["posterior_q"][0, n], colour=colour)
+    _frame(ax, axes, f"{number(gap)} nats" if np.isfinite(gap) else "q is not finite")
 
 
 def density(

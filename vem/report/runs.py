@@ -1,56 +1,133 @@
-"""Reading run directories: finished, failed or half written."""
+"""Reading run directories: finished, failed, half written, damaged, or of another program."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import yaml
 
 from vem.errors import VemError
-from vem.records import CONFIG, EVALUATION, FILE_HASH, METRICS, PER_DATUM, PICTURES, RUN, hashed_part, read_json
+from vem.records import CONFIG, EVALUATION, FILE_HASH, OVERRIDES, REPEATS, RUN, hashed_part, read_json
+from vem.report.files import read_metrics, read_per_datum, read_pictures
+
+__all__ = ["RunRecord", "as_evaluated", "read_metrics", "read_per_datum", "read_pictures", "read_run", "read_settings"]
 
 # libyaml's loader is ten times faster; a build without it reads the same.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+DONE, RUNNING, FAILED, UNREADABLE = "done", "running", "failed", "unreadable"
+STATUSES = (DONE, RUNNING, FAILED, REPEATS)  # that run.json may hold
+TEXTS = (
+    "status", "error", "config_hash", "strategy", "model", "family", "data", "binarize", "likelihood", "commit",
+    "device", "host", "command", "repeats", "dtype", "started",
+)  # fmt: skip
+NUMBERS = (
+    "seed", "latent_dim", "components", "num_parameters", "num_train", "threads", "epochs", "training_seconds",
+    "seconds", "decoder_evaluations", "decoder_gradients", "peak_memory_mib", "pid",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run directory says of itself: run.json, evaluation.json and the flattened config."""
+    """What a run directory says of itself: run.json, evaluation.json, the config.
+
+    ``asked``: the flattened config that its hash covers, less the seed; ``settings``: the same with what the
+    numbers were really measured with. ``typed``: the keys of overrides.yaml.
+    """
 
     directory: Path
     facts: Mapping[str, Any]
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    typed: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """``done``, ``running``, ``stopped``, ``lost``, ``failed``, ``repeats`` or ``unreadable``."""
+        return str(self.facts["status"])
 
     @property
     def placed(self) -> bool:
         """Whether it got far enough to say what it trains on what; else it belongs in no table."""
         return self.facts.get("strategy") is not None and self.facts.get("data") is not None
 
+    def part(self, split: str) -> Mapping[str, Any]:
+        """A split's part of evaluation.json; empty where there is none."""
+        return mapping(self.evaluation.get(split))
+
+    def saying(self, **facts: Any) -> RunRecord:
+        """The same record with other facts."""
+        return replace(self, facts={**self.facts, **facts})
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one: files of another schema hold anything.
+
+    >>> mapping({"a": 1}), mapping([1, 2]), mapping(None)
+    ({'a': 1}, {}, {})
+    """
+    return value if isinstance(value, Mapping) else {}
+
 
 def read_run(directory: Path) -> RunRecord:
     """Read a run's small files; where one cannot be read the status is ``unreadable``, with the reason."""
+    record = RunRecord(directory, {})
     try:
-        facts = read_json(directory / RUN)
-        if not isinstance(facts.get("status"), str):
-            raise VemError(f"{directory / RUN} has no status: it was not written by vem.run.")
-        evaluation = read_json(directory / EVALUATION) if (directory / EVALUATION).exists() else {}
-        settings = as_evaluated(read_settings(directory / CONFIG), evaluation.get("settings"))
-        return RunRecord(directory, facts, evaluation, settings)
+        facts = _facts(read_json(directory / RUN), directory / RUN)
+        # Without its config it has a name, and no place in a table.
+        record = RunRecord(directory, {key: facts.get(key) for key in ("strategy", "seed", "config_hash")})
+        config = read_config(directory / CONFIG)
+        asked = flat_settings(config)
+        record = RunRecord(directory, facts, {}, asked, asked, config, read_typed(directory / OVERRIDES))
+        evaluation = _evaluation(directory)
+        return replace(record, evaluation=evaluation, settings=as_evaluated(asked, evaluation.get("settings")))
     except VemError as error:
-        return RunRecord(directory, {"status": "unreadable", "error": str(error)})
+        return record.saying(status=UNREADABLE, error=str(error))
 
 
-def read_settings(path: Path) -> dict[str, str]:
-    """The config's values that its hash covers, under dotted keys, less the run's seed.
+def _facts(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What run.json says, as far as it is of the kind that vem.run writes.
 
-    So what no number depends on (device, threads, where a file lies) tells no two runs apart. The user's own
-    file goes by its name and the first digits of its hash.
+    Raises:
+        VemError: it was written by another program.
+    """
+    status = found.get("status")
+    if status not in STATUSES:
+        said = "has no status" if status is None else f"has the status {str(status)[:40]!r}"
+        raise VemError(f"{path} {said}: it was not written by vem.run.")
+    facts: dict[str, Any] = {key: found[key] for key in TEXTS if isinstance(found.get(key), str)}
+    facts |= {
+        key: found[key]
+        for key in NUMBERS
+        if isinstance(found.get(key), int | float) and not isinstance(found[key], bool)
+    }
+    notes, converged = found.get("notes"), found.get("converged")
+    facts["notes"] = [str(note) for note in notes] if isinstance(notes, list) else []
+    facts["converged"] = converged if isinstance(converged, bool) else None
+    facts["versions"] = {str(k): str(v) for k, v in mapping(found.get("versions")).items()}
+    facts["evaluated"] = mapping(found.get("evaluated"))
+    return facts
+
+
+def _evaluation(directory: Path) -> Mapping[str, Any]:
+    path = directory / EVALUATION
+    if not path.exists():
+        return {}
+    try:
+        return read_json(path)
+    except VemError:
+        raise VemError(
+            f"{path} is damaged: python -m vem.evaluate {directory} --again measures the run again."
+        ) from None
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """The resolved config; empty where there is no such file.
 
     Raises:
         VemError: the file is not readable YAML.
@@ -58,17 +135,55 @@ def read_settings(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VemError(f"{path} is not readable YAML ({error}): delete the run and start it again.") from None
-    flat = hashed_part(config) if isinstance(config, dict) else {}
+        text = path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("it is cut off")
+        return mapping(yaml.load(text, Loader=_Loader))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise VemError(f"{path} is not readable YAML ({reason}): delete the run and start it again.") from None
+
+
+def read_typed(path: Path) -> tuple[str, ...]:
+    """The keys that were typed; none where overrides.yaml is missing or damaged, for no number depends on it."""
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError):
+        return ()
+    return tuple(key_of(item) for item in found if isinstance(item, str)) if isinstance(found, list) else ()
+
+
+def key_of(override: str) -> str:
+    """The key of an override.
+
+    >>> key_of("latent_dim=2"), key_of("+evaluation.odd=true"), key_of("strategy/encoder=mlp")
+    ('latent_dim', 'evaluation.odd', 'strategy/encoder')
+    """
+    return override.partition("=")[0].lstrip("+~")
+
+
+def read_settings(path: Path) -> dict[str, str]:
+    """The config's values that its hash covers, under dotted keys, less the run's seed.
+
+    Raises:
+        VemError: the file is not readable YAML.
+    """
+    return flat_settings(read_config(path))
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """What a run's numbers depend on but for its seed, flattened; the user's own file by name and hash.
+
+    So what no number depends on (device, threads, where a file lies) tells no two runs apart.
+    """
+    flat = hashed_part(config)
     digest = flat.pop(f"data.{FILE_HASH}", None)
     if digest is not None:
-        flat["data.path"] = f"{Path(config['data']['path']).name} ({digest[:8]})"
+        flat["data.path"] = f"{Path(str(mapping(config.get('data')).get('path'))).name} ({str(digest)[:8]})"
     return {key: "null" if value is None else str(value) for key, value in flat.items() if key != "seed"}
 
 
-def as_evaluated(settings: dict[str, str], found: Any) -> dict[str, str]:
+def as_evaluated(settings: Mapping[str, str], found: Any) -> dict[str, str]:
     """The settings with those that the numbers in evaluation.json were really measured with.
 
     A finished run can be measured again with another budget: then its config says what was asked for first.
@@ -77,64 +192,8 @@ def as_evaluated(settings: dict[str, str], found: Any) -> dict[str, str]:
     {'seed': '0', 'evaluation.draws': '100'}
     """
     if not isinstance(found, dict):
-        return settings
+        return dict(settings)
     flat = hashed_part({"evaluation": found})
     renewed = tuple(f"evaluation.{key}" for key in found)
     kept = {k: v for k, v in settings.items() if k not in renewed and not k.startswith(tuple(f"{r}." for r in renewed))}
     return kept | {key: "null" if value is None else str(value) for key, value in flat.items()}
-
-
-def read_per_datum(directory: Path) -> pd.DataFrame:
-    """The rows of per_datum.csv: split, and numbers; no rows where there is no such file.
-
-    Raises:
-        VemError: the file is damaged.
-    """
-    path = directory / PER_DATUM
-    if not path.exists():
-        return pd.DataFrame(columns=["split"])
-    try:
-        table = pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame(columns=["split"])
-    except (OSError, ValueError) as error:
-        raise VemError(f"{path} is damaged ({error}): measure the run again.") from None
-    return table if "split" in table else pd.DataFrame(columns=["split"])
-
-
-def read_metrics(directory: Path) -> pd.DataFrame:
-    """The finite ELBO records of a run: epoch, seconds, split, elbo; no rows where there are none.
-
-    Raises:
-        VemError: metrics.csv lacks a column or is not a table.
-    """
-    path, columns = directory / METRICS, ["epoch", "seconds", "split", "elbo"]
-    if not path.exists():
-        return pd.DataFrame(columns=columns)
-    try:
-        table = pd.read_csv(path, usecols=columns)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame(columns=columns)
-    except (OSError, ValueError) as error:
-        raise VemError(f"{path} is not a run's record ({error}): delete the run and start it again.") from None
-    for name in ("epoch", "seconds", "elbo"):
-        table[name] = pd.to_numeric(table[name], errors="coerce")
-    finite = np.isfinite(table[["epoch", "seconds", "elbo"]].to_numpy(dtype=float)).all(axis=1)
-    return table[finite].drop_duplicates(["epoch", "split"], keep="last").sort_values(["split", "epoch"])
-
-
-def read_pictures(directory: Path) -> dict[str, np.ndarray]:
-    """The arrays of pictures.npz; none where there is no such file.
-
-    Raises:
-        VemError: the file is damaged.
-    """
-    path = directory / PICTURES
-    if not path.exists():
-        return {}
-    try:
-        # Opened here: numpy forgets to close a file that turns out to be damaged.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # numpy passes on whatever zipfile and zlib meet in damaged bytes
-        raise VemError(f"{path} is damaged ({error}): delete it and run the same command again.") from None

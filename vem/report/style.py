@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -17,10 +23,16 @@ from vem.records import replacing, unwritable
 
 DPI = 150
 ELBO_LABEL = "ELBO (nats per datum)"
+CHARACTERS_PER_INCH = 11.5  # of a title
 QUIET = "0.35"  # grey of what must be legible without drawing the eye
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (7, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 NUM_COLOURS = 10
+COSTS = {
+    "epoch": "epoch",
+    "seconds": "training time (seconds)",
+    "decoder_evaluations": "decoder evaluations",
+}
 
 
 class Look(NamedTuple):
@@ -53,9 +65,39 @@ def save(figure: Figure, path: Path) -> Path:
         VemError: the folder cannot be written, or the disk is full.
     """
     make_folder(path.parent)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, _any_script():
         figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
     return path
+
+
+def save_both(figure: Figure, png: Path) -> tuple[Path, Path]:
+    """Write a PNG and, beside it, an SVG of the same layout; both have the same bytes each time.
+
+    The canvases print directly: ``savefig`` would draw each figure twice over to find its layout.
+
+    Raises:
+        VemError: the folder cannot be written, or the disk is full.
+    """
+    make_folder(png.parent)
+    figure.set_dpi(DPI)
+    if any(ax.get_adjustable() == "datalim" for ax in figure.axes):
+        figure.draw_without_rendering()  # equal scales change the limits, and with them the room that ticks need
+    with replacing(png) as temporary, _any_script():
+        FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
+    figure.set_layout_engine("none")  # the layout that the PNG has found is kept, not sought again
+    svg = png.with_suffix(".svg")
+    fixed: Any = {"svg.hashsalt": "vem", "svg.fonttype": "path"}  # names of clip paths; letters that need no font
+    with replacing(svg) as temporary, _any_script(), matplotlib.rc_context(fixed):
+        FigureCanvasSVG(figure).print_svg(temporary, metadata={"Date": None, "Creator": None})
+    return png, svg
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Labels are the user's: letters that the font lacks become boxes, without a warning about each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        yield
 
 
 def make_folder(folder: Path) -> None:
@@ -79,10 +121,38 @@ def tidy(ax: Axes) -> None:
 
 
 def label_time(ax: Axes, x: str) -> None:
-    """Name the axis of epochs or of seconds; epochs are whole."""
-    ax.set_xlabel({"epoch": "epoch", "seconds": "training time (seconds)"}[x])
+    """Name the axis of epochs, of seconds or of decoder evaluations; epochs are whole."""
+    ax.set_xlabel(COSTS[x])
     if x == "epoch":
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if x == "decoder_evaluations":
+        ax.xaxis.set_major_formatter(lambda value, _: short(value))
+
+
+def short(value: float) -> str:
+    """A count in a few characters.
+
+    >>> short(0), short(2500), short(1.25e6), short(3e9)
+    ('0', '2.5k', '1.25M', '3B')
+    """
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def note_cut(ax: Axes, cut: bool) -> None:
+    """Say where curves begin below the axes."""
+    if cut:
+        ax.text(
+            0.98,
+            0.02,
+            "the first epochs lie below ↓",
+            transform=ax.transAxes,
+            fontsize=7.5,
+            color=QUIET,
+            ha="right",
+        )
 
 
 def grid(ax: Axes) -> None:
@@ -92,12 +162,55 @@ def grid(ax: Axes) -> None:
 
 
 def wrapped(name: str, width: int = 32, lines: int = 4) -> str:
-    """A name in a few lines that a figure has room for.
+    """A name in a few lines that a figure has room for; what it holds is never taken for mathematics.
 
     >>> wrapped("amortized, latent_dim=2, strategy.rate=0.001", width=24)
     'amortized, latent_dim=2,\\nstrategy.rate=0.001'
     """
-    return textwrap.fill(name, width, max_lines=lines, placeholder=" …")
+    return _literal(textwrap.fill(one_line(name), width, max_lines=lines, placeholder=" …"))
+
+
+def plain(text: str) -> str:
+    """Text of the user's for a figure: one line, and nothing in it is taken for mathematics.
+
+    >>> plain("costs $5\\nor $6")
+    'costs \\\\$5 or \\\\$6'
+    """
+    return _literal(one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, and without characters that neither a figure nor XML can hold.
+
+    >>> one_line("a\\n b\\x00c")
+    'a b c'
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def _literal(text: str) -> str:
+    return text.replace("$", r"\$")
+
+
+def titled(figure: Figure, title: str, table: str) -> None:
+    """A figure's title: what it shows, and on which data; in as many lines as its width asks for."""
+    room = int(CHARACTERS_PER_INCH * figure.get_size_inches()[0])
+    figure.suptitle(wrapped(f"{title}: {table}", room, 4), fontsize=10.5, x=0.01, ha="left")
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str], handle_length: float = 3.5) -> None:
+    """A legend below the panels, in as many columns as the figure's width has room for."""
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    room = int((figure.get_size_inches()[0] - 0.3) / (0.075 * longest + 0.125 * handle_length + 0.4))  # inches at 9 pt
+    figure.legend(
+        handles=list(handles),
+        labels=list(names),
+        loc="outside lower center",
+        ncols=max(1, min(len(names), room, 4)),
+        fontsize=9,
+        frameon=False,
+        handlelength=handle_length,
+    )
 
 
 def say(ax: Axes, text: str) -> None:

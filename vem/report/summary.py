@@ -1,9 +1,8 @@
-"""Many runs in one table: read, group by everything but the seed, print, write, draw."""
+"""The report of some folders: tables on the terminal, and everything that is written beside the runs."""
 
 from __future__ import annotations
 
-import os
-import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,21 @@ from typing import Any
 import pandas as pd
 
 from vem.errors import VemError
-from vem.records import SPLITS, run_directories, write_csv
-from vem.report.aggregate import COSTS, aggregate, data_settings, headings, present, variants
-from vem.report.comparison import draw_comparison
-from vem.report.estimates import columns, estimate, exact_log_marginal, gap_columns
-from vem.report.runs import RunRecord, read_run
-from vem.report.style import make_folder
+from vem.records import FIGURES, write_csv, write_text
+from vem.report.aggregate import present
+from vem.report.figure_set import draw
+from vem.report.findings import Findings, Table
+from vem.report.frame import frame
+from vem.report.gather import gather, who
+from vem.report.markdown import markdown
+from vem.report.page import render
+from vem.report.read import findings
 from vem.report.table import comparison_table
+from vem.report.words import plural
+from vem.report.writing import staged
 
-IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
-STATUS_ORDER = ("done", "running", "failed", "unreadable")
+WIDTH = 110  # of the answer on the terminal
+PAGE, TEXT, SUMMARY, RUNS = "report.html", "report.md", "summary.csv", "runs.csv"
 
 
 def summarize(roots: Iterable[Path]) -> pd.DataFrame:
@@ -34,153 +38,108 @@ def summarize(roots: Iterable[Path]) -> pd.DataFrame:
     Raises:
         VemError: a root does not exist, or no run lies below any of them.
     """
-    return _read(roots)[0]
+    return frame(gather(roots)).rows
 
 
-def _read(roots: Iterable[Path]) -> tuple[pd.DataFrame, Path]:
-    """The rows of :func:`summarize`, and the folder that their directories are relative to."""
-    directories = sorted(run_directories(roots), key=_natural)
-    base = Path(os.path.commonpath(directories)) if len(directories) > 1 else directories[0].parent
-    runs, repeats = _once([read_run(directory) for directory in directories])
-    placed = [run for run in runs if run.placed]
-    tables = headings([data_settings(run) for run in placed])
-    differences = variants(placed, tables)
-    places = {run.directory: both for run, *both in zip(placed, tables, differences, strict=True)}
-    rows = [_row(run, base, repeats, *places.get(run.directory, (None, None))) for run in runs]
-    return pd.DataFrame(rows), base
+def write_report(roots: Iterable[Path], out: Path, baseline: str | None = None, ended: bool = False) -> str:
+    """Write ``report.html``, ``report.md``, ``summary.csv`` (over seeds), ``runs.csv`` and ``figures/`` into ``out``.
 
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key under which job 10 of a sweep comes after job 2."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
-
-
-def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[str, list[RunRecord]]]:
-    """Each config hash once, where it first appears: the finished run, else the one that got furthest.
-
-    Also the directories that repeat it, by hash.
-    """
-    by_hash: dict[str, list[RunRecord]] = {}
-    for run in found:
-        by_hash.setdefault(str(run.facts.get("config_hash") or run.directory), []).append(run)
-    chosen = [min(same, key=lambda run: _rank(run.facts["status"])) for same in by_hash.values()]
-    return chosen, {key: same for key, same in by_hash.items() if len(same) > 1}
-
-
-def _rank(status: str) -> int:
-    return STATUS_ORDER.index(status) if status in STATUS_ORDER else len(STATUS_ORDER)
-
-
-def _row(
-    run: RunRecord, base: Path, repeats: Mapping[str, list[RunRecord]], table: str | None, variant: str | None
-) -> dict[str, Any]:
-    facts = run.facts
-    row: dict[str, Any] = {"table": table, "variant": variant}
-    row |= {name: facts.get(name) for name in IDENTITY}
-    for split in SPLITS:
-        for name in ("elbo", "reconstruction", "kl"):
-            row |= columns(f"{split}_{name}", estimate(run, split, name))
-        row |= columns(f"{split}_log_marginal", exact_log_marginal(run, split))
-    row |= gap_columns(run)
-    row |= {name: facts.get(name) for name in (*COSTS, "converged", "num_parameters", "config_hash")}
-    same = repeats.get(str(facts.get("config_hash")), [])
-    row["repeated_in"] = " ".join(_relative(r.directory, base) for r in same if r is not run) or None
-    row["directory"] = _relative(run.directory, base)
-    row["notes"] = " | ".join(map(str, facts.get("notes") or [])) or None
-    row["error"] = facts.get("error")
-    return row
-
-
-def _relative(path: Path, base: Path) -> str:
-    return path.relative_to(base).as_posix()
-
-
-def write_report(roots: Iterable[Path], out: Path) -> str:
-    """Write ``summary.csv`` (over seeds), ``runs.csv`` and figures into ``out``; returns the table as text.
-
-    Runs on different data stand in separate tables and figures.
+    Returns the tables as text. All files take their places together at the end: if one of them cannot be written,
+    the report that was there before stays as it was. ``baseline`` and ``ended`` as in :func:`vem.report.read.findings`.
 
     Raises:
-        VemError: no run is found, or ``out`` cannot be written.
+        VemError: no run is found, no group is called ``baseline``, or ``out`` cannot be written.
     """
-    out = Path(out)
-    runs, base = _read(Path(root) for root in roots)
-    make_folder(out)
-    write_csv(out / "runs.csv", _records(runs))
-    groups = aggregate(runs)
-    text: list[str] = []
-    figures: list[Path] = []
-    if len(groups):
-        write_csv(out / "summary.csv", _records(groups))
-        tables = list(dict.fromkeys(groups["table"]))
-        for table in tables:
-            part = groups[groups["table"] == table]
-            text += [f"Data: {table}", "", *comparison_table(part), ""]
-            figures += draw_comparison(part, base, out, str(table), alone=len(tables) == 1)
-        if len(tables) > 1:
-            text += ["Runs on different data are not compared: one table for each.", ""]
-    text += _remarks(runs)
-    text += [f"Tables:  {out / 'summary.csv'} (over seeds), {out / 'runs.csv'} (every run)"] if len(groups) else []
-    text += [f"Figures: {path}" if i == 0 else f"         {path}" for i, path in enumerate(figures)]
-    return "\n".join(text)
+    return write(findings(roots, baseline, out, ended), Path(out))
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = ({str(k): present(v) for k, v in row.items()} for row in frame.to_dict("records"))
-    return [{k: " ".join(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows]
+def write(found: Findings, out: Path) -> str:
+    """Write what was found; returns the tables as text.
+
+    Raises:
+        VemError: ``out`` cannot be written.
+    """
+    with staged(out) as folder:
+        write_tables(found, folder)
+        drawn = draw(found, folder / FIGURES)
+        write_text(folder / TEXT, markdown(found, drawn, folder))
+        write_text(folder / PAGE, render(found, drawn))
+    return "\n".join(terminal(found, out))
 
 
-def _remarks(runs: pd.DataFrame) -> list[str]:
-    """Below the tables: runs that failed or are not finished, checks that failed, notes, repeats."""
-    rows = _records(runs)
-    bad = [
-        f"  {r['directory']} ({_who(r)}): {r['status']}{': ' + _one_line(r['error']) if r['error'] else ''}"
-        for r in rows
-        if r["status"] != "done"
+def write_tables(found: Findings, folder: Path) -> None:
+    """Write ``runs.csv``, a row for each run, and ``summary.csv``, a row for each group where there is one."""
+    write_csv(folder / RUNS, records(found.runs))
+    if found.tables:
+        write_csv(folder / SUMMARY, [row for table in found.tables for row in records(table.groups)])
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as they stand in a CSV file: None for what is missing, lists joined by spaces."""
+    clean = ({str(k): present(v) for k, v in row.items()} for row in rows.to_dict("records"))
+    return [{k: " ".join(v) if isinstance(v, list) else v for k, v in row.items()} for row in clean]
+
+
+# --- on the terminal
+
+
+def terminal(found: Findings, out: Path) -> list[str]:
+    """The lines that a command prints: tables, remarks, the answer, and where the files are."""
+    lines: list[str] = []
+    for table in found.tables:
+        lines += [f"Data: {table.name}", "", *comparison_table(table.groups, table.baseline), ""]
+    lines += [*found.apart, ""] if found.apart else []
+    lines += _remarks(found)
+    for table in found.tables:
+        lines += _said(table, alone=len(found.tables) == 1)
+    if found.tables:
+        lines.append(f"Tables:  {out / SUMMARY} (over seeds), {out / RUNS} (every run)")
+    if (out / FIGURES).is_dir():
+        lines.append(f"Figures: {out / FIGURES}")
+    return [*lines, f"Report:  {out / PAGE}"]
+
+
+def _said(table: Table, alone: bool) -> list[str]:
+    said = [sentence.text for sentence in table.answer if sentence.kind == "finding"]
+    cautions = sum(sentence.kind == "caution" for sentence in table.answer)
+    if cautions:
+        said.append(f"What each loses, and {plural(cautions, 'reason')} to be careful, stand in the report.")
+    lines = [
+        line for text in said for line in textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
     ]
-    notes: dict[str, list[str]] = {}
-    for r in rows:
-        for note in (r["notes"] or "").split(" | ") if r["notes"] else []:
-            notes.setdefault(note, []).append(_who(r))
-    noted = [f"  {_some(who, len(rows))}: {note}" for note, who in notes.items()]
+    return [f"The answer{'' if alone else f', {table.name}'}:", *lines, ""] if lines else []
+
+
+def _remarks(found: Findings) -> list[str]:
+    """Below the tables: runs without a result, checks that failed, damaged files, notes, repeats."""
+    rows = records(found.runs)
+    bad = [f"  {run.directory} ({run.who}): {run.status}: {run.reason}" for run in found.unfinished]
     doubted = [
-        f"  {r['directory']} ({_who(r)}): {r['checks_failed']}; read evaluation.json"
+        f"  {r['directory']} ({who(r)}): {r['checks_failed']}; read evaluation.json"
         for r in rows
         if r.get("checks_failed")
     ]
-    twice = [f"  {r['repeated_in']} repeats {r['directory']}" for r in rows if r["repeated_in"]]
-    lines: list[str] = []
-    for title, entries in (
-        ("Not in the means, because not finished:", bad),
-        ("Checks failed:", doubted),
-        ("Notes:", noted),
-        ("Counted once, because the config is the same:", twice),
-    ):
-        lines += [title, *entries, ""] if entries else []
-    return lines
+    notes = [f"  {text}" for text in found.provenance.remarks if text not in _repeats(rows)]
+    return [
+        line
+        for title, entries in (
+            ("Not in the means, because not finished:", bad),
+            ("Checks failed:", doubted),
+            ("Notes:", notes),
+            ("Counted once, because the config is the same:", [f"  {text}" for text in _repeats(rows)]),
+        )
+        if entries
+        for line in (title, *entries, "")
+    ]
 
 
-def _some(who: Sequence[str], total: int) -> str:
-    """The first few of many names.
-
-    >>> _some(["a", "b"], 2), _some(["a", "a", "b"], 9), _some(list("abcdef"), 9)
-    ('all runs', 'a; b', 'a; b; c; d and 2 more')
-    """
-    names = list(dict.fromkeys(who))
-    if len(who) == total > 1:
-        return "all runs"
-    return "; ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+def _repeats(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [repeated(row) for row in rows if row["repeated_in"]]
 
 
-def _who(row: Mapping[str, Any]) -> str:
-    if row["strategy"] is None:
-        return "unknown"
-    return row["strategy"] if row["seed"] is None else f"{row['strategy']}, seed {int(row['seed'])}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(str(text).split())
+def repeated(row: Mapping[str, Any]) -> str:
+    """Which directories hold the same run."""
+    return f"{row['repeated_in']} repeats {row['directory']}"
 
 
 def report_folder(roots: Sequence[Path], out: Path | None) -> Path:

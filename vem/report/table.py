@@ -12,6 +12,8 @@ from vem.report.aggregate import CUT, labels, present, short_variants, whole
 from vem.report.estimates import FAMILY_PARTS, GAPS, GENERALIZATION, OTHERS, PASSED
 
 UNDEFINED = "undefined"
+BASELINE = "To baseline"
+PAIRED = "paired over common seeds (over data where there is one), 95 % interval."
 COLUMNS = {"train_elbo": "train ELBO", "test_elbo": "test ELBO", "test_log_marginal": "test log p(x)"}
 
 CHECKS_FAILED = ", CHECKS FAILED"
@@ -60,8 +62,11 @@ def align(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     return [line(header), "  ".join("─" * w for w in widths), *(line(row) for row in rows)]
 
 
-def comparison_table(groups: pd.DataFrame) -> list[str]:
-    """The lines of one table of groups on the same data, with footnotes and why a number is undefined."""
+def comparison_table(groups: pd.DataFrame, baseline: str | None = None) -> list[str]:
+    """The lines of one table of groups on the same data, with footnotes and why a number is undefined.
+
+    ``baseline``: label of the group that the paired differences are taken to.
+    """
     rows = [{str(k): present(v) for k, v in row.items()} for row in groups.to_dict("records")]
     several = any(row["seeds"] > 1 for row in rows)
     mark = "*" if several else ""
@@ -71,10 +76,12 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
     facts += [name for name in ("family", "latent_dim") if len({r[name] for r in rows} - {None}) > 1]
     facts += ["variant"] if any(row["variant"] for row in rows) else []
     shown = [n for n in COLUMNS if n != "test_log_marginal" or any(r[f"{n}_mean"] is not None for r in rows)]
+    differs = any(row.get("paired_mean") is not None for row in rows)
     header = [
         *({"variant": "settings"}.get(f, f) for f in facts),
         "seeds",
         *(COLUMNS[n] for n in shown),
+        *(["test, to baseline"] if differs else []),
         "training s",
         "decoder evaluations",
         "status",
@@ -84,6 +91,7 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
             *(_text(row[f]) for f in facts),
             f"{row['seeds']}" if row["seeds"] == row["runs"] else f"{row['seeds']} of {row['runs']}",
             *("–" if n == "test_log_marginal" and row[f"{n}_mean"] is None else estimate(row, n, mark) for n in shown),
+            *([_paired(row)] if differs else []),
             _cost(row["training_seconds_mean"], 1),
             _cost(row["decoder_evaluations_mean"], 0),
             row["status"] + (CHECKS_FAILED if row.get("checks_failed") else ""),
@@ -94,6 +102,7 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
     return [
         *align(header, body, right),
         *_footnotes(several, any(r["seeds"] == 1 for r in rows)),
+        *([f"{BASELINE} {baseline}: difference of test ELBOs, {PAIRED}"] if differs else []),
         *_reasons(rows),
         *([CUT_NOTE] if any(CUT in row["variant"] for row in rows) else []),
         *gap_table(rows, labels(groups), mark),
@@ -101,6 +110,14 @@ def comparison_table(groups: pd.DataFrame) -> list[str]:
         *generalization(rows, labels(groups), mark),
         *further_bounds(rows, labels(groups), mark),
     ]
+
+
+def _paired(row: dict[str, Any]) -> str:
+    """The difference to the baseline with its interval."""
+    mean, low, high = (row[f"paired_{end}"] for end in ("mean", "ci95_low", "ci95_high"))
+    if mean is None:
+        return "–"
+    return f"{number(mean)}" + (f" ({number(low)} to {number(high)})" if low is not None and high is not None else "")
 
 
 def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -> list[str]:

@@ -1,0 +1,135 @@
+"""A sweep written by hand that has everything a report can show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from synthetic_runs import estimate, image_pictures, mixture_pictures, write_run
+
+from vem.records import write_csv
+
+NUM_DATA = 40
+AXES = np.linspace(-3, 3, 41)
+
+
+def gap(mean: float, at_least: bool = False, half: float = 0.2) -> dict[str, Any]:
+    limits = [mean, None if at_least else mean]
+    return {**estimate(mean, half / 2), "ci95": [mean - half, mean + half], "identified": limits}
+
+
+def gaussian(axes: np.ndarray, mean: Sequence[float], scale: float) -> np.ndarray:
+    z1, z2 = np.meshgrid(*axes)
+    return np.exp(-0.5 * (((z1 - mean[0]) / scale) ** 2 + ((z2 - mean[1]) / scale) ** 2)) / (2 * np.pi * scale**2)
+
+
+def posterior_arrays(num: int = 3, names: Sequence[str] = ("amortized", "diagonal_gaussian")) -> dict[str, Any]:
+    axes = np.stack([np.stack([AXES, AXES])] * num)
+    return {
+        "posterior_x": np.random.default_rng(0).random((num, 8, 8)),
+        "posterior_rows": np.arange(num) * 7,
+        "posterior_axes": axes,
+        "posterior_truth": np.stack([gaussian(a, (1, -0.5), 0.5) for a in axes]),
+        "posterior_q": np.stack(
+            [np.stack([gaussian(a, (0.6, -0.2 * q), 0.4) for a in axes]) for q in range(len(names))]
+        ),
+        "posterior_names": np.array(names),
+        "posterior_gaps": np.arange(len(names) * num).reshape(len(names), num) / 7,
+    }
+
+
+def rich_run(
+    directory: Path, strategy: str, latent: int, seed: int, overrides: Sequence[str] = (), **facts: Any
+) -> Path:
+    """A finished run with gaps, rows for each datum, all pictures and counted decoder evaluations."""
+    rng = np.random.default_rng(1000 * latent + 10 * seed + len(strategy))
+    mixture = strategy == "gmm"
+    level = -110.0 if mixture else -100.0 + 4 * np.log(latent) - (0.0 if strategy == "local" else 1.5)
+    level += 0.3 * float(rng.normal())
+    pictures = mixture_pictures() if mixture else image_pictures(latent=latent)
+    if latent == 2 and not mixture:
+        pictures |= posterior_arrays()
+    config = {} if mixture else {"latent_dim": latent, "model": {"latent_dim": latent}}
+    settings = {"latent_dim": None if mixture else latent, **facts}
+    run = write_run(
+        directory, strategy, seed, elbo=float(level), epochs=30, config=config, pictures=pictures, **settings
+    )
+    (run / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    _curves(run, level, strategy, rng)
+    if not mixture:
+        rows = _gaps(run, level, strategy, rng)
+        _worst(run, pictures, rows, rng)
+    return run
+
+
+def _curves(run: Path, level: float, strategy: str, rng: np.random.Generator) -> None:
+    pace = {"local": 0.5, "amortized": 0.15}.get(strategy, 0.02)
+    rows = []
+    for e in range(1, 31):
+        for split, below in (("train", 0.0), ("valid", 2.0)):
+            elbo = level - 60 * np.exp(-e / 4) - below + 0.1 * rng.normal()
+            evaluations = 0 if strategy == "gmm" else 1500 * e * (5 if strategy == "local" else 1)
+            rows.append({"epoch": e, "step": 15 * e, "seconds": pace * e, "decoder_evaluations": evaluations,
+                         "split": split, "elbo": elbo})  # fmt: skip
+    write_csv(run / "metrics.csv", rows)
+
+
+def _gaps(run: Path, level: float, strategy: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+    content = json.loads((run / "evaluation.json").read_text())
+    name, middle = ("optimization", 0.4) if strategy == "local" else ("amortization", 2.5)
+    approximation, rows = 1.0 + 0.2 * float(rng.normal()), []
+    for split, more in (("train", 0.0), ("test", 0.5)):
+        lower = estimate(level + approximation + middle + more)
+        content[split] |= {
+            "log_marginal": {"lower": lower, "upper": None, "kind": "ais from q*"},
+            "gaps": {"approximation": gap(approximation, True), name: gap(middle + more),
+                     "inference": gap(approximation + middle + more, True)},
+            "checks": [{"name": "converged", "passed": True, "detail": ""}],
+            "diagnostics": {"active_units": 2},
+        }  # fmt: skip
+        for row, (one, other) in enumerate(rng.exponential(size=(NUM_DATA, 2))):
+            best = level + 5 - approximation * one
+            rows.append({"split": split, "row": 3 * row, "label": row % 10, "elbo": best - (middle + more) * other,
+                         "best_elbo": best, "log_marginal_lower": level + 5})  # fmt: skip
+    (run / "evaluation.json").write_text(json.dumps(content))
+    write_csv(run / "per_datum.csv", rows)
+    return rows
+
+
+def _worst(run: Path, pictures: dict[str, Any], rows: list[dict[str, Any]], rng: np.random.Generator) -> None:
+    test = [row for row in rows if row["split"] == "test"]
+    worst = sorted(test, key=lambda row: row["elbo"] - row["log_marginal_lower"])[:8]
+    arrays = {
+        "worst_x": rng.random((8, 8, 8)).round(),
+        "worst_reconstruction": rng.random((8, 8, 8)),
+        "worst_split": np.array(["test"] * 8),
+        "worst_row": np.array([row["row"] for row in worst]),
+    }
+    np.savez(run / "pictures.npz", **pictures, **arrays)
+
+
+def rich_sweep(
+    root: Path,
+    strategies: Sequence[str] = ("local", "amortized", "gmm"),
+    latents: Sequence[int] = (2, 10),
+    seeds: int = 2,
+) -> Path:
+    """strategies × latents × seeds; a mixture, which has no latent_dim, runs for its seeds alone."""
+    for strategy in strategies:
+        for latent in latents[:1] if strategy == "gmm" else latents:
+            for seed in range(seeds):
+                typed = [f"strategy={strategy}", f"latent_dim={latent}", f"seed={seed}"]
+                rich_run(root / ",".join(typed), strategy, latent, seed, typed)
+    return root
+
+
+def fail(run: Path, error: str) -> Path:
+    """Make a run one that failed."""
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**facts, "status": "failed", "error": error}))
+    (run / "evaluation.json").unlink()
+    return run

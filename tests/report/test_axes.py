@@ -1,0 +1,139 @@
+"""Which settings count as swept, and the numbers along them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+from synthetic_runs import write_run
+
+from vem.report.read import findings
+
+
+def typed(run, *overrides):
+    (run / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    return run
+
+
+def write_swept(root, strategy, size, seed, elbo, **config):
+    """A run of a sweep over latent_dim, which the model interpolates."""
+    sizes = {"latent_dim": size, "model": {"latent_dim": size, **config}} if strategy != "gmm" else {"latent_dim": size}
+    run = write_run(root / f"{strategy}{size}_{seed}", strategy, seed=seed, elbo=elbo, config=sizes,
+                    latent_dim=None if strategy == "gmm" else size)  # fmt: skip
+    return typed(run, f"strategy={strategy}", f"latent_dim={size}", f"seed={seed}")
+
+
+def repeat(run, of):
+    """A run that another folder of the sweep stands for."""
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"status": "repeats", "repeats": of.name}))
+    for name in ("config.yaml", "overrides.yaml"):
+        text = (of / name).read_text().replace("latent_dim=2", "latent_dim=10")
+        (run / name).write_text(text.replace("latent_dim: 2", "latent_dim: 10"))
+
+
+def test_the_axis_that_was_typed(tmp_path):
+    values = {}
+    for strategy in ("local", "amortized"):
+        for size in (10, 2, 50):
+            values[strategy, size] = [-100 + size / 10 + seed for seed in range(3)]
+            for seed, elbo in enumerate(values[strategy, size]):
+                write_swept(tmp_path, strategy, size, seed, elbo)
+    first = write_swept(tmp_path, "gmm", 2, 0, -120.0)
+    repeat(tmp_path / "gmm10_0", first)
+    found = findings([tmp_path])
+    (axis,) = found.tables[0].axes
+    assert (axis.key, axis.values, axis.numeric, axis.absent) == ("latent_dim", (2, 10, 50), True, ("gmm",))
+    assert axis.metrics["test_elbo"] == "test ELBO (nats per datum)"
+    assert axis.places == {f"{s}, latent_dim={n}": n for s in ("local", "amortized") for n in (2, 10, 50)}
+    points = axis.points.query("metric == 'test_elbo'")
+    for row in points.dropna(subset="value").itertuples():
+        own = values[row.series, row.value]
+        low, high = stats.t.interval(0.95, 2, np.mean(own), stats.sem(own))
+        assert (row.mean, row.low, row.high, row.seeds) == pytest.approx((np.mean(own), low, high, 3))
+    (level,) = points[points["series"] == "gmm"].itertuples()
+    assert np.isnan(level.value) and level.mean == -120.0
+    half = stats.norm.ppf(0.975) * 0.3
+    assert (level.low, level.high) == pytest.approx((-120 - half, -120 + half))
+    assert len(found.runs) == 19 and found.runs["repeated_in"].dropna().tolist() == ["gmm10_0"]
+
+
+def test_two_axes_are_crossed(tmp_path):
+    for size in (2, 10):
+        for epochs in (5, 20):
+            config = {"latent_dim": size, "model": {"latent_dim": size}, "training": {"epochs": epochs}}
+            run = write_run(tmp_path / f"{size}_{epochs}", latent_dim=size, elbo=-100.0 + epochs, config=config)
+            typed(run, f"latent_dim={size}", f"training.epochs={epochs}")
+    one, other = findings([tmp_path]).tables[0].axes
+    assert (one.key, other.key) == ("latent_dim", "training.epochs")
+    assert set(one.points["series"]) == {"local, training.epochs=5", "local, training.epochs=20"}
+    assert set(other.points["series"]) == {"local, latent_dim=2", "local, latent_dim=10"}
+    assert one.together == other.together == ()
+
+
+def test_keys_that_changed_together_are_one_axis_that_says_so(tmp_path):
+    for size, epochs in ((2, 5), (10, 20)):
+        config = {"latent_dim": size, "model": {"latent_dim": size}, "training": {"epochs": epochs}}
+        run = write_run(tmp_path / f"{size}", latent_dim=size, config=config)
+        typed(run, f"latent_dim={size}", f"training.epochs={epochs}")
+    table = findings([tmp_path]).tables[0]
+    (axis,) = table.axes
+    assert axis.key == "latent_dim" and axis.together == ("training.epochs",)
+    assert set(axis.points["series"]) == {"local"}
+    assert any("latent_dim and training.epochs changed together" in s.text for s in table.answer)
+
+
+def test_without_what_was_typed_the_configs_tell(tmp_path):
+    for epochs in (5, 20):
+        write_run(tmp_path / f"{epochs}", config={"training": {"epochs": epochs, "rate": 1}})
+    (axis,) = findings([tmp_path]).tables[0].axes
+    assert (axis.key, axis.values) == ("training.epochs", (5, 20))
+
+
+def test_layers_are_ordered_by_their_units(tmp_path):
+    for i, widths in enumerate(([200, 200], [], [500], [50])):
+        run = write_run(tmp_path / f"{i}", "amortized", config={"strategy": {"encoder": {"widths": widths}}})
+        typed(run, f"strategy.encoder.widths={widths}")
+    write_run(tmp_path / "local")
+    (axis,) = findings([tmp_path]).tables[0].axes
+    assert axis.key == "strategy.encoder.widths" and not axis.numeric
+    assert axis.values == ("[]", "[50]", "[200, 200]", "[500]")
+    assert axis.absent == ("local",)
+
+
+def test_a_chosen_group_is_an_axis_by_its_name(tmp_path):
+    for name, widths in (("linear", None), ("mlp", [200])):
+        encoder = {"_target_": f"vem.{name}"} | ({"widths": widths, "activation": "elu"} if widths else {})
+        run = write_run(tmp_path / name, "amortized", config={"strategy": {"encoder": encoder},
+                        "choices": {"strategy/encoder": name}})  # fmt: skip
+        typed(run, f"strategy/encoder={name}")
+    (axis,) = findings([tmp_path]).tables[0].axes
+    assert (axis.key, axis.values, axis.together) == ("strategy/encoder", ("linear", "mlp"), ())
+    assert set(axis.points["series"]) == {"amortized"}
+
+
+@pytest.mark.parametrize("key", ["seed", "strategy", "device", "threads", "data.root", "hydra.sweep.dir", "progress"])
+def test_what_no_number_depends_on_is_no_axis(tmp_path, key):
+    for i in range(2):
+        run = write_run(tmp_path / f"{i}", ["local", "amortized"][i], seed=i, config={"device": f"d{i}", "threads": i})
+        typed(run, f"{key}={i}")
+    assert findings([tmp_path]).tables[0].axes == ()
+
+
+def test_gaps_along_an_axis_keep_what_they_cannot_identify(tmp_path):
+    from test_gap_report import write_gaps
+
+    for size in (2, 10):
+        for seed in range(2):
+            run = write_gaps(tmp_path / f"{size}_{seed}", seed=seed, approximation=size / 10 + seed, latent_dim=size,
+                             config={"latent_dim": size, "model": {"latent_dim": size}})  # fmt: skip
+            typed(run, f"latent_dim={size}")
+    (axis,) = findings([tmp_path]).tables[0].axes
+    points = axis.points.set_index(["metric", "value"])
+    assert points.loc[("test_approximation_gap", 2), "mean"] == pytest.approx(0.7)
+    assert points.loc[("test_approximation_gap", 2), "at_least"]
+    assert not points.loc[("test_amortization_gap", 10), "at_least"]
+    assert axis.metrics["test_active_units"] == "active units (number)"

@@ -1,0 +1,120 @@
+"""What may stand in one table, and what tells tables apart."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from synthetic_runs import report_text, write_run, write_scored
+
+from vem.report.read import findings
+
+
+def scored(path, num=20, first=0, train=20, **fields):
+    rng = np.random.default_rng(num + first)
+    run = write_scored(path, {"test": rng.normal(-90, 3, size=num)}, rows=np.arange(first, first + num), **fields)
+    add_rows(run, "train", train)
+    return run
+
+
+def add_rows(run, split, num):
+    """Rows of another split, 0 … num − 1."""
+    content = json.loads((run / "evaluation.json").read_text())
+    content[split] = {"num_data": num, "elbo": {"mean": -91.0, "se": 0.3, "mc_se": 0.01}}
+    (run / "evaluation.json").write_text(json.dumps(content))
+    with open(run / "per_datum.csv", "a") as file:
+        file.writelines(f"{split},{row},-91.0\n" for row in range(num))
+
+
+def names(root):
+    return [table.name.partition("bernoulli")[2].strip(", ") for table in findings([root]).tables]
+
+
+def test_the_same_rows_are_one_table(tmp_path):
+    scored(tmp_path / "a")
+    scored(tmp_path / "b", strategy="amortized")
+    assert names(tmp_path) == [""] and findings([tmp_path]).apart == ()
+
+
+def test_another_number_of_rows_is_another_table(tmp_path):
+    scored(tmp_path / "a")
+    scored(tmp_path / "b", num=10, strategy="amortized")
+    found = findings([tmp_path])
+    assert names(tmp_path) == ["20 test rows", "10 test rows"]
+    (told,) = found.apart
+    assert told == "The 2 tables on digits are not compared with each other: they differ in the evaluated rows."
+    assert all(table.groups["paired_mean"].isna().all() for table in found.tables)
+
+
+def test_as_many_other_rows_are_another_table(tmp_path):
+    scored(tmp_path / "a")
+    scored(tmp_path / "b", first=7, strategy="amortized")
+    assert names(tmp_path) == ["set 1 of evaluated rows", "set 2 of evaluated rows"]
+
+
+def test_rows_in_another_order_are_the_same(tmp_path):
+    scored(tmp_path / "a")
+    run = scored(tmp_path / "b", strategy="amortized")
+    head, *rows = (run / "per_datum.csv").read_text().splitlines()
+    (run / "per_datum.csv").write_text("\n".join([head, *reversed(rows)]) + "\n")
+    assert names(tmp_path) == [""]
+
+
+def test_other_training_rows_are_another_table_unless_the_training_sets_differ(tmp_path):
+    scored(tmp_path / "a", num_train=100)
+    scored(tmp_path / "b", train=10, strategy="amortized", num_train=100)
+    assert names(tmp_path) == ["20 train rows", "10 train rows"]
+
+
+def test_training_sets_of_different_size_are_one_table_and_an_axis(tmp_path):
+    """The test data are the same whatever data.max_train is; training rows are not, and the answer says so."""
+    for size, level in ((10, -110.0), (20, -100.0), (40, -95.0)):
+        for seed in range(2):
+            limit = None if size == 40 else size
+            run = write_scored(
+                tmp_path / f"{size}_{seed}", {"test": np.full(20, level) + np.arange(20) + seed}, seed=seed,
+                num_train=size, config={"data": {"seed": 0, "max_train": limit}},
+            )  # fmt: skip
+            add_rows(run, "train", size)
+    (table,) = findings([tmp_path]).tables
+    (axis,) = table.axes
+    assert axis.key == "data.max_train" and axis.values == (10, 20, 40) and axis.numeric
+    means = axis.points.query("metric == 'test_elbo'").set_index("value")["mean"]
+    assert means.to_dict() == pytest.approx({10: -100.0, 20: -90.0, 40: -85.0})
+    assert list(table.groups["num_train"]) == [10, 20, 40]
+    assert set(table.groups["label"]) == {f"local, data.max_train={n}" for n in (10, 20, "null")}
+    assert any("their training numbers are each about training data of their own" in s.text for s in table.answer)
+
+
+def test_data_that_differ_are_named(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", binarize="static")
+    write_run(tmp_path / "c", data="mnist")
+    found = findings([tmp_path])
+    assert len(found.tables) == 3
+    assert found.apart == (
+        "Numbers on different data are not compared: digits, mnist.",
+        "The 2 tables on digits are not compared with each other: they differ in data.binarize (threshold | static).",
+    )
+    assert "data.binarize (threshold | static)" in report_text(tmp_path)
+
+
+def test_an_unfinished_run_goes_where_its_num_data_is(tmp_path):
+    for name, num in (("a", 20), ("b", 10)):
+        run = scored(tmp_path / name, num=num, config={"evaluation": {"num_data": num}})
+        content = json.loads((run / "evaluation.json").read_text())
+        (run / "evaluation.json").write_text(json.dumps(content | {"settings": {"num_data": num}}))
+    scored_config = {"evaluation": {"num_data": 10}}
+    write_run(tmp_path / "c", seed=1, status="failed", error="x", evaluated=False, config=scored_config)
+    twenty, ten = (table.groups.iloc[0] for table in findings([tmp_path]).tables)
+    assert (twenty["seeds"], twenty["runs"], ten["seeds"], ten["runs"]) == (1, 1, 1, 2)
+
+
+def test_a_run_without_rows_goes_by_their_number(tmp_path):
+    scored(tmp_path / "a", num=20)
+    scored(tmp_path / "b", num=10, strategy="amortized")
+    run = scored(tmp_path / "c", num=10, strategy="gmm")
+    (run / "per_datum.csv").unlink()
+    _, ten = findings([tmp_path]).tables
+    assert list(ten.groups["label"]) == ["amortized", "gmm"]

@@ -1,0 +1,261 @@
+"""The report's figures: what is drawn where, in which words, from which numbers, and that nothing is cut off."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+from rich_runs import rich_run, rich_sweep
+from synthetic_runs import write_run
+
+from vem.report.axes_figures import axis_figure
+from vem.report.curves import Curve, comparison_figure, seed_average, settings_to_colour, strategies_figure
+from vem.report.distributions import PAIRS, distributions_figure, spread_of
+from vem.report.figure_set import Group, draw, ranked, sketches, spread_over_strategies
+from vem.report.findings import Axis
+from vem.report.read import findings
+from vem.report.style import save_both
+
+HOSTILE = "q <script>alert(1)</script> \"x\" & $a_b$ $c --> 漢字\x07\n'end'"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return findings([rich_sweep(tmp_path_factory.mktemp("runs"), seeds=2)])
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    root = tmp_path_factory.mktemp("many")
+    return findings([rich_sweep(root, ("local", "amortized", "semi_amortized", "gmm"), (2, 5, 50), seeds=1)])
+
+
+def beyond_limits(axis):
+    """Labels that matplotlib holds ready for ticks that it does not draw."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    return [t for tick in ticks if not low <= tick.get_loc() <= high for t in (tick.label1, tick.label2)]
+
+
+def assert_nothing_is_cut_off(figure, path):
+    """As it is saved, every text lies inside the figure, and the legends outside the panels."""
+    save_both(figure, path)
+    figure.draw_without_rendering()
+    renderer = figure._get_renderer()
+    low, high = figure.bbox.extents[:2], figure.bbox.extents[2:]
+    unseen = {label for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for label in beyond_limits(axis)}
+    for text in figure.findobj(Text):
+        if not text.get_text() or not text.get_visible() or text in unseen:
+            continue
+        box = text.get_window_extent(renderer).extents
+        assert (box[:2] >= low - 1).all() and (box[2:] <= high + 1).all(), text.get_text()
+    for legend in figure.legends:
+        box = legend.get_window_extent(renderer)
+        assert not any(ax.get_window_extent(renderer).overlaps(box) for ax in figure.axes)
+
+
+def test_every_figure_of_a_sweep(found, tmp_path):
+    drawn = draw(found, tmp_path)
+    kinds = [(one.section, one.png.name) for one in drawn]
+    assert kinds == [
+        ("curves", "curves.png"), ("gaps", "gaps.png"), ("gaps", "gap_distributions.png"),
+        ("pictures", "side_by_side.png"), ("pictures", "posteriors_by_strategy.png"), ("axes", "axis_latent-dim.png"),
+    ]  # fmt: skip
+    for one in drawn:
+        assert one.png.stat().st_size > 5000 and one.table == 0 and one.caption.endswith(".")
+        assert one.title in one.alt and "local, latent_dim=10" in one.alt
+        text = one.svg.read_text()
+        assert ET.fromstring(text).tag.endswith("svg") and "<dc:date" not in text and "<script" not in text
+
+
+@pytest.mark.parametrize("which", ["found", "many"])
+def test_no_text_is_cut_off_and_no_legend_lies_on_data(which, request, tmp_path):
+    whole = request.getfixturevalue(which)
+    figures = [sketch.figure for sketch in sketches(whole.tables[0], whole.base)]
+    assert len(figures) == (6 if which == "found" else 7)
+    for figure in figures:
+        assert_nothing_is_cut_off(figure, tmp_path / "a.png")
+
+
+def test_labels_of_any_kind_are_drawn_as_they_stand(tmp_path):
+    write_run(tmp_path / "runs" / "a")
+    write_run(tmp_path / "runs" / "b", "amortized")
+    whole = findings([tmp_path / "runs"])
+    table = whole.tables[0]
+    named = table.groups.assign(label=[HOSTILE, "$\\frac{$"], strategy=[HOSTILE, "b"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (one,) = draw(replace(whole, tables=(replace(table, name=HOSTILE, groups=named),)), tmp_path / "figures")
+    text = one.svg.read_text()
+    ET.fromstring(text)
+    assert "<script" not in text and "\x07" not in text
+    assert HOSTILE.split("\x07")[0] in one.alt and "\n" not in one.alt
+
+
+def test_tables_have_files_of_their_own(tmp_path):
+    write_run(tmp_path / "runs" / "a", data="mnist")
+    write_run(tmp_path / "runs" / "b", data="omni/glot")
+    drawn = draw(findings([tmp_path / "runs"]), tmp_path / "figures")
+    assert [one.table for one in drawn] == [0, 1] and len({one.png.name for one in drawn}) == 2
+    assert all(one.png.parent == tmp_path / "figures" for one in drawn)
+
+
+def test_a_damaged_file_costs_its_own_run_alone(tmp_path):
+    for seed in range(2):
+        rich_run(tmp_path / f"{seed}", "amortized", 2, seed)
+    (tmp_path / "1" / "metrics.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "0" / "pictures.npz").write_bytes(b"x")
+    whole = findings([tmp_path])
+    kinds = {sketch.kind: sketch for sketch in sketches(whole.tables[0], whole.base)}
+    assert "Left out, because a file is damaged: 1 (" in kinds["curves"].caption
+    assert "side_by_side" not in kinds and "gaps" in kinds
+
+
+def test_the_best_groups_of_every_strategy_are_chosen():
+    rows = [("a", "1", -3.0), ("a", "2", -1.0), ("a", "3", None), ("b", "4", -9.0), ("b", "5", -8.0)]
+    groups = [Group(name, strategy, {"test_elbo_mean": elbo}, ()) for strategy, name, elbo in rows]
+    assert [group.name for group in ranked(groups)] == ["2", "1", "5", "4", "3"]
+    assert [group.name for group in spread_over_strategies(groups, 2)] == ["2", "5"]
+    assert [group.name for group in spread_over_strategies(groups, 4)] == ["1", "2", "4", "5"]
+
+
+def test_what_is_not_drawn_is_named(many, monkeypatch):
+    monkeypatch.setattr("vem.report.figure_set.MOST_BARS", 4)
+    monkeypatch.setattr("vem.report.figure_set.MOST_ROWS", 4)
+    words = {sketch.kind: sketch.caption for sketch in sketches(many.tables[0], many.base)}
+    for kind in ("gaps", "gap_distributions", "side_by_side"):
+        _, _, rest = words[kind].partition("Not drawn")
+        assert "latent_dim=2" in rest
+
+
+def curve(pace=1.0, evaluations=100, level=-100.0):
+    epochs = np.arange(1, 6)
+    costs = {"epoch": epochs, "seconds": pace * epochs, "decoder_evaluations": evaluations * epochs}
+    return pd.DataFrame({"split": "valid", **costs, "elbo": level - 9.0 / epochs, "se": 0.5, "seeds": 3})
+
+
+def test_curves_stand_at_their_costs():
+    figure = comparison_figure([Curve("a", "a", curve(2.0)), Curve("b", "b", curve(evaluations=0))], "t")
+    epochs, seconds, evaluations = figure.axes
+    assert [ax.get_xlabel() for ax in figure.axes] == ["epoch", "training time (seconds)", "decoder evaluations"]
+    assert list(seconds.lines[0].get_xdata()) == [2, 4, 6, 8, 10]
+    assert len(epochs.lines) == 2 and len(evaluations.lines) == 1  # b has none to count
+    assert list(evaluations.lines[0].get_xdata()) == [100, 200, 300, 400, 500]
+    band = epochs.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx(-100 - 9 / 5 + 0.5)
+
+
+def test_a_cost_that_differs_much_is_logarithmic():
+    figure = comparison_figure([Curve("a", "a", curve(20.0)), Curve("b", "b", curve(1.0))], "t")
+    assert [ax.get_xscale() for ax in figure.axes] == ["linear", "log", "linear"]
+    assert figure.axes[1].get_xlabel().endswith("log scale")
+
+
+def test_of_many_curves_each_strategy_has_a_row_before_the_others_in_grey():
+    found = [Curve(f"{s}, n={n}", s, curve(level=-100.0 - n)) for s in ("a", "b") for n in range(3)]
+    found.append(Curve("c", "c", curve()))
+    figure = strategies_figure(found, ["n=0", "n=1"], "valid", "t")
+    assert [ax.get_title("left") for ax in figure.axes[::3]] == ["a", "b", "c"]
+    first, second, third = figure.axes[::3]
+    assert [line.get_label() for line in first.lines] == [line.get_label() for line in second.lines] == ["n=0", "n=1"]
+    assert first.lines[1].get_color() == second.lines[1].get_color()  # the same setting
+    assert len(third.lines) == 1 and third.lines[0].get_color() == (0.1, 0.1, 0.1)
+    assert [len(ax.collections[0].get_segments()) for ax in (first, second, third)] == [5, 5, 6]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["n=0", "n=1"]
+
+
+def test_long_labels_have_room(tmp_path):
+    rows = curve(evaluations=0)
+    settings = [f"latent_dim={n}, model.decoder.widths=[{n}, 200], rate=0.00{n}" for n in range(8)]
+    found = [Curve(f"{s}, {setting}", s, rows) for s in ("amortized", "local") for setting in settings]
+    assert_nothing_is_cut_off(strategies_figure(found, settings, "valid", "t" * 300), tmp_path / "a.png")
+    assert_nothing_is_cut_off(comparison_figure(found[:6], " ".join("table" for _ in range(60))), tmp_path / "b.png")
+
+
+def test_settings_in_colour_are_the_best_of_each_strategy_first():
+    ranks = ["a, n=1", "a, n=2", "a, n=3", "a, n=4", "b, n=9", "a, n=5", "c"]
+    found = [Curve(name, name[0], curve()) for name in ranks]
+    assert settings_to_colour(found) == ["n=1", "n=9", "n=2", "n=3", "n=4", "n=5"]
+    many = [Curve(f"a, n={n}", "a", curve()) for n in range(20)] + [Curve("b, n=99", "b", curve())]
+    assert settings_to_colour(many) == ["n=0", "n=99", *(f"n={n}" for n in range(1, 7))]
+
+
+def test_decoder_evaluations_are_averaged_where_every_seed_counted(tmp_path):
+    for seed in range(2):
+        rich_run(tmp_path / f"{seed}", "amortized", 2, seed)
+    both = seed_average([tmp_path / "0", tmp_path / "1"])
+    assert both.loc[both["split"] == "valid", "decoder_evaluations"].tolist() == [1500.0 * e for e in range(1, 31)]
+    write_run(tmp_path / "2", "amortized", 2)  # counts none
+    assert seed_average([tmp_path / f"{seed}" for seed in range(3)])["decoder_evaluations"].isna().all()
+
+
+def test_spreads_are_quantiles_over_data():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"split": "test", "best_elbo": rng.normal(size=99), "elbo": -5.0, "log_marginal_lower": 3.0})
+    rows.loc[0, "best_elbo"] = np.nan
+    gaps = (rows["best_elbo"] + 5.0).dropna()
+    spread = spread_of(rows, "test", ("best_elbo", "elbo"))
+    np.testing.assert_allclose(spread.quantiles, gaps.quantile([0.05, 0.25, 0.5, 0.75, 0.95]))
+    assert spread.mean == pytest.approx(gaps.mean()) and spread.num_data == 98
+    assert spread_of(rows, "train", ("best_elbo", "elbo")) is None
+    figure = distributions_figure([("a", rows), ("b", rows[:0])], "t")
+    assert [ax.get_title("left") for ax in figure.axes] == list(PAIRS)
+    medians = [line for line in figure.axes[1].lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in medians] == [pytest.approx(gaps.median())]
+    assert distributions_figure([("b", rows[:0])], "t") is None
+
+
+def test_one_group_far_off_does_not_hide_the_others():
+    rows = [
+        pd.DataFrame({"split": "test", "best_elbo": scale * np.linspace(0, 1, 50), "elbo": 0.0})
+        for scale in (1, 1, 900)
+    ]
+    ax = distributions_figure(list(zip("abc", rows, strict=True)), "t").axes[0]
+    assert ax.get_xlim()[1] < 10 and [text.get_text() for text in ax.texts] == ["to 855.0 →"]
+
+
+def axis(values=(2.0, 20.0), numeric=True):
+    rows = [
+        {"series": s, "value": v, "metric": "test_elbo", "mean": m, "low": m - 1, "high": m + 1, "seeds": 3}
+        for s, means in (("a", (-9.0, -7.0)), ("b", (-8.0, -5.0)))
+        for v, m in zip(values, means, strict=True)
+    ]
+    level = {"series": "c", "value": None, "metric": "test_elbo", "mean": -6.0, "low": None, "high": None, "seeds": 1}
+    metrics = {"test_elbo": "test ELBO (nats per datum)", "never": "never measured"}
+    return Axis("size", tuple(values), numeric, metrics, pd.DataFrame([*rows, level]), ("c",))
+
+
+def test_lines_along_an_axis():
+    (ax,) = axis_figure(axis(), "t").axes
+    a, b, level = ax.lines
+    assert list(b.get_xdata()) == [2, 20] and list(b.get_ydata()) == [-8, -5] and ax.get_xscale() == "log"
+    assert list(level.get_ydata()) == [-6, -6] and level.get_label() == "c (not swept)" and a.get_label() == "a"
+    assert ax.get_title("left") == "test ELBO (nats per datum)" and ax.get_xlabel() == "size"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "20"]
+    band = ax.collections[1].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (-9, -4)
+
+
+def test_values_that_are_words_stand_in_their_order():
+    (ax,) = axis_figure(axis(("[200, 200]", "[50]"), numeric=False), "t").axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["[200, 200]", "[50]"]
+    assert list(ax.lines[1].get_ydata()) == [-8, -5]
+
+
+def test_an_axis_along_which_nothing_was_measured_has_no_figure():
+    empty = axis()
+    assert axis_figure(replace(empty, points=empty.points.assign(mean=None)), "t") is None
+
+
+def test_a_run_that_has_only_begun_draws_nothing(tmp_path):
+    run = write_run(tmp_path / "a", status="running", evaluated=False)
+    (run / "metrics.csv").unlink()
+    (run / "run.json").write_text(json.dumps({"status": "running", "pid": 1}))
+    assert draw(findings([tmp_path]), Path(tmp_path / "figures")) == []

@@ -1,0 +1,89 @@
+"""Five hundred runs of real size: the report's time, memory and page."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from synthetic_runs import estimate, image_pictures, write_run
+
+SECONDS, BYTES, PAGE = 20.0, 2**30, 15 * 2**20
+STRATEGIES, SIZES, WIDTHS, SEEDS = ("local", "amortized"), (2, 5, 10, 20, 50), ([], [50], [100], [200], [200, 200]), 10
+ROWS = 1000  # of each of two splits
+FURTHER = ("certificate", "start_spread", "gradient_norm", "steps", "converged", "ess", "log_marginal_mc_se")
+
+
+def gap(mean: float) -> dict:
+    return {**estimate(mean, 0.1), "ci95": [mean - 0.2, mean + 0.2], "identified": [mean, None]}
+
+
+def per_datum(rng: np.random.Generator) -> bytes:
+    """per_datum.csv with the columns of a run that measured its gaps."""
+    n = 2 * ROWS
+    lower = rng.normal(-90, 10, size=n)
+    best = lower - rng.exponential(1.5, size=n)
+    table = pd.DataFrame({"split": np.repeat(["train", "test"], ROWS), "row": np.tile(np.arange(ROWS) * 7, 2)})
+    table = table.assign(label=rng.integers(10, size=n), elbo=best - rng.exponential(3, size=n), best_elbo=best)
+    table = table.assign(log_marginal_lower=lower, **{name: rng.random(n) for name in FURTHER})
+    return table.to_csv(index=False, float_format="%.9g").encode()
+
+
+def write_many(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [per_datum(rng) for _ in range(10)]
+    (root / "pictures").mkdir(parents=True)
+    np.savez(root / "pictures" / "of_all.npz", **image_pictures(latent=50, event=(28, 28)))
+    model = {f"setting_{i}": i for i in range(60)}
+    for strategy, size, widths, seed in product(STRATEGIES, SIZES, WIDTHS, range(SEEDS)):
+        level = float(-100 + size / 5 + rng.normal())
+        config = {"latent_dim": size, "model": {**model, "latent_dim": size, "decoder": {"widths": widths}}}
+        run = write_run(
+            root / f"latent_dim={size},decoder={'-'.join(map(str, widths))},seed={seed},strategy={strategy}",
+            strategy, seed=seed, elbo=level, epochs=30, latent_dim=size, config=config,
+        )  # fmt: skip
+        typed = [f"strategy={strategy}", f"latent_dim={size}", f"model.decoder.widths={widths}", f"seed={seed}"]
+        (run / "overrides.yaml").write_text(yaml.safe_dump(typed))
+        content = json.loads((run / "evaluation.json").read_text())
+        middle = "optimization" if strategy == "local" else "amortization"
+        for split in ("train", "test"):
+            low = estimate(level + 5)
+            content[split] |= {
+                "num_data": ROWS,
+                "log_marginal": {"lower": low, "upper": None, "kind": "annealing"},
+                "gaps": {"approximation": gap(1.5), middle: gap(3.5), "inference": gap(5.0)},
+                "checks": [{"name": f"check_{i}", "passed": True, "detail": "as it should be"} for i in range(12)],
+                "diagnostics": {"active_units": min(size, 20), "kl": list(rng.random(size))},
+            }
+        content["valid"] = {"num_data": 0}
+        (run / "evaluation.json").write_text(json.dumps(content))
+        (run / "per_datum.csv").write_bytes(rows[seed])
+        os.link(root / "pictures" / "of_all.npz", run / "pictures.npz")
+
+
+@pytest.mark.slow
+def test_five_hundred_runs(tmp_path):
+    write_many(tmp_path / "runs")
+    code = (
+        "import resource, sys, time, pathlib\n"
+        "from vem.report.summary import write_report\n"
+        "begun = time.process_time()\n"
+        "write_report([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))\n"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print(time.process_time() - begun, peak * (1 if sys.platform == 'darwin' else 1024))\n"
+    )
+    call = [sys.executable, "-c", code, str(tmp_path / "runs"), str(tmp_path / "out")]
+    ended = subprocess.run(call, capture_output=True, text=True, check=True)
+    seconds, peak = map(float, ended.stdout.split())
+    assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 500
+    assert pd.read_csv(tmp_path / "out" / "summary.csv")["seeds"].tolist() == [SEEDS] * 50
+    size = (tmp_path / "out" / "report.html").stat().st_size
+    # CPU time of one process: what else the machine does is no part of it.
+    assert seconds < SECONDS and peak < BYTES and size < PAGE, (seconds, peak / 2**20, size / 2**20)

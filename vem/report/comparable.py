@@ -1,0 +1,173 @@
+"""Which runs may stand in one table: the same data, binarization, likelihood and evaluated rows.
+
+Runs that differ in the number of training data alone (``data.max_train``) may be compared on held-out data: the
+test rows are the same whatever it is (:func:`vem.data.prepare.prepare`). Their training numbers are each about
+training data of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vem.records import SPLITS
+from vem.report.estimates import finite
+from vem.report.rows import Evaluated
+from vem.report.runs import RunRecord
+
+NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data
+TRAIN_SIZE = "data.max_train"  # the one setting of the data that an axis may run over
+Rows = tuple[Any, ...]
+
+
+def data_settings(run: RunRecord) -> dict[str, str]:
+    """Which data a run's numbers are about: name, binarization, likelihood, and the config's data group.
+
+    Numbers of runs that differ in one of them are not comparable.
+    """
+    shown = {name: str(run.facts[name]) for name in NAMED if run.facts.get(name) is not None}
+    further = {k: v for k, v in run.settings.items() if k.startswith("data.")}
+    own = {k: v for k, v in further.items() if k not in ("data.binarize", TRAIN_SIZE)}
+    return shown | {key: value for key, value in own.items() if not key.endswith("._target_")}
+
+
+def headings(runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> list[str]:
+    """The name of the table that each run belongs to: its data, and what tells it from others on data of that name."""
+    settings = [data_settings(run) for run in runs]
+    names = _data_names(settings)
+    places = evaluated_sets(names, runs, found)
+    texts = _row_texts(names, places, found)
+    return [", ".join(filter(None, (both[0], texts[both]))) for both in zip(names, places, strict=True)]
+
+
+def _data_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """One name for each run: its data, and what differs between runs on data of that name.
+
+    >>> mnist = {"data": "mnist", "likelihood": "bernoulli"}
+    >>> _data_names([{**mnist, "data.n": "100"}, {**mnist, "data.n": "200"}, {"data": "blobs", "data.k": "3"}])
+    ['mnist, likelihood=bernoulli, data.n=100', 'mnist, likelihood=bernoulli, data.n=200', 'blobs']
+    """
+    base = [tuple((k, s[k]) for k in NAMED if k in s) for s in settings]
+    further = [{k: v for k, v in s.items() if k.startswith("data.")} for s in settings]
+    varying = differing(base, further)
+    return [
+        ", ".join([b[0][1], *(f"{k}={v}" for k, v in b[1:]), *(f"{k}={v}" for k, v in more.items())])
+        for b, more in zip(base, varying, strict=True)
+    ]
+
+
+def differing(groups: Sequence[Any], settings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """For each run, its settings that are not the same in all runs of its group.
+
+    >>> differing(["a", "a", "b"], [{"k": "1", "m": "1"}, {"k": "2", "m": "1"}, {"k": "3", "m": "1"}])
+    [{'k': '1'}, {'k': '2'}, {}]
+    """
+    seen: dict[Any, dict[str, set[str]]] = {}
+    holders: dict[Any, dict[str, int]] = {}
+    sizes: dict[Any, int] = {}
+    for group, own in zip(groups, settings, strict=True):
+        sizes[group] = sizes.get(group, 0) + 1
+        keys, held = seen.setdefault(group, {}), holders.setdefault(group, {})
+        for key, value in own.items():
+            keys.setdefault(key, set()).add(value)
+            held[key] = held.get(key, 0) + 1
+    return [
+        {k: v for k, v in own.items() if len(seen[group][k]) > 1 or holders[group][k] < sizes[group]}
+        for group, own in zip(groups, settings, strict=True)
+    ]
+
+
+def evaluated_sets(names: Sequence[str], runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> list[int]:
+    """Which set of rows, of those met on these data, each run was evaluated on.
+
+    A run whose rows are not known goes by their number; one that is not evaluated yet by ``evaluation.num_data``.
+    """
+    keys = _keys(names, runs, found)
+    counts = [(name, _counts(rows)) for name, rows in zip(names, found, strict=True)]
+    asked = [(name, run.settings.get("evaluation.num_data")) for name, run in zip(names, runs, strict=True)]
+    keys = _filled(keys, counts)
+    keys = [key or (count if rows.counts else None) for key, count, rows in zip(keys, counts, found, strict=True)]
+    keys = _filled(_filled(keys, asked), names)
+    met: dict[str, list[Rows | None]] = {}
+    for name, key in zip(names, keys, strict=True):
+        if key not in met.setdefault(name, []):
+            met[name].append(key)
+    return [met[name].index(key) for name, key in zip(names, keys, strict=True)]
+
+
+def _filled(keys: Sequence[Rows | None], marks: Sequence[Any]) -> list[Rows | None]:
+    """The keys; a missing one is that of the first run with the same mark.
+
+    >>> _filled([None, (1,), (2,), None], ["a", "a", "a", "b"])
+    [(1,), (1,), (2,), None]
+    """
+    first: dict[Any, Rows] = {}
+    for key, mark in zip(keys, marks, strict=True):
+        if key is not None:
+            first.setdefault(mark, key)
+    return [first.get(mark) if key is None else key for key, mark in zip(keys, marks, strict=True)]
+
+
+def _keys(names: Sequence[str], runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> list[Rows | None]:
+    """The rows of each run, None where they are not known; training rows count where all train on equally many."""
+    sizes: dict[str, set[Any]] = {}
+    for name, run in zip(names, runs, strict=True):
+        sizes.setdefault(name, set()).add(training_size(run))
+    out: list[Rows | None] = []
+    for name, rows in zip(names, found, strict=True):
+        splits = SPLITS if len(sizes[name]) == 1 else SPLITS[1:]
+        out.append(tuple(rows.digests.get(s) for s in splits) if rows.digests else None)
+    return out
+
+
+def training_size(run: RunRecord) -> float | str:
+    """The number of training data, else what the config says of it."""
+    return finite(run.facts.get("num_train")) or run.settings.get(TRAIN_SIZE, "null")
+
+
+def _counts(rows: Evaluated) -> tuple[int | None, ...]:
+    return tuple(rows.counts.get(split) or None for split in SPLITS[1:])
+
+
+def _row_texts(names: Sequence[str], places: Sequence[int], found: Sequence[Evaluated]) -> dict[tuple[str, int], str]:
+    """What tells the sets of rows of one data set apart: how many they are, or their number in order."""
+    rows = {(n, p): r for n, p, r in reversed(list(zip(names, places, found, strict=True))) if r.counts or r.digests}
+    texts: dict[tuple[str, int], str] = {}
+    for name, place in dict.fromkeys(zip(names, places, strict=True)):
+        others = [p for n, p in dict.fromkeys(zip(names, places, strict=True)) if n == name]
+        if len(others) == 1:
+            texts[name, place] = ""
+            continue
+        counts = {p: rows[name, p].counts if (name, p) in rows else {} for p in others}
+        telling = [s for s in SPLITS if len({counts[p].get(s) for p in others}) > 1]
+        text = ", ".join(f"{counts[place].get(s, 'no')} {s} rows" for s in telling)
+        alike = [p for p in others if [counts[p].get(s) for s in telling] == [counts[place].get(s) for s in telling]]
+        if len(alike) > 1:
+            text = f"{text + ', ' if text else ''}set {alike.index(place) + 1} of evaluated rows"
+        texts[name, place] = text
+    return texts
+
+
+def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
+    """Sentences: which tables are not compared with which, and what differs by name."""
+    first = {table: data_settings(run) for table, run in reversed(list(zip(tables, runs, strict=True)))}
+    by_data: dict[str, list[str]] = {}
+    for table in dict.fromkeys(tables):
+        by_data.setdefault(first[table]["data"], []).append(table)
+    out = []
+    if len(by_data) > 1:
+        out.append(f"Numbers on different data are not compared: {', '.join(by_data)}.")
+    for data, several in by_data.items():
+        if len(several) > 1:
+            keys = dict.fromkeys(key for table in several for key in first[table])
+            found = {key: list(dict.fromkeys(first[table].get(key, "not set") for table in several)) for key in keys}
+            reasons = [f"{_key_name(key)} ({' | '.join(values)})" for key, values in found.items() if len(values) > 1]
+            if len({frozenset(first[table].items()) for table in several}) < len(several):
+                reasons.append("the evaluated rows")
+            out.append(f"The {len(several)} tables on {data} are not compared with each other: they differ in "
+                       f"{', '.join(reasons)}.")  # fmt: skip
+    return tuple(out)
+
+
+def _key_name(key: str) -> str:
+    return {"binarize": "data.binarize"}.get(key, key)

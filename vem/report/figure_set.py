@@ -1,0 +1,262 @@
+"""Every figure of a report, as PNG and SVG, with the words that stand below it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vem.errors import VemError
+from vem.report import curves, posteriors
+from vem.report.aggregate import present
+from vem.report.axes_figures import axis_figure, omitted
+from vem.report.comparison import side_by_side_figure
+from vem.report.curves import MOST_TOGETHER, Curve
+from vem.report.distributions import distributions_figure
+from vem.report.files import read_metrics, read_per_datum, read_pictures
+from vem.report.findings import Axis, Findings, Table
+from vem.report.gap_figures import MOST_BARS, gaps_figure
+from vem.report.style import make_folder, one_line, save_both
+
+MOST_CURVES = 60  # of them most are grey
+MOST_ROWS = 6
+MOST_POSTERIORS = 5
+MOST_NAMES = 8  # in a caption
+
+Read = TypeVar("Read")
+
+
+class Drawn(NamedTuple):
+    """One figure: the section it belongs to (curves, gaps, pictures, axes), its table, its words and its files."""
+
+    section: str
+    table: int
+    title: str
+    caption: str
+    png: Path
+    svg: Path
+    alt: str
+
+
+class Sketch(NamedTuple):
+    """One figure before it is saved."""
+
+    section: str
+    kind: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+class Group(NamedTuple):
+    """One row of a table: its label, its strategy, its numbers, and the directories of its finished seeds."""
+
+    name: str
+    strategy: str
+    row: dict[str, Any]
+    directories: tuple[Path, ...]
+
+
+def draw(findings: Findings, folder: Path) -> list[Drawn]:
+    """Draw every figure that the runs allow into ``folder``, in the page's order.
+
+    A run whose file is damaged is left out, and the caption says so.
+
+    Raises:
+        VemError: a figure cannot be written.
+    """
+    make_folder(folder)
+    drawn = []
+    for index, table in enumerate(findings.tables):
+        suffix = "" if len(findings.tables) == 1 else f"_{index + 1}_{_slug(table.name)}"
+        for sketch in sketches(table, findings.base):
+            png, svg = save_both(sketch.figure, folder / f"{sketch.kind}{suffix}.png")
+            names = named([str(label) for label in table.groups["label"]])
+            alt = one_line(f"{sketch.title} ({table.name}). {sketch.caption} Groups: {names}.")
+            drawn.append(Drawn(sketch.section, index, sketch.title, sketch.caption, png, svg, alt))
+    return drawn
+
+
+def _slug(name: str) -> str:
+    """A table's name as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")[:60]
+
+
+def groups_of(table: Table, base: Path) -> list[Group]:
+    """The groups of a table, those of one strategy beside each other, strategies in order of appearance."""
+    rows = [{str(k): present(v) for k, v in row.items()} for row in table.groups.to_dict("records")]
+    groups = [
+        Group(str(r["label"]), str(r["strategy"]), r, tuple(base / d for d in r.get("directories") or [])) for r in rows
+    ]
+    order = list(dict.fromkeys(group.strategy for group in groups))
+    return sorted(groups, key=lambda group: order.index(group.strategy))
+
+
+def ranked(groups: Sequence[Group]) -> list[Group]:
+    """The groups by test ELBO, the best first and those without one last."""
+
+    def key(group: Group) -> float:
+        elbo = group.row.get("test_elbo_mean")
+        return np.inf if elbo is None else -float(elbo)
+
+    return sorted(groups, key=key)
+
+
+def spread_over_strategies(groups: Sequence[Group], most: int) -> list[Group]:
+    """At most that many groups: the best of each strategy, then the second of each, …, in the order of ``groups``."""
+    seen: dict[str, int] = {}
+    rounds = []
+    for group in ranked(groups):
+        rounds.append((seen.get(group.strategy, 0), group))
+        seen[group.strategy] = seen.get(group.strategy, 0) + 1
+    chosen = {group.name for _, group in sorted(rounds, key=lambda pair: pair[0])[:most]}
+    return [group for group in groups if group.name in chosen]
+
+
+class Reader:
+    """Reads files of runs, and remembers those that are damaged instead of giving up."""
+
+    def __init__(self) -> None:
+        self.damaged: dict[str, None] = {}
+
+    def __call__(self, read: Callable[[Path], Read], directory: Path) -> Read | None:
+        """What ``read`` finds there; None where it is damaged."""
+        try:
+            return read(directory)
+        except VemError as error:
+            self.damaged[f"{directory.name} ({error})"] = None
+            return None
+
+    def note(self) -> str:
+        """A sentence on what was left out since the last one; empty where nothing was."""
+        found, self.damaged = list(self.damaged), {}
+        return f" Left out, because a file is damaged: {named(found)}." if found else ""
+
+
+def sketches(table: Table, base: Path) -> Iterator[Sketch]:
+    """The figures of one table."""
+    groups, read = groups_of(table, base), Reader()
+    yield from _curves(groups, table.name, read)
+    yield from _gaps(table, groups, read)
+    yield from _pictures(groups, table.name, read)
+    for axis in table.axes:
+        yield from _axis(axis, table.name)
+
+
+def _curves(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketch]:
+    found = []
+    for group in ranked(groups)[:MOST_CURVES]:
+        whole = [d for d in group.directories if (rows := read(read_metrics, d)) is not None and len(rows)]
+        rows = curves.seed_average(whole) if whole else pd.DataFrame()
+        if len(rows):
+            found.append(Curve(group.name, group.strategy, rows))
+    if not found:
+        return
+    best = list(found)
+    order = [group.name for group in groups]
+    found.sort(key=lambda curve: order.index(curve.name))
+    words = _curve_words(found) + read.note()
+    if len(found) <= MOST_TOGETHER:
+        yield Sketch("curves", "curves", "ELBO while training", words, curves.comparison_figure(found, table))
+        return
+    coloured = curves.settings_to_colour(best)
+    words += " Behind each strategy's curves, those of the others in grey."
+    shown = {"", *coloured}
+    grey = dict.fromkeys(setting for c in found if (setting := curves.beyond(c.name, c.strategy)) not in shown)
+    words += f" In grey throughout, because others are better: {named(list(grey))}." if grey else ""
+    for split, title in (("valid", "held-out data"), ("train", "training data")):
+        if any((curve.rows["split"] == split).any() for curve in found):
+            figure = curves.strategies_figure(found, coloured, split, table)
+            yield Sketch("curves", f"curves_{split}", f"ELBO while training, {title}", words, figure)
+            words = "The same on the training data, as running averages of each epoch."
+
+
+def _curve_words(found: Sequence[Curve]) -> str:
+    words = "Each curve is the mean over seeds at equal epochs"
+    words += f", its band {curves.BANDS}." if any((c.rows["seeds"] > 1).any() for c in found) else "."
+    words += " Against seconds and decoder evaluations, equal places are equal compute."
+    without = curves.uncounted(found)
+    return words + (f" Without a count of decoder evaluations: {named(without)}." if without else "")
+
+
+def _gaps(table: Table, groups: Sequence[Group], read: Reader) -> Iterator[Sketch]:
+    measured = [g for g in groups if any(k.endswith("_gap_mean") and v is not None for k, v in g.row.items())]
+    shown = [g for g in measured if g in ranked(measured)[:MOST_BARS]]
+    rest = [g.name for g in measured if g not in shown]
+    more = f" Not drawn, with a lower test ELBO: {named(rest)}." if rest else ""
+    if not shown:
+        return
+    figure = gaps_figure([g.name for g in shown], pd.DataFrame([g.row for g in shown]), table.name)
+    if figure is not None:
+        words = (
+            "Smaller is better. Lines are 95 % intervals: over seeds, or over the data of the one seed; "
+            "≥ marks a gap from a lower bound on log p(x), which may be larger." + more
+        )
+        yield Sketch("gaps", "gaps", "Gaps", words, figure)
+    data = []
+    for group in shown:
+        rows = [found for d in group.directories if (found := read(read_per_datum, d)) is not None and len(found)]
+        if rows:
+            data.append((group.name, pd.concat(rows)))
+    figure = distributions_figure(data, table.name)
+    if figure is not None:
+        words = (
+            "How the gaps are spread over data, all seeds together: a mean far above its median comes from a few "
+            "data." + more + read.note()
+        )
+        yield Sketch("gaps", "gap_distributions", "Gaps datum by datum", words, figure)
+
+
+def _pictures(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketch]:
+    chosen = spread_over_strategies([g for g in groups if g.directories], MOST_ROWS)
+    found = [(g.name, pictures) for g in chosen if (pictures := read(read_pictures, g.directories[0]))]
+    damaged = read.note()
+    if found:
+        rest = [g.name for g in groups if g.directories and g not in chosen]
+        words = "Each row is one seed: where the data lie in z, what the model makes, and data with reconstructions."
+        words += f" Not drawn: {named(rest)}." if rest else ""
+        figure = side_by_side_figure(found, table)
+        yield Sketch("pictures", "side_by_side", "Side by side", words + damaged, figure)
+    planes = []
+    for group in groups:
+        plane = group.directories and group.row.get("latent_dim") == 2
+        pictures = read(read_pictures, group.directories[0]) if plane else None
+        if pictures and all(name in pictures for name in posteriors.ARRAYS):
+            planes.append((group, pictures))
+    if planes:
+        few = spread_over_strategies([group for group, _ in planes], MOST_POSTERIORS)
+        kept = [(group.name, pictures) for group, pictures in planes if group in few]
+        rest = [group.name for group, _ in planes if group not in few]
+        words = "Models with a two-dimensional z: contours hold 25, 50, 75 and 95 % of the mass. Each strategy has "
+        words += "trained a model of its own, so its true posterior is its own too."
+        words += f" Not drawn: {named(rest)}." if rest else ""
+        figure = posteriors.posteriors_figure(kept, table)
+        yield Sketch("pictures", "posteriors_by_strategy", "Posteriors in the latent plane", words, figure)
+
+
+def _axis(axis: Axis, table: str) -> Iterator[Sketch]:
+    figure = axis_figure(axis, table)
+    if figure is None:
+        return
+    words = "Bands are 95 % intervals; a point without one comes from a single seed without an error over data."
+    words += f" Level lines do not use {axis.key}." if axis.absent else ""
+    if axis.together:
+        words += f" Changed together with it: {named(axis.together)}; which of them moved the numbers is not known."
+    grey = omitted(axis)
+    words += f" In grey, with a lower value: {named(grey)}." if grey else ""
+    yield Sketch("axes", f"axis_{_slug(axis.key)}", f"Along {axis.key}", words, figure)
+
+
+def named(names: Sequence[str]) -> str:
+    """Names one after the other; of very many the first.
+
+    >>> named(["a", "b"]), named([str(n) for n in range(14)])
+    ('a; b', '0; 1; 2; 3; 4; 5; 6; 7 and 6 more')
+    """
+    few = "; ".join(names[:MOST_NAMES])
+    return f"{few} and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else few

@@ -1,0 +1,286 @@
+"""Finding the runs below some folders: what became of each, which are one run under two names, which never began."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vem import ledger
+from vem.errors import VemError
+from vem.records import LOG, REPEATS, RUN, run_directories
+from vem.report.findings import Unfinished
+from vem.report.runs import DONE, FAILED, RUNNING, UNREADABLE, RunRecord, mapping, read_run
+
+STATUS_ORDER = (DONE, RUNNING, "stopped", "lost", FAILED, UNREADABLE, REPEATS)
+LOG_LINES = 15  # of a run that failed
+LOG_BYTES = 20_000
+NOT_BEGUN = {
+    "waiting": "planned, and not begun yet",
+    "stopped": "planned, and not begun when the sweep ended: the same command goes on with it",
+    RUNNING: "has just begun",
+}
+QUEUED = ("submitit_local", "submitit_slurm")  # launchers whose jobs may wait for long, and without a word
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The runs below some folders.
+
+    ``runs``: each config once. ``repeats``: by directory of such a run, the other directories of its config.
+    ``base``: the folder that they are named from. ``jobs``: the overrides of every planned job, by its directory.
+    ``idle``: the directories of sweeps that nobody is at work on.
+    """
+
+    base: Path
+    runs: tuple[RunRecord, ...]
+    repeats: Mapping[Path, tuple[RunRecord, ...]]
+    sweeps: tuple[ledger.Sweep, ...]
+    jobs: Mapping[Path, tuple[str, ...]]
+    idle: frozenset[Path]
+
+    def relative(self, path: Path) -> str:
+        """How the report names a directory."""
+        return path.relative_to(self.base).as_posix()
+
+    @property
+    def waiting(self) -> list[Path]:
+        """Planned jobs that have no run yet."""
+        begun = {run.directory for run in self.runs} | {r.directory for same in self.repeats.values() for r in same}
+        return [path for path in self.jobs if path not in begun]
+
+    def fate(self, job: Path) -> str:
+        """What became of a planned job: as the ledger has it, but ``stopped`` for one that nobody will begin."""
+        state = ledger.state(job.parent, job.name)
+        return "stopped" if state == "waiting" and job.parent in self.idle else state
+
+
+def gather(roots: Iterable[Path], ended: bool = False) -> Gathered:
+    """Read the runs at or below ``roots``, and what the ledgers of their sweeps say of them.
+
+    ``ended``: the command of the sweep has ended.
+
+    Raises:
+        VemError: a root does not exist, or neither a run nor a planned job lies below any of them.
+    """
+    roots = [Path(root) for root in roots]
+    sweeps = _sweeps(roots)
+    jobs = {sweep.directory / job.folder: job.overrides for sweep in sweeps for job in sweep.jobs}
+    try:
+        directories = run_directories(roots)
+    except VemError:
+        if not jobs or not all(root.is_dir() for root in roots):
+            raise
+        directories = []
+    directories = sorted(directories, key=_natural)
+    places = sorted({*directories, *jobs}, key=_natural)
+    base = Path(os.path.commonpath(places)) if len(places) > 1 else places[0].parent
+    found = _known_by_their_kin([_with_fate(read_run(directory), jobs) for directory in directories])
+    runs, repeats = _once(found)
+    idle = frozenset(sweep.directory for sweep in sweeps if not at_work(sweep, ended))
+    return Gathered(base, tuple(runs), repeats, sweeps, jobs, idle)
+
+
+def _sweeps(roots: Sequence[Path]) -> tuple[ledger.Sweep, ...]:
+    """The sweeps at or below the roots, and those that a root is a run of."""
+    folders = {path.parent.resolve() for root in roots for path in root.rglob(ledger.FOLDER) if path.is_dir()}
+    found = (ledger.read(folder) for folder in sorted(folders, key=_natural))
+    return tuple(sweep for sweep in found if sweep is not None)
+
+
+def at_work(sweep: ledger.Sweep, ended: bool = False) -> bool:
+    """Whether jobs that wait may still begin: one is alive, or something has lately changed, or they are in a queue."""
+    if sweep.launcher in QUEUED:
+        return True
+    if ended:
+        return False
+    if any(ledger.is_alive(sweep.directory, job.folder) for job in sweep.jobs):
+        return True
+    plan = sweep.directory / ledger.FOLDER
+    signs = [plan / "sweep.json", plan / "alive", *(sweep.directory / job.folder / RUN for job in sweep.jobs)]
+    return time.time() - max(map(_changed, signs)) < ledger.SILENCE
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key under which job 10 of a sweep comes after job 2."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def _with_fate(run: RunRecord, jobs: Mapping[Path, Any]) -> RunRecord:
+    """The record with what became of a run that only says that it is running."""
+    if run.status != RUNNING:
+        return run
+    if run.directory in jobs:
+        return run.saying(status=ledger.state(run.directory.parent, run.directory.name))
+    if not _gone(run.facts.get("host"), run.facts.get("pid")):
+        return run
+    return run.saying(status="stopped" if run.facts.get("error") else "lost")
+
+
+def _gone(host: Any, pid: Any) -> bool:
+    """Whether that process of this machine is no more; of other machines nothing is known."""
+    if host != socket.gethostname() or not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False  # another user's
+    return False
+
+
+# --- what a run is that did not live to say so
+
+
+TOLD = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "num_train")
+
+
+def _known_by_their_kin(found: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs that ended before they could say what they are, told by one that differs in its seed alone.
+
+    Else by what their config names.
+    """
+    kin = {frozenset(run.asked.items()): run for run in found if run.status == DONE and run.asked}
+    return [_told(run, kin.get(frozenset(run.asked.items()))) for run in found]
+
+
+def _told(run: RunRecord, sibling: RunRecord | None) -> RunRecord:
+    if (run.status == DONE and run.placed) or run.status in (REPEATS, UNREADABLE):
+        return run
+    if sibling is not None and sibling.placed:
+        told = RunRecord(**{**vars(run), "settings": sibling.settings if not run.evaluation else run.settings})
+        return told.saying(**{key: sibling.facts.get(key) for key in TOLD})
+    said = {**{k: v for k, v in _named_in(run.config).items() if v is not None}, **run.facts}
+    told = run.saying(**said)
+    if run.status != DONE or told.placed:
+        return told
+    reason = "run.json says neither which strategy ran nor on which data: it is of an older or foreign schema"
+    return run.saying(status=UNREADABLE, error=f"{run.directory}: {reason}.")
+
+
+def _named_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    choices, data, model = (mapping(config.get(key)) for key in ("choices", "data", "model"))
+    latent = model.get("latent_dim")
+    return {
+        "strategy": _text(choices.get("strategy")),
+        "model": _text(choices.get("model")),
+        "data": _text(choices.get("data")),
+        "binarize": _text(data.get("binarize")),
+        "latent_dim": latent if isinstance(latent, int) else None,
+        "seed": config.get("seed") if isinstance(config.get("seed"), int) else None,
+    }
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+# --- one run under several names
+
+
+def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple[RunRecord, ...]]]:
+    """Each config once, where it first appears: the finished run, else the one that got furthest; and its repeats."""
+    by_config: dict[str, list[RunRecord]] = {}
+    at = {run.directory: run for run in found}
+    for run in found:
+        by_config.setdefault(_config(run, at), []).append(run)
+    chosen, repeats = [], {}
+    for same in by_config.values():
+        best = min(same, key=lambda run: STATUS_ORDER.index(run.status))
+        if best.status == REPEATS:
+            where = best.facts.get("repeats") or "another run"
+            best = best.saying(status=UNREADABLE, error=f"it repeats {where}, which is not there")
+        chosen.append(best)
+        if len(same) > 1:
+            repeats[best.directory] = tuple(run for run in same if run.directory != best.directory)
+    return chosen, repeats
+
+
+def _config(run: RunRecord, at: Mapping[Path, RunRecord]) -> str:
+    """What tells configs apart: the hash; of a repeat that of the run it names."""
+    if run.status == REPEATS and isinstance(run.facts.get("repeats"), str):
+        run = at.get(run.directory.parent / run.facts["repeats"], run)
+    return str(run.facts.get("config_hash") or run.directory)
+
+
+# --- runs without a result
+
+
+def unfinished(gathered: Gathered, runs: Sequence[RunRecord]) -> tuple[Unfinished, ...]:
+    """Every run without a result, with its reason; the planned jobs that never began come last."""
+    out = [
+        Unfinished(gathered.relative(run.directory), who(run.facts), run.status, reason(run), last_words(run))
+        for run in runs
+        if run.status != DONE
+    ]
+    return (
+        *out,
+        *(
+            Unfinished(gathered.relative(path), " ".join(gathered.jobs[path]), state, NOT_BEGUN.get(state, state))
+            for path in gathered.waiting
+            if (state := gathered.fate(path))
+        ),
+    )
+
+
+def who(facts: Mapping[str, Any]) -> str:
+    """The strategy and the seed, as far as known."""
+    if facts.get("strategy") is None:
+        return "unknown"
+    seed = facts.get("seed")
+    return str(facts["strategy"]) if seed is None else f"{facts['strategy']}, seed {int(seed)}"
+
+
+def reason(run: RunRecord) -> str:
+    """Why a run has no result, on one line."""
+    said = " ".join(str(run.facts.get("error") or "").split())
+    absent = {
+        RUNNING: "at work",
+        "stopped": "stopped before its end",
+        "lost": "its process is gone: killed, or the machine went down",
+        FAILED: "it left no error",
+    }
+    return said or absent.get(run.status, run.status)
+
+
+def last_words(run: RunRecord) -> str:
+    """The last lines of the log of a run that failed or vanished."""
+    if run.status not in (FAILED, "lost"):
+        return ""
+    try:
+        with open(run.directory / LOG, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LOG_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.rstrip().splitlines()[-LOG_LINES:])
+
+
+def progress(gathered: Gathered) -> dict[str, int]:
+    """How many jobs of the sweeps are done, running, failed and waiting, and stopped where some were.
+
+    Empty where no sweep was planned.
+    """
+    if not gathered.sweeps:
+        return {}
+    counts = dict.fromkeys(("done", "running", "failed", "waiting"), 0)
+    kinds = {REPEATS: DONE} | {state: state for state in (DONE, RUNNING, "waiting", "stopped")}
+    for path in gathered.jobs:
+        kind = kinds.get(gathered.fate(path), FAILED)
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts

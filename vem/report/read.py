@@ -1,0 +1,65 @@
+"""From run directories to what the report says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from vem.report.answer import answer
+from vem.report.axes import axes_of
+from vem.report.comparable import apart
+from vem.report.findings import Findings, Table
+from vem.report.frame import Framed, frame
+from vem.report.gather import Gathered, gather, progress, unfinished
+from vem.report.provenance import provenance, rebuild_command
+from vem.report.tables import Rivals, check_baseline, chosen_baseline, grouped, with_differences
+
+
+def findings(
+    roots: Iterable[Path], baseline: str | None = None, out: Path | None = None, ended: bool = False
+) -> Findings:
+    """Everything that the report says of the runs at or below ``roots``.
+
+    ``baseline``: label of the group that the others of its table are compared with, or its strategy where one
+    group has it; by default, and in tables without it, the group with the best test ELBO. ``out``: where the report
+    goes, for the command that writes it again. ``ended``: the sweep's command has ended, so that jobs which wait
+    will not begin.
+
+    Raises:
+        VemError: a root does not exist, nothing lies below any of them, or no group is called ``baseline``.
+    """
+    roots = [Path(root) for root in roots]
+    gathered = gather(roots, ended)
+    framed = frame(gathered)
+    groups = grouped(framed)
+    check_baseline(list(groups.values()), baseline)
+    tables = tuple(_table(name, part, framed, gathered, baseline) for name, part in groups.items())
+    compared = {name: table.groups for name, table in zip(groups, tables, strict=True)}
+    placed = framed.rows[framed.rows["table"].notna()] if len(framed.rows) else framed.rows
+    return Findings(
+        base=gathered.base,
+        runs=framed.rows,
+        tables=tables,
+        apart=apart([framed.runs[d] for d in placed["directory"]], list(placed["table"])) if len(placed) else (),
+        unfinished=unfinished(gathered, list(framed.runs.values())),
+        provenance=provenance(gathered, framed, compared, rebuild_command(roots, out, baseline)),
+        title=_title(roots),
+        progress=progress(gathered),
+    )
+
+
+def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, wanted: str | None) -> Table:
+    runs = framed.rows[framed.rows["table"] == name]
+    rivals = Rivals(groups, runs, framed)
+    baseline = chosen_baseline(groups, wanted)
+    compared = with_differences(groups, rivals, baseline)
+    axes = axes_of(compared, framed, gathered)
+    said = answer(compared, rivals, axes, gathered.base)
+    return Table(name, compared, runs, baseline, said, axes)
+
+
+def _title(roots: list[Path]) -> str:
+    """What was reported on, by the names of the folders."""
+    return ", ".join(dict.fromkeys(root.resolve().name for root in roots))

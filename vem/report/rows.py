@@ -1,0 +1,118 @@
+"""Which data a run was evaluated on, and the ELBO of each: per_datum.csv."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from vem.errors import VemError
+from vem.records import CONFIG, METRICS, PICTURES, SPLITS, config_hash
+from vem.report.estimates import finite
+from vem.report.files import read_metrics, read_per_datum
+from vem.report.runs import DONE, RunRecord
+from vem.version import VERSION
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The evaluated rows of a run. ``digests`` is empty where only their number is known, ``counts`` if nothing is.
+
+    ``elbo``: split → (row numbers, sorted; ELBO of each).
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    elbo: Mapping[str, tuple[Numbers, Numbers]] = field(default_factory=dict)
+    damage: tuple[str, ...] = ()  # one sentence for each file of the run that cannot be used
+
+
+def evaluated(run: RunRecord) -> Evaluated:
+    """What a run's rows are, and which of its larger files are damaged."""
+    if run.status != DONE:
+        return Evaluated(damage=_damaged_curve(run))
+    counts = {s: int(n) for s in SPLITS if (n := finite(run.part(s).get("num_data"))) is not None}
+    damage = [*_other_config(run), *_damaged_curve(run), *_damaged_pictures(run.directory)]
+    try:
+        table = read_per_datum(run.directory, ("split", "row", "elbo"))
+        digests, elbo = _rows(table)
+        _complete(run.directory, elbo, counts if digests else {})
+    except VemError as error:
+        return Evaluated(counts, damage=(*damage, str(error)))
+    return Evaluated({s: len(rows) for s, (rows, _) in elbo.items()} or counts, digests, elbo, tuple(damage))
+
+
+def _rows(table: pd.DataFrame) -> tuple[dict[str, str], dict[str, tuple[Numbers, Numbers]]]:
+    digests: dict[str, str] = {}
+    elbo: dict[str, tuple[Numbers, Numbers]] = {}
+    if "row" not in table:
+        return digests, elbo
+    rows = pd.to_numeric(table["row"], errors="coerce").to_numpy(float)
+    scores = (
+        pd.to_numeric(table["elbo"], errors="coerce").to_numpy(float) if "elbo" in table else np.full(len(rows), np.nan)
+    )
+    split_of = table["split"].to_numpy()
+    for split in SPLITS:
+        mine = np.flatnonzero(split_of == split)
+        if len(mine):
+            mine = mine[np.argsort(rows[mine], kind="stable")]
+            elbo[split] = rows[mine], scores[mine]
+            digests[split] = hashlib.sha256(rows[mine].tobytes()).hexdigest()[:16]
+    return digests, elbo
+
+
+def _complete(directory: Path, found: Mapping[str, tuple[Numbers, Numbers]], counts: Mapping[str, int]) -> None:
+    """Refuse a file cut off between two lines.
+
+    Raises:
+        VemError: it does not hold as many data as evaluation.json speaks of.
+    """
+    for split, num in counts.items():
+        have = len(found[split][0]) if split in found else 0
+        if have < num:
+            raise VemError(
+                f"{directory / 'per_datum.csv'} holds {have} of {num} {split} data: "
+                f"python -m vem.evaluate {directory} --again measures the run again."
+            )
+
+
+def _other_config(run: RunRecord) -> tuple[str, ...]:
+    """A config.yaml that is not the one that ran: cut off between two lines, or edited."""
+    digest = str(run.facts.get("config_hash"))
+    known = run.facts["versions"].get("vem") == VERSION  # other versions may hash otherwise
+    if not known or config_hash(run.config) == digest:
+        return ()
+    return (f"{run.directory / CONFIG} is not the config that ran (run.json has another hash): it was cut off or "
+            "edited, so the settings that are shown may be wrong.",)  # fmt: skip
+
+
+def _damaged_curve(run: RunRecord) -> tuple[str, ...]:
+    try:
+        curve = read_metrics(run.directory)
+    except VemError as error:
+        return (str(error),)
+    epochs = finite(run.facts.get("epochs"))
+    if run.status == DONE and epochs and len(curve) and curve["epoch"].max() < epochs:
+        last = int(curve["epoch"].max())
+        return (f"{run.directory / METRICS} ends at epoch {last} of {int(epochs)}: its curve is cut short.",)
+    return ()
+
+
+def _damaged_pictures(directory: Path) -> tuple[str, ...]:
+    """A cheap look: a zip file that was cut off has lost the directory at its end."""
+    path = directory / PICTURES
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 22))
+            whole = file.read(4) == b"PK\x05\x06"
+    except OSError:
+        return ()
+    return () if whole else (f"{path} is damaged: its end is missing, so the run shows no pictures.",)

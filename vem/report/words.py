@@ -1,0 +1,104 @@
+"""Numbers and names as words of the answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vem.report import table
+from vem.report.aggregate import present
+from vem.report.paired import Difference
+
+NAMES_SHOWN = 4
+MOST_DIGITS = 4
+Row = Mapping[str, Any]
+
+
+def number(value: float, places: int) -> str:
+    """A number as a sentence writes it.
+
+    >>> number(-98.4, 2)
+    '−98.40'
+    """
+    return table.number(value, places).replace("-", "−")
+
+
+def digits(half: float | None) -> int:
+    """Decimals that show two digits of an error, at least two.
+
+    >>> digits(1.3), digits(0.04), digits(0.0031), digits(1e-9), digits(None)
+    (2, 3, 4, 2, 2)
+    """
+    if not half or not 10**-MOST_DIGITS < half < math.inf:
+        return 2
+    return min(MOST_DIGITS, max(2, 1 - math.floor(math.log10(abs(half)))))
+
+
+def name(label: str) -> str:
+    """A group's label within a sentence.
+
+    >>> name("local"), name("local, latent_dim=2, training.epochs=5")
+    ('local', 'local (latent_dim=2, training.epochs=5)')
+    """
+    strategy, _, rest = label.partition(", ")
+    return f"{strategy} ({rest})" if rest else strategy
+
+
+def interval(low: float, high: float) -> str:
+    """The ends of an interval.
+
+    >>> interval(1.5157, 1.5608), interval(-0.25, 3.1)
+    ('1.516 to 1.561', '−0.25 to 3.10')
+    """
+    places = digits((high - low) / 2)
+    return f"{number(low, places)} to {number(high, places)}"
+
+
+def nats(mean: float, low: float | None = None, high: float | None = None) -> str:
+    """A number with as many decimals as its interval has.
+
+    >>> nats(1.54, 1.5157, 1.5608), nats(-98.4)
+    ('1.540', '−98.40')
+    """
+    return number(mean, digits(None if low is None or high is None else (high - low) / 2))
+
+
+def over(d: Difference) -> str:
+    """What a paired interval is over.
+
+    >>> over(Difference(0.0, 0.1, -1.0, 1.0, 3, "seeds", 2, None))
+    'paired over 3 common seeds'
+    """
+    if d.over == "data":
+        return f"paired over the {number(d.df + 1, 0)} test data of the one common seed"
+    return f"paired over {d.seeds} common seeds"
+
+
+def seeds(row: Row) -> str:
+    """How many seeds a mean is over, and its standard error."""
+    se, data_se = present(row.get("test_elbo_se")), present(row.get("test_elbo_data_se"))
+    if se is not None:
+        return f"mean of {row['seeds']} seeds, standard error {number(se, digits(se))}"
+    return "one seed" + (f", standard error over data {number(data_se, digits(data_se))}" if data_se else "")
+
+
+def listed(names: Sequence[str], most: int = NAMES_SHOWN) -> str:
+    """Labels in a sentence, the first few of many.
+
+    >>> listed(["a"]), listed(["a, n=1", "b"]), listed(list("abcdef"))
+    ('a', 'a (n=1) and b', 'a, b, c, d and 2 more')
+    """
+    names = [name(label) for label in names]
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def plural(count: int, word: str) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "seed"), plural(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{number(count, 0)} {word}{'' if count == 1 else 's'}"
