@@ -11,7 +11,7 @@ from torch import Tensor
 from vem.ascent.rules import Rule
 from vem.ascent.table import Rows
 from vem.contracts import Bound, Family, GenerativeModel
-from vem.objectives.elbo import ELBO, weigh_kl
+from vem.objectives.elbo import ELBO
 
 
 def cooled(progress: float, cool: float) -> float:
@@ -33,7 +33,7 @@ def row_bound(
     kl_weight: Tensor,
 ) -> Bound:
     """The bound of the q that these rows stand for, its KL weighed for the gradient."""
-    return weigh_kl(objective(model, x, family(params), noise), kl_weight)
+    return objective.annealed(objective(model, x, family(params), noise), kl_weight)
 
 
 def row_gradient(

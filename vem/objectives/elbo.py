@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,18 +28,38 @@ class ELBO:
     is less noisy near it: at q = p(z | x) its variance is zero, and the same is true of a q that
     enumerates its support. ``num_draws`` is M, the number of draws for each datum.
 
+    ``reconstruction_weight`` r and ``kl_weight`` c weigh the terms of what is differentiated, surrogate =
+    r · reconstruction − c · kl: r = 1, c = 0 is reconstruction alone, r = 0, c = 1 the prior's pull alone, and
+    c = β the β-VAE. The value stays the bound, whatever the weights: records, stopping rules and evaluations
+    read the ELBO.
+
     Raises:
-        VemError: ``kl="closed"`` for a q or a prior that has no closed form.
+        VemError: ``kl="closed"`` for a q or a prior that has no closed form; weights that are negative, infinite
+            or both zero.
 
     Source: Jordan et al., 1999; Kingma and Welling, 2014, eq. 3 (sampled = eq. 2); Roeder et al., 2017, eq. 8
-    (path gradient).
+    (path gradient); Higgins et al., 2017, eq. 4 (a weighed KL).
     """
 
-    def __init__(self, num_draws: int = 1, kl: str = "auto", gradient: str = "reparameterized") -> None:
+    def __init__(
+        self,
+        num_draws: int = 1,
+        kl: str = "auto",
+        gradient: str = "reparameterized",
+        reconstruction_weight: float = 1.0,
+        kl_weight: float = 1.0,
+    ) -> None:
         at_least(num_draws, 1, "objective.num_draws")
         self.num_draws = num_draws
         self.gradient = choice(gradient, ("reparameterized", "path"), "objective.gradient")
         self.kl = choice(kl, ("auto", "closed", "sampled"), "objective.kl")
+        self.reconstruction_weight = _weight(reconstruction_weight, "objective.reconstruction_weight")
+        self.kl_weight = _weight(kl_weight, "objective.kl_weight")
+        if reconstruction_weight == kl_weight == 0:
+            raise VemError(
+                "objective.reconstruction_weight=0 and objective.kl_weight=0 leave nothing to learn from: give at "
+                "least one of them a positive weight."
+            )
 
     def __call__(self, model: GenerativeModel, x: Tensor, posterior: Posterior, noise: Tensor | None) -> Bound:
         """The bound and its terms."""
@@ -51,7 +73,17 @@ class ELBO:
         else:
             kl = self._kl(model, posterior, z, log_q, log_weight)
         value = reconstruction - kl
-        return Bound(value.detach(), value, {"reconstruction": reconstruction, "kl": kl})
+        surrogate = self.reconstruction_weight * reconstruction - self.kl_weight * kl if self.weighed else value
+        return Bound(value.detach(), surrogate, {"reconstruction": reconstruction, "kl": kl})
+
+    @property
+    def weighed(self) -> bool:
+        """Whether what is differentiated is another function than the ELBO."""
+        return not self.reconstruction_weight == self.kl_weight == 1
+
+    def annealed(self, bound: Bound, kl_weight: Tensor) -> Bound:
+        """This objective's bound with the schedule's ``kl_weight`` on top of its own; see :func:`weigh_kl`."""
+        return weigh_kl(bound, kl_weight, self.kl_weight)
 
     def _kl(self, model: GenerativeModel, posterior: Posterior, z: Tensor, log_q: Tensor, log_weight: Tensor) -> Tensor:
         if self.closed(model, posterior):
@@ -61,7 +93,7 @@ class ELBO:
 
     def with_gradient(self, gradient: str) -> ELBO:
         """The same estimator with another gradient."""
-        return ELBO(self.num_draws, self.kl, gradient)
+        return ELBO(self.num_draws, self.kl, gradient, self.reconstruction_weight, self.kl_weight)
 
     def evaluations(self, family: Family, batch_size: int) -> int:
         """Decoder evaluations of one bound for a batch: M draws for each datum, or one for each component."""
@@ -82,9 +114,17 @@ class ELBO:
         return possible and self.kl != "sampled"
 
 
-def weigh_kl(bound: Bound, kl_weight: Tensor) -> Bound:
+def weigh_kl(bound: Bound, kl_weight: Tensor, own: float = 1.0) -> Bound:
     """Put ``kl_weight`` (a device scalar) on the KL term of the surrogate; the value stays the bound.
 
-    surrogate ← surrogate + (1 − w) KL. Source: Bowman et al., 2016 (KL annealing).
+    surrogate ← surrogate + c (1 − w) KL, where the surrogate holds − c KL with c = ``own``.
+    Source: Bowman et al., 2016 (KL annealing).
     """
-    return bound._replace(surrogate=torch.addcmul(bound.surrogate, 1 - kl_weight, bound.terms["kl"]))
+    return bound._replace(surrogate=torch.addcmul(bound.surrogate, 1 - kl_weight, bound.terms["kl"], value=own))
+
+
+def _weight(value: float, place: str) -> float:
+    at_least(value, 0, place)
+    if math.isinf(value):
+        raise VemError(f"{place}={value} must be finite: to leave the other term out, give that one the weight 0.")
+    return float(value)

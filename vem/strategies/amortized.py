@@ -23,7 +23,7 @@ from vem.contracts import (
 )
 from vem.errors import VemError
 from vem.families.checks import matching
-from vem.objectives.elbo import ELBO, weigh_kl
+from vem.objectives.elbo import ELBO
 from vem.strategies.compiled import compiled
 from vem.strategies.gradient import Climber, OptimizerFactory, Slope, differentiate
 
@@ -129,7 +129,8 @@ class Amortized:
     def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
         """The ELBO of the encoder's q."""
         posterior = self.family(self.encoder(batch.x))
-        return weigh_kl(self.objective(model, batch.x, posterior, noise.get("z")), schedule.kl_weight)
+        bound = self.objective(model, batch.x, posterior, noise.get("z"))
+        return self.objective.annealed(bound, schedule.kl_weight)
 
     def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
         """One joint step on θ and φ."""

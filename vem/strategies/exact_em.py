@@ -48,7 +48,8 @@ class ExactEM:
     by itself.
 
     Raises:
-        VemError: a model without a closed-form posterior and M-step, or an option out of range.
+        VemError: a model without a closed-form posterior and M-step, an objective that weighs the terms of the
+            ELBO, or an option out of range.
 
     Source: Dempster, Laird and Rubin, 1977; Neal and Hinton, 1998 (EM as ascent on the bound).
     """
@@ -67,6 +68,12 @@ class ExactEM:
         at_least(restarts, 1, "strategy.restarts")
         at_least(restart_epochs, 1, "strategy.restart_epochs")
         at_least(tolerance, 0, "strategy.tolerance")
+        if isinstance(objective, ELBO) and objective.weighed:
+            raise VemError(
+                f"objective.reconstruction_weight={objective.reconstruction_weight}, objective.kl_weight="
+                f"{objective.kl_weight}: exact EM maximizes the ELBO itself, both weights 1, in closed form. Leave "
+                "them at 1, or take strategy=local or strategy=amortized."
+            )
         if choice(start, ("data", "keep"), "strategy.start") == "keep" and restarts > 1:
             raise VemError(f"strategy.start=keep has one start only: set strategy.restarts=1, not {restarts}.")
         self.objective = ELBO(num_draws=1, kl="sampled") if isinstance(objective, ELBO) else objective

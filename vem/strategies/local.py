@@ -104,6 +104,12 @@ class Local:
         self.schedule = choice(schedule, ("minibatch", "alternating"), "strategy.schedule")
         if m_steps > 1 and order == "joint" and schedule == "minibatch":
             raise VemError(f"strategy.m_steps={m_steps}: strategy.order=joint moves θ once a batch; take e_then_m.")
+        if schedule == "alternating" and objective.weighed:
+            raise VemError(
+                "strategy.schedule=alternating ends its phases by the gain in ELBO, which is not what "
+                f"objective.reconstruction_weight={objective.reconstruction_weight} and objective.kl_weight="
+                f"{objective.kl_weight} ascend: leave them at 1, or take strategy.schedule=minibatch."
+            )
         self.m_steps = m_steps
         # Where one gradient moves λ and θ together, the last of the e-steps is that one.
         self.joint = order == "joint" and schedule == "minibatch" and m_steps == 1

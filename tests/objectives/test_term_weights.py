@@ -1,0 +1,181 @@
+"""Weights on the two terms of the ELBO: what is differentiated changes, what is reported does not."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vem.ascent.rules import Adam, Natural, Rule
+from vem.ascent.starts import PCAStart, PriorStart
+from vem.contracts import Batch, Posterior
+from vem.data.dataset import Data, Split
+from vem.data.linear_gaussian import linear_gaussian
+from vem.errors import VemError
+from vem.families.gaussian import DiagonalGaussian, FullGaussian
+from vem.models.deep import DeepLatentModel
+from vem.models.linear_gaussian import LinearGaussian
+from vem.models.networks import MLPFactory
+from vem.noise import generator
+from vem.objectives.elbo import ELBO, weigh_kl
+from vem.strategies.amortized import Amortized
+from vem.strategies.exact_em import ExactEM
+from vem.strategies.local import HeldOut, Local
+from vem.training.fit import fit
+from vem.training.schedules import Constant, Cosine
+from vem.training.settings import Training
+
+FAMILIES = {"diagonal": DiagonalGaussian, "full": FullGaussian}
+
+
+def case(name: str, device: torch.device) -> tuple[DeepLatentModel, Tensor, Tensor, Tensor]:
+    """A deep model, data, rows of λ away from the prior, noise of three draws."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = DeepLatentModel((5,), 2, MLPFactory([6], "tanh")).to(device, torch.float64)
+    g = generator("cpu", 1)
+    x = (torch.rand(4, 5, generator=g) > 0.5).to(device, torch.float64)
+    params = 0.5 * torch.randn(4, FAMILIES[name](2).num_params, generator=g, dtype=torch.float64).to(device)
+    return model, x, params, torch.randn(3, 4, 2, generator=g, dtype=torch.float64).to(device)
+
+
+def gradients(of: Tensor, params: Tensor, model: nn.Module) -> list[Tensor]:
+    leaves = [params, *model.parameters()]
+    found = torch.autograd.grad(of.sum(), leaves, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)]
+
+
+@pytest.mark.parametrize("gradient", ["reparameterized", "path"])
+@pytest.mark.parametrize("kl", ["closed", "sampled"])
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (0.5, 4.0)])
+def test_the_gradient_is_that_of_the_weighed_terms(
+    weights: tuple[float, float], name: str, kl: str, gradient: str, device: torch.device
+) -> None:
+    model, x, params, noise = case(name, device)
+    r, c = weights
+    params.requires_grad_()
+    q: Posterior = FAMILIES[name](2)(params)
+    bound = ELBO(3, kl, gradient, r, c)(model, x, q, noise)
+    plain = ELBO(3, kl, gradient)(model, x, q, noise)
+    assert torch.equal(bound.value, plain.value)
+    reconstruction = model.log_likelihood(x, q.draws(noise).z).mean(0)
+    pull = gradients(plain.terms["kl"], params, model)
+    assert max(float(g.abs().max()) for g in pull) > 0.01
+    expected = [r * a - c * b for a, b in zip(gradients(reconstruction, params, model), pull, strict=True)]
+    for found, wanted in zip(gradients(bound.surrogate, params, model), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_weights_of_one_change_no_bit(device: torch.device) -> None:
+    model, x, params, noise = case("diagonal", device)
+    params.requires_grad_()
+    bound = ELBO(3, gradient="path")(model, x, DiagonalGaussian(2)(params), noise)
+    assert torch.equal(bound.surrogate.detach(), bound.value)
+    weight = torch.tensor(0.3, device=device, dtype=torch.float64)
+    by_hand = torch.addcmul(bound.surrogate, 1 - weight, bound.terms["kl"])
+    assert torch.equal(ELBO().annealed(bound, weight).surrogate, by_hand)
+    assert torch.equal(weigh_kl(bound, weight).surrogate, by_hand)
+
+
+def test_warm_up_multiplies_the_own_weight(device: torch.device) -> None:
+    model, x, params, noise = case("diagonal", device)
+    objective = ELBO(3, reconstruction_weight=0.5, kl_weight=4.0)
+    bound = objective(model, x, DiagonalGaussian(2)(params), noise)
+    found = objective.annealed(bound, torch.tensor(0.25, device=device, dtype=torch.float64))
+    torch.testing.assert_close(found.surrogate, 0.5 * bound.terms["reconstruction"] - 4 * 0.25 * bound.terms["kl"])
+    assert torch.equal(found.value, bound.value)
+
+
+def model_of(device: torch.device) -> LinearGaussian:
+    """A fixed θ that is not aligned with the axes of z."""
+    model = LinearGaussian((8,), 3, noise="diagonal").to(device, torch.float64)
+    g = generator("cpu", "term weights")
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=g, dtype=torch.float64))
+    return model.requires_grad_(False)
+
+
+def rows_of(objective: ELBO, rule: Rule, device: torch.device, epochs: int, **options: Any) -> tuple[Any, Local]:
+    """Rows ascended at a fixed θ; the data and the strategy."""
+    data = linear_gaussian(num=60, dims=8, latent=3).to(device, torch.float64)
+    adam = partial(torch.optim.Adam, lr=1.0)
+    strategy = Local(DiagonalGaussian, objective, adam, rule, PCAStart(), HeldOut(), m_steps=0, cool=0.001, **options)
+    fit(model_of(device), strategy, data, Training(epochs, 60, 0.01, Constant(), valid_data=0), progress_bar=False)
+    return data, strategy
+
+
+@pytest.mark.parametrize("gradient", ["path", "objective"])
+@pytest.mark.parametrize("rule", [Natural(), Adam()])
+def test_only_kl_makes_the_rows_the_prior(rule: Rule, gradient: str, device: torch.device) -> None:
+    _, strategy = rows_of(ELBO(reconstruction_weight=0.0), rule, device, 400, gradient=gradient)
+    assert strategy.table.params.abs().max().item() < 1e-3
+    assert strategy.family(strategy.table.params).kl_standard_normal().max().item() < 1e-6  # type: ignore[attr-defined]
+
+
+def test_only_kl_makes_the_encoder_the_prior_and_leaves_theta(device: torch.device) -> None:
+    split = Split(torch.randn(100, 8, generator=generator("cpu", 2)))
+    data = Data("made", split, split, split, "real").to(device, torch.float64)
+    model = LinearGaussian((8,), 3).to(device, torch.float64)
+    objective = ELBO(reconstruction_weight=0.0, kl="closed")
+    strategy = Amortized(DiagonalGaussian, objective, partial(torch.optim.Adam, lr=0.1), MLPFactory([]))
+    strategy.setup(model, data.training_set(), generator(device, 0))
+    fit(model, strategy, data, Training(400, 100, 0.1, Cosine(), valid_data=0), progress_bar=False)
+    q = strategy.infer(model, Batch(data.train.x, None), {})
+    assert q.kl_standard_normal().max().item() < 1e-4  # type: ignore[attr-defined]
+    other = LinearGaussian((8,), 3).to(device, torch.float64)  # where the same start leaves θ
+    other.start(data.train.x, generator(device, 0, "setup"))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_only_reconstruction_makes_the_rows_points_at_the_likelihood_s_maximum(device: torch.device) -> None:
+    """z → argmax log p(x | z) = (WᵀΨ⁻¹W)⁻¹ WᵀΨ⁻¹ (x − b), and σ → 0."""
+    data, strategy = rows_of(ELBO(kl_weight=0.0), Adam(), device, 600)
+    model = model_of(device)
+    scaled = model.weight / model.noise_variance()[:, None]
+    wanted = torch.linalg.solve(model.weight.T @ scaled, scaled.T @ (data.train.x - model.bias).T).T
+    mean, log_scale = strategy.table.params.chunk(2, -1)
+    torch.testing.assert_close(mean, wanted, rtol=0, atol=0.05)
+    assert log_scale.max().item() < -3
+    assert (mean - model.exact_posterior(data.train.x).location).abs().max().item() > 0.2  # the prior pulls no more
+
+
+@pytest.mark.parametrize("beta", [0.25, 4.0])
+def test_a_weighed_kl_finds_the_posterior_of_the_tempered_model(beta: float, device: torch.device) -> None:
+    """max E_q[log p(x | z)] − β KL(q ‖ p) is the posterior under p(x | z)^{1/β}: noise variances times β."""
+    data, strategy = rows_of(ELBO(4, kl_weight=beta), Natural(), device, 500)
+    tempered = model_of(device)
+    with torch.no_grad():
+        tempered._set_noise(beta * tempered.noise_variance())
+    wanted = tempered.best_diagonal(data.train.x)
+    mean, log_scale = strategy.table.params.chunk(2, -1)
+    torch.testing.assert_close(mean, wanted.location, rtol=0, atol=0.06)
+    torch.testing.assert_close(log_scale, wanted.log_scale, rtol=0, atol=0.06)
+
+
+def test_weights_that_cannot_be_honoured_are_refused() -> None:
+    weighed = ELBO(kl_weight=0.0)
+    with pytest.raises(VemError, match=r"objective\.kl_weight=0\.0: exact EM maximizes the ELBO itself"):
+        ExactEM(weighed)
+    adam: Any = partial(torch.optim.Adam, lr=0.01)
+    with pytest.raises(VemError, match=r"strategy\.schedule=alternating ends its phases by the gain in ELBO"):
+        Local(DiagonalGaussian, weighed, adam, Natural(), PriorStart(), HeldOut(), schedule="alternating")
+    assert weighed.with_gradient("path").kl_weight == 0
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"kl_weight": -1.0}, r"objective\.kl_weight=-1\.0 is too small"),
+        ({"reconstruction_weight": float("nan")}, r"objective\.reconstruction_weight=nan is too small"),
+        ({"kl_weight": float("inf")}, r"objective\.kl_weight=inf must be finite"),
+        ({"kl_weight": 0.0, "reconstruction_weight": 0.0}, "leave nothing to learn from"),
+    ],
+)
+def test_weights_out_of_range_are_refused(weights: dict[str, float], message: str) -> None:
+    with pytest.raises(VemError, match=message):
+        ELBO(**weights)  # type: ignore[arg-type]
