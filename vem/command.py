@@ -137,6 +137,8 @@ def explain(error: BaseException | None) -> str | None:
         return _unknown_key(error)
     if isinstance(error, HydraException):
         return _first_line(error)
+    if isinstance(error, ValueError) and str(error).startswith("No trials are completed yet"):
+        return "no trial of this search has a validation ELBO: each run's run.log says why; seek in another interval."
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return "a group cannot be null: what it holds can, with a dot, as in evaluation.best=null."
     return None
@@ -249,6 +251,6 @@ def report(directory: Path) -> None:
     from vem.report.summary import write_report
 
     try:
-        print(write_report([directory], directory))
+        print(write_report([directory], directory, ended=True))
     except VemError as error:
         print(f"vem: no report: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ Exit code 0, or 1 after one message that names the value, the place and the reme
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import traceback
@@ -23,8 +24,8 @@ from vem.training.signals import InterruptedRun
 
 
 @hydra.main(version_base="1.3", config_path=str(command.config_directory()), config_name="config")
-def task(config: DictConfig) -> float:
-    """One run. In a sweep it has a process of its own; its failure is recorded, and is NaN for a sweeper."""
+def task(config: DictConfig) -> float | None:
+    """One run. In a sweep it has a process of its own; its failure is recorded, and has no value for a sweeper."""
     found = HydraConfig.get()
     overrides, directory = list(found.overrides.task), Path(found.runtime.output_dir)
     if found.mode == RunMode.MULTIRUN:
@@ -37,7 +38,7 @@ def task(config: DictConfig) -> float:
         raise command.PastHydra(error) from error
 
 
-def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float:
+def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float | None:
     """One job of a sweep, wherever the launcher put it.
 
     A job has one thread unless ``threads`` says otherwise: n jobs on n cores do not fight, and the last bits of its
@@ -57,7 +58,7 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
     outcome = isolated.run(work)
     if outcome.status == "stopped":
         raise command.PastHydra(InterruptedRun(outcome.message))
-    return outcome.value
+    return None if math.isnan(outcome.value) else outcome.value
 
 
 def complain(error: BaseException | None) -> int:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from vem.ascent.rules import Natural
+from vem.ascent.starts import PCAStart
+from vem.contracts import Batch
 from vem.data.dataset import Data, Split
-from vem.evaluation.pictures import GRID, NUM_SAMPLES, REACH, pictures
+from vem.evaluation.pictures import GRID, NUM_SAMPLES, NUM_WORST, REACH, pictures, worst_rows
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.deep import DeepLatentModel
 from vem.models.mixture import Mixture
@@ -18,6 +21,7 @@ from vem.noise import generator
 from vem.objectives.elbo import ELBO
 from vem.strategies.amortized import Amortized, Mirror
 from vem.strategies.exact_em import ExactEM
+from vem.strategies.local import HeldOut, Local
 
 
 def some_data(device: torch.device) -> Data:
@@ -62,3 +66,51 @@ def test_a_mixture(device: torch.device) -> None:
     expected = torch.einsum("bk,kij->bij", *map(torch.as_tensor, (arrays["latent_means"], arrays["component_means"])))
     found = torch.as_tensor(arrays["reconstructions"])
     assert all((expected - row).abs().amax((1, 2)).min() < 1e-5 for row in found)
+
+
+def rows_of(split: str, **columns: Any) -> list[dict[str, Any]]:
+    return [{"split": split, "row": n, "label": None, **{k: v[n] for k, v in columns.items()}} for n in range(20)]
+
+
+def test_the_worst_data_are_those_with_the_largest_loss() -> None:
+    elbo = [-10.0 - n % 7 for n in range(20)]
+    best = [value + n % 5 for n, value in enumerate(elbo)]
+    upper = [value + n % 3 for n, value in enumerate(elbo)]
+
+    def worst(*rows: dict[str, Any]) -> list[int]:
+        return [row["row"] for row in worst_rows(rows)]
+
+    train, test = rows_of("train", elbo=elbo), rows_of("test", elbo=elbo, best_elbo=best, log_marginal_lower=upper)
+    by_gap = sorted(range(20), key=lambda n: (-(n % 3), n))[:NUM_WORST]
+    assert worst(*train, *test) == by_gap and {row["split"] for row in worst_rows([*train, *test])} == {"test"}
+    without = [{k: v for k, v in row.items() if k != "log_marginal_lower"} for row in test]
+    assert worst(*without) == sorted(range(20), key=lambda n: (-(n % 5), n))[:NUM_WORST]
+    assert worst(*train) == sorted(range(20), key=lambda n: (-(n % 7), n))[:NUM_WORST]
+    lost = [row | ({"elbo": float("nan")} if row["row"] == 6 else {}) for row in train]
+    assert 6 in worst(*train) and 6 not in worst(*lost) and len(worst(*lost)) == NUM_WORST
+    assert worst() == [] and worst_rows([{"split": "test", "row": 0, "label": None}]) == []
+
+
+@pytest.mark.parametrize("splits", ["train", "train test"])
+@pytest.mark.parametrize("how", ["amortized", "local"])
+def test_the_pictures_of_the_worst_are_those_of_their_rows(how: str, splits: str, device: torch.device) -> None:
+    data = some_data(device)
+    model = DeepLatentModel((4, 4), 2, MLPFactory([5])).to(device)
+    adam = partial(torch.optim.Adam, lr=0.01)
+    strategy: Any = Amortized(DiagonalGaussian, ELBO(), adam, Mirror())
+    if how == "local":
+        strategy = Local(DiagonalGaussian, ELBO(), adam, Natural(), PCAStart(), HeldOut(steps=3))
+    strategy.setup(model, data.training_set(), generator(device, 0))
+    measured = [row for split in splits.split() for row in rows_of(split, elbo=[-float(n) for n in range(20)])]
+    arrays: dict[str, Any] = pictures(model, strategy, data, seed=1, per_datum=measured)
+    split, rows = splits.split()[-1], list(range(19, 19 - NUM_WORST, -1))
+    assert arrays["worst_row"].tolist() == rows and set(arrays["worst_split"].tolist()) == {split}
+    x = data.split(split).x[rows]
+    assert (arrays["worst_x"] == x.cpu().numpy()).all()
+    assert arrays["worst_label"].tolist() == [n % 3 for n in rows]
+    if how == "local" and split == "test":
+        return  # fresh rows, raised on noise of their own
+    stored = torch.tensor(rows, device=device) if how == "local" else None
+    mean = strategy.infer(model, Batch(x, stored), {}).mean()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.as_tensor(arrays["worst_reconstruction"]), model.decode(mean).cpu())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,20 +19,29 @@ from vem.noise import fill, generator
 NUM_LATENT = 2000  # points in the latent plane
 NUM_CHOSEN = 10  # reconstructions shown
 NUM_SAMPLES = 64
+NUM_WORST = 12
 GRID = 20  # the decoded grid is GRID × GRID
+REFERENCES = ("log_marginal_lower", "best_elbo")  # what L[q] is held against, the first that is known
 REACH = 2.5  # the plane is shown to ± this many standard deviations of the prior
 
 Arrays = dict[str, NDArray[Any]]
 
 
+PerDatum = Sequence[Mapping[str, Any]]  # the rows of per_datum.csv
+
+
 @torch.no_grad()
-def pictures(model: GenerativeModel, strategy: Strategy, data: Data, seed: int) -> Arrays:
-    """Latent means and labels of test data, reconstructions, samples; a decoded grid (H = 2) or components."""
+def pictures(model: GenerativeModel, strategy: Strategy, data: Data, seed: int, per_datum: PerDatum = ()) -> Arrays:
+    """Latent means and labels of test data, reconstructions, samples; a decoded grid (H = 2) or components.
+
+    Given what was measured ``per_datum``, also the data on which q does worst.
+    """
     device, dtype = data.train.x.device, data.train.x.dtype
     out: Arrays = {}
     with evaluating(model):
         if strategy.no_elbo is None:
             out.update(_latent(model, strategy, data, seed))
+            out.update(_worst(model, strategy, data, seed, per_datum))
         noise = fill(model.sample_noise(NUM_SAMPLES), generator(device, seed, "pictures"), dtype)
         out["samples"] = _array(model.sample(noise)[1])
         if model.latent == "index":
@@ -72,6 +83,42 @@ def _latent(model: GenerativeModel, strategy: Strategy, data: Data, seed: int) -
     if split.labels is not None:
         out["labels"] = split.labels[rows].cpu().numpy()
     return out
+
+
+def worst_rows(per_datum: PerDatum) -> list[Mapping[str, Any]]:
+    """The rows of the ``NUM_WORST`` data on which q does worst, the worst first: of test, else of train.
+
+    By the inference gap where log p(x) was bounded, else by L[q*] − L[q], else by the lowest L[q]. A datum whose
+    ELBO is not finite is left out: evaluation.json says so, and there is no picture of it.
+    """
+    for split in ("test", "train"):
+        rows = [row for row in per_datum if row["split"] == split and row.get("elbo") is not None]
+        if rows:
+            reference = next((name for name in REFERENCES if rows[0].get(name) is not None), None)
+            losses = [(row[reference] if reference else 0.0) - row["elbo"] for row in rows]
+            order = sorted((-loss, number) for number, loss in enumerate(losses) if math.isfinite(loss))
+            return [rows[number] for _, number in order[:NUM_WORST]]
+    return []
+
+
+def _worst(model: GenerativeModel, strategy: Strategy, data: Data, seed: int, per_datum: PerDatum) -> Arrays:
+    """The data on which q does worst, and their reconstructions from the mean of q."""
+    rows = worst_rows(per_datum)
+    if not rows:
+        return {}
+    split, index = rows[0]["split"], torch.tensor([row["row"] for row in rows], device=data.train.x.device)
+    training = split == "train"
+    x = (data.train_x(0) if training else data.split(split).x)[index]
+    noise = fill(strategy.noise(len(x), held_out=not training), generator(x.device, seed, "pictures", "worst"), x.dtype)
+    mean = strategy.infer(model, Batch(x, index if training else None), noise).mean()
+    labels = data.split(split).labels
+    named = {} if labels is None else {"worst_label": labels[index].cpu().numpy()}
+    return named | {
+        "worst_x": _array(x),
+        "worst_reconstruction": _array(_reconstruction(model, mean)),
+        "worst_split": np.array([split] * len(rows)),
+        "worst_row": index.cpu().numpy(),
+    }
 
 
 def _reconstruction(model: GenerativeModel, mean: Tensor) -> Tensor:

@@ -99,7 +99,8 @@ def jobs_of(config: DictConfig) -> list[ledger.Job]:
         return []
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     fixed = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parsed = parser.parse_overrides([*fixed, *map(str, config.hydra.overrides.task)])
+    typed: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # ${…} is the job's to resolve
+    parsed = parser.parse_overrides([*fixed, *typed])
     (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     known: dict[str, Override] = {}  # the parser takes a hundredth of a second for each string
     for text in dict.fromkeys(text for job in batch for text in job):
