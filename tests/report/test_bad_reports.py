@@ -34,6 +34,7 @@ def two_runs(root: Path) -> Path:
         run = write_scored(root / name, scores, strategy=strategy, pictures=image_pictures())
         facts = json.loads((run / "run.json").read_text())
         facts |= {"config_hash": config_hash(read_config(run / "config.yaml")), "versions": {"vem": VERSION}}
+        facts |= {"command": "python -m vem.run"}
         (run / "run.json").write_text(json.dumps(facts))
     return root / "bad"
 
@@ -137,6 +138,15 @@ def test_a_file_cut_off_anywhere_costs_at_most_its_run_and_is_named(tmp_path, na
         assert name in text
         if name in ("metrics.csv", "per_datum.csv", "pictures.npz"):  # the run keeps its numbers
             assert found.unfinished == () and set(found.tables[0].groups["label"]) == {"local", "amortized"}
+
+
+@pytest.mark.parametrize("facts", [{"versions": {"vem": "0.0.1"}}, {"command": None}])
+def test_a_hash_of_another_kind_is_no_damage(tmp_path, facts):
+    """That of another version, or of a model that was measured without vem.run."""
+    run = two_runs(tmp_path)
+    content = json.loads((run / "run.json").read_text()) | facts
+    (run / "run.json").write_text(json.dumps(content | {"config_hash": "0" * 16}))
+    assert not [text for text in findings([tmp_path]).provenance.remarks if "another hash" in text]
 
 
 def scores_of(run: Path) -> list[float]:

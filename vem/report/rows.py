@@ -85,9 +85,9 @@ def _complete(directory: Path, found: Mapping[str, tuple[Numbers, Numbers]], cou
 
 def _other_config(run: RunRecord) -> tuple[str, ...]:
     """A config.yaml that is not the one that ran: cut off between two lines, or edited."""
-    digest = str(run.facts.get("config_hash"))
-    known = run.facts["versions"].get("vem") == VERSION  # other versions may hash otherwise
-    if not known or config_hash(run.config) == digest:
+    # Other versions may hash otherwise, and what vem.measure saved has no command and another hash.
+    known = run.facts["versions"].get("vem") == VERSION and run.facts.get("command") is not None
+    if not known or config_hash(run.config) == run.facts.get("config_hash"):
         return ()
     return (f"{run.directory / CONFIG} is not the config that ran (run.json has another hash): it was cut off or "
             "edited, so the settings that are shown may be wrong.",)  # fmt: skip
