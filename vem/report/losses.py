@@ -31,6 +31,9 @@ def _loss(row: Row) -> str | None:
     split = next((s for s in ON if row.get(f"{s}_inference_gap_mean") is not None), None)
     if split is None:
         return _exact(row)
+    gap = row[f"{split}_inference_gap_mean"]
+    if abs(gap) < EXACT and not row.get(f"{split}_inference_gap_at_least"):
+        return f"{name(row['label'])} loses nothing on {ON[split]}: its q is the posterior (inference gap {nats(gap)})."
     parts = [
         f"{told} {why}" for gap, why in WHY.items() if (told := _told(row, f"{split}_{gap}_gap", False)) is not None
     ]

@@ -75,7 +75,8 @@ def _differences(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> pd.DataF
         run = framed.runs.get(directories[0]) if directories else None
         settings.append({} if run is None else data_settings(run) | own_settings(run))
     known = [s for s in settings if s]
-    keys = dict.fromkeys(key for found in known for key in found)
+    # What a class is called (_target_) says nothing that the names of the options do not.
+    keys = dict.fromkeys(key for found in known for key in found if not key.rpartition(".")[2].startswith("_"))
     varying = [k for k in keys if len({found.get(k) for found in known}) > 1]
     wide = ["table"] if len(groups) > 1 else []
     return pd.DataFrame(

@@ -11,7 +11,7 @@ from vem.report.aggregate import present
 from vem.report.paired import Difference
 
 NAMES_SHOWN = 4
-MOST_DIGITS = 4
+MOST_DIGITS = 3
 Row = Mapping[str, Any]
 
 
@@ -28,7 +28,7 @@ def digits(half: float | None) -> int:
     """Decimals that show two digits of an error, at least two.
 
     >>> digits(1.3), digits(0.04), digits(0.0031), digits(1e-9), digits(None)
-    (2, 3, 4, 2, 2)
+    (2, 3, 3, 2, 2)
     """
     if not half or not 10**-MOST_DIGITS < half < math.inf:
         return 2
