@@ -54,8 +54,8 @@ def commands(data: str) -> list[list[str]]:
     """What is run on one data set."""
     common = ["experiment=inference_gaps", f"data={data}", SEEDS]
     return [
-        [*common, "strategy.encoder.widths=[200,200],[50,50],[400,400]"],
-        [*common, "model.decoder.widths=[50,50],[400,400]"],
+        [*common, "strategy.encoder.widths=[200,200],[50,50],[20,20]"],
+        [*common, "model.decoder.widths=[50,50],[20,20]"],
         [*common, "training.epochs=10,60"],
     ]
 
