@@ -104,3 +104,28 @@ def test_a_damaged_record_is_unreadable(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / records.RUN).write_text('{"status": "do')
     assert ledger.state(tmp_path, "a") == "unreadable"
+
+
+def test_one_at_a_time_is_at_work_in_a_folder(tmp_path):
+    inside, most = [], []
+
+    def work(number: int) -> None:
+        with ledger.alone(tmp_path, "a"):
+            inside.append(number)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert most == [1] * 8
+
+
+def test_the_lock_ends_with_its_process(tmp_path):
+    code = f"from vem import ledger; from pathlib import Path\nwith ledger.alone(Path({str(tmp_path)!r}), 'a'):\n"
+    code += "    print('in', flush=True)\n    import time; time.sleep(600)\n"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "in\n"
+        holder.kill()
+        with ledger.alone(tmp_path, "a"):
+            assert holder.wait() != 0

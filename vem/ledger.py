@@ -5,6 +5,7 @@
     SWEEP/FOLDER/…             a run (see vem.records), in a folder named by its overrides
     SWEEP/.sweep/sweep.json    the commands that were started here, and every job that they planned
     SWEEP/.sweep/alive/FOLDER  touched every few seconds while the job is at work
+    SWEEP/.sweep/locks/FOLDER  held by the process that is at work in the folder
     SWEEP/.sweep/claims/HASH   the folder that runs the config of this hash; a second job with it points there
 
 Plain files, so that it holds across the machines of a cluster that share a file system.
@@ -25,6 +26,11 @@ from typing import NamedTuple
 
 from vem import records
 from vem.errors import VemError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 FOLDER = ".sweep"
 BEAT = 5.0  # seconds between two signs of life
@@ -159,6 +165,29 @@ def alive(directory: Path, folder: str) -> Iterator[None]:
         thread.join()
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(directory: Path, folder: str) -> Iterator[None]:
+    """Be the only one at work in a job's folder while the block runs; wait for whoever is there already.
+
+    Two trials of a search may have the same values, and two people may start the same sweep. The lock ends with its
+    process, however that comes about.
+    """
+    if fcntl is None:
+        yield
+        return
+    path = directory / FOLDER / "locks" / folder
+    _make(path.parent)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise records.unwritable(path, error) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def is_alive(directory: Path, folder: str) -> bool:

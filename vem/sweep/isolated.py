@@ -152,9 +152,11 @@ def _child(work: Work, sender: Connection, environment: Mapping[str, str]) -> No
     threading.Thread(target=_end_with_parent, name="vem-parent", daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed child leaves behind
     logging.config.dictConfig(dict(work.logging))
-    with ledger.alive(work.sweep, work.directory.name):
+    folder = work.directory.name
+    with ledger.alive(work.sweep, folder):
         try:
-            outcome = _job(work)
+            with ledger.alone(work.sweep, folder):
+                outcome = _failed_already(work) or _job(work)
         except BaseException as error:
             outcome = _explained(work, error)
     sender.send(outcome)
