@@ -66,6 +66,7 @@ def evaluate(directory: Path, overrides: Sequence[str], again: bool = False) -> 
 
     section = asked["evaluation"]
     run = build.load(directory, asked["device"])
+    directory = run.directory  # of a job that repeats another one's run, that one's
     check_targets({"evaluation": section}, run.config.get("allow_targets") or [])
     settings: Evaluation = instantiate(section, "evaluation")
     if not settings.num_data:

@@ -34,11 +34,6 @@ log = logging.getLogger("vem")
 VERSIONS = ("torch", "numpy", "scipy", "hydra-core", "scikit-learn")
 
 
-def stops_a_sweep(error: Exception) -> bool:
-    """Whether this error is a wish of the user's, and not a fault of one job."""
-    return isinstance(error, InterruptedRun)
-
-
 def execute(config: dict[str, Any], overrides: list[str], directory: Path, start: str | None = None) -> float:
     """Run what the resolved ``config`` says in ``directory``; returns the validation ELBO (or NaN).
 
@@ -55,9 +50,9 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
     except OSError as error:
         raise records.unwritable(directory, error) from error
     digest = records.config_hash(config)
-    earlier = resume.left_behind(directory, config)
+    earlier = resume.left_behind(directory, config, sweeping=start is not None)
     if earlier is not None and earlier.get("status") == "done":
-        log.info("%s is finished: left alone. Name another hydra.run.dir to run it again.", directory)
+        log.info("%s is finished: left alone. Another hydra.run.dir, or hydra.sweep.dir, runs it again.", directory)
         assess.judge(directory, config["evaluation"].get("strict", False))
         return valid_elbo(directory)
     started -= (earlier or {}).get("seconds", 0.0)  # seconds of all starts, but for one that was killed

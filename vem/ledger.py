@@ -5,6 +5,7 @@
     SWEEP/FOLDER/…             a run (see vem.records), in a folder named by its overrides
     SWEEP/.sweep/sweep.json    the commands that were started here, and every job that they planned
     SWEEP/.sweep/alive/FOLDER  touched every few seconds while the job is at work
+    SWEEP/.sweep/outcomes/FOLDER.json  how the job ended, and in which start of the sweep
     SWEEP/.sweep/locks/FOLDER  held by the process that is at work in the folder
     SWEEP/.sweep/claims/HASH   the folder that runs the config of this hash; a second job with it points there
 
@@ -35,6 +36,13 @@ except ImportError:  # Windows
 FOLDER = ".sweep"
 BEAT = 5.0  # seconds between two signs of life
 SILENCE = 60.0  # seconds without one after which a job is taken for dead
+
+
+class Outcome(NamedTuple):
+    """How a job ended: ``done``, ``failed``, ``stopped``, or ``repeats`` (then ``message`` is the other folder)."""
+
+    status: str
+    message: str = ""
 
 
 class Job(NamedTuple):
@@ -97,6 +105,27 @@ def write(sweep: Sweep) -> None:
         "current": list(sweep.current),
     }
     records.write_json(sweep.directory / FOLDER / "sweep.json", content)
+
+
+def write_outcome(directory: Path, folder: str, start: str, outcome: Outcome) -> None:
+    """Write down how a job ended; ``start`` says in which start of the sweep. A full disk must not end the sweep."""
+    path = _outcome_path(directory, folder)
+    with suppress(VemError):
+        _make(path.parent)
+        records.write_json(path, {"start": start, **outcome._asdict()})
+
+
+def outcome(directory: Path, folder: str, start: str) -> Outcome | None:
+    """How a job ended in this start; None if it has not ended in it."""
+    try:
+        found = records.read_json(_outcome_path(directory, folder))
+    except VemError:
+        return None
+    return Outcome(str(found.get("status")), str(found.get("message"))) if found.get("start") == start else None
+
+
+def _outcome_path(directory: Path, folder: str) -> Path:
+    return directory / FOLDER / "outcomes" / f"{folder}.json"
 
 
 def claim(directory: Path, digest: str, folder: str) -> str:
@@ -163,8 +192,9 @@ def alive(directory: Path, folder: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+        with suppress(OSError, ValueError):  # another process may wait for this one, and give signs of its own
+            if json.loads(path.read_text(encoding="utf-8")).get("pid") == os.getpid():
+                path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -25,8 +25,10 @@ class OtherConfig(VemError):
     """The directory holds a run of another config."""
 
 
-def left_behind(directory: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False) -> dict[str, Any] | None:
     """What an earlier start left in the directory; with ``rerun=stale`` a run by other code or config is put aside.
+
+    So is, in a sweep, a run of another config that failed: its config was mended.
 
     Raises:
         VemError: it holds a run of another config; the difference is shown.
@@ -35,7 +37,8 @@ def left_behind(directory: Path, config: dict[str, Any]) -> dict[str, Any] | Non
     try:
         earlier = earlier_run(directory, config)
     except OtherConfig:
-        if not again:
+        mended = sweeping and records.read_json(directory / records.RUN).get("status") == "failed"
+        if not (again or mended):
             raise
         _put_aside(directory)
         return None

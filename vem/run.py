@@ -17,10 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vem import command, ledger
-from vem.sweep import ending, isolated
-from vem.sweep.progress import watched
+from vem import command
+from vem.sweep import ending, isolated, plan
+from vem.sweep.progress import Jobs, watched
 from vem.training.signals import InterruptedRun
+
+STOPPED = "stopped: the same command with the same hydra.run.dir, or hydra.sweep.dir, goes on."
 
 
 @hydra.main(version_base="1.3", config_path=str(command.config_directory()), config_name="config")
@@ -48,17 +50,18 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
     content = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     assert isinstance(content, dict)
     work = isolated.Work(
-        config={**config, "threads": config["threads"] or 1, "progress": False},
+        config={**config, "threads": 1 if config["threads"] is None else config["threads"], "progress": False},
         overrides=tuple(overrides),
         directory=directory,
         sweep=sweep,
-        start=getattr(ledger.read(sweep), "start", ""),
+        start=os.environ.get(plan.START, ""),
         logging=isolated.without_console({str(k): v for k, v in content.items()}),
     )
-    outcome = isolated.run(work)
-    if outcome.status == "stopped":
-        raise command.PastHydra(InterruptedRun(outcome.message))
-    return None if math.isnan(outcome.value) else outcome.value
+    ended = isolated.run(work)
+    if ended.outcome.status == "stopped" or ended.signal is not None:
+        said = ended.outcome.message or f"stopped by {ended.signal}: the same command goes on."
+        raise command.PastHydra(InterruptedRun(said))
+    return None if math.isnan(ended.value) else ended.value
 
 
 def complain(error: BaseException | None) -> int:
@@ -75,22 +78,30 @@ def main() -> None:
     """The command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands every exception over, composition errors too
     with watched() as sweeps:
-        error, ended = _error_of_task(), -1
-        while (more := ending.worth_another_go(sweeps, error, ended)) is not None:
-            error, ended = _error_of_task(), more
+        error = _error_of_task(sweeps)
     if sweeps:
         sys.exit(ending.end(sweeps[0], error, complain))
     sys.exit(0 if error is None else complain(error))
 
 
-def _error_of_task() -> BaseException | None:
-    """Run, or sweep; returns what went wrong."""
+def _error_of_task(sweeps: list[Jobs]) -> BaseException | None:
+    """Run, or sweep; returns what went wrong. A launcher that breaks is started again for the jobs that are left."""
+    error, ended = _once(), -1
+    try:
+        while (more := ending.worth_another_go(sweeps, error, ended)) is not None:
+            error, ended = _once(), more
+    except KeyboardInterrupt:
+        error = InterruptedRun(STOPPED)
+    return error
+
+
+def _once() -> BaseException | None:
     try:
         task()
     except command.PastHydra as carried:
         return carried.args[0] if isinstance(carried.args[0], BaseException) else carried
     except KeyboardInterrupt:
-        return InterruptedRun("stopped: the same command with the same hydra.run.dir, or hydra.sweep.dir, goes on.")
+        return InterruptedRun(STOPPED)
     except Exception as error:  # Hydra's own
         return command.no_folder(error) if isinstance(error, OSError) else error
     return None

@@ -214,3 +214,38 @@ def signs_of_life(sweep: Path) -> list[dict[str, int]]:
 def parent(pid: int) -> int:
     """Who started the process: of a job its fork server, of that the launcher's worker."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize("overrides", [("seed=0,0",), ("seed=0", "threads=1,2"), ("device=cpu,auto",)])
+def test_two_jobs_of_one_folder_are_refused(here, vem_run, overrides):
+    ended = vem_run(*SWEEP, "strategy=gmm", *overrides).bad()
+    assert "two jobs of this sweep" in ended.err and not list(here.rglob("run.json"))
+
+
+def test_a_refused_job_is_an_exit_code(here, vem_run):
+    """The yaml behind the sweep has changed: its finished runs are those of another config."""
+    (here / "conf" / "experiment").mkdir(parents=True)
+    yaml = here / "conf" / "experiment" / "mine.yaml"
+    sweep = ("--config-dir", "conf", *SWEEP, "strategy=gmm", "experiment=mine", "seed=0,1")
+    yaml.write_text("# @package _global_\nmodel: {components: 2}\n")
+    vem_run(*sweep).good()
+    yaml.write_text("# @package _global_\nmodel: {components: 3}\n")
+    ended = vem_run(*sweep)
+    assert ended.code == 1 and ended.err.count("holds a run of another config") == 2
+    assert "2 of 2 jobs are not done: 2 failed." in ended.err
+    assert sorted(statuses(here / "s").values()) == ["done", "done"]
+    # Under names of their own they are run, and are no repeats of what the refused jobs had claimed.
+    vem_run(*sweep, "model.components=3").good()
+    assert sorted(statuses(here / "s").values()) == ["done"] * 4
+    vem_run(*sweep, "rerun=stale").good()
+    assert [p.name for p in (here / "s").rglob(f"{records.ASIDE}/*")] == ["001", "001"]
+
+
+def test_a_report_that_breaks_hides_no_run(here, vem_run, monkeypatch):
+    from vem import command
+
+    monkeypatch.setattr(command, "report", lambda directory: 1 / 0)
+    ended = vem_run(*FEW, "model.components=2,999")
+    assert ended.code == 1 and "no report: ZeroDivisionError" in ended.err
+    assert "1 of 2 jobs are not done: 1 failed." in ended.err
+    assert "Traceback" in (here / "s" / ledger.FOLDER / "report.log").read_text()

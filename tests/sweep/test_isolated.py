@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -43,6 +44,9 @@ class Odd(Amortized):
 """
 
 
+STARTS = itertools.count(1)  # every job here is of a start of its own, unless it is given another's
+
+
 def work(root: Path, how=None, *further: str, name: str = "job") -> isolated.Work:
     overrides = [*TINY, *further]
     if "strategy=gmm" not in further:
@@ -58,7 +62,9 @@ def work(root: Path, how=None, *further: str, name: str = "job") -> isolated.Wor
         "handlers": {"file": log},
         "root": {"level": "DEBUG", "handlers": ["file"]},
     }
-    return isolated.Work(composed(overrides) | {"choices": {}}, tuple(overrides), directory, root, "start 1", logs)
+    return isolated.Work(
+        composed(overrides) | {"choices": {}}, tuple(overrides), directory, root, f"start {next(STARTS)}", logs
+    )
 
 
 def run_json(root: Path, name: str = "job") -> dict:
@@ -74,12 +80,13 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_job_is_done_by_a_process_of_its_own(here):
-    outcome = isolated.run(work(here))
+    job = work(here)
+    outcome, value, asked = isolated.run(job)
     found = run_json(here)
-    assert outcome.status == found["status"] == "done" and found["start"] == "start 1"
+    assert outcome.status == found["status"] == "done" and found["start"] == job.start and asked is None
     assert found["pid"] != os.getpid() and found["threads"] == 1
     evaluation = records.read_json(here / "job" / records.EVALUATION)
-    assert outcome.value == evaluation["valid"]["elbo"]["mean"]
+    assert value == evaluation["valid"]["elbo"]["mean"]
     assert not ledger.is_alive(here, "job")
 
 
@@ -94,11 +101,13 @@ def test_a_job_is_done_by_a_process_of_its_own(here):
     ],
 )
 def test_a_job_that_breaks_is_written_down(here, how, said):
-    outcome = isolated.run(work(here, how))
+    job = work(here, how)
+    outcome, value, asked = isolated.run(job)
     found = run_json(here)
-    assert outcome.status == found["status"] == "failed" and math.isnan(outcome.value)
+    assert outcome.status == found["status"] == "failed" and math.isnan(value) and asked is None
+    assert ledger.outcome(here, "job", job.start) == outcome and ledger.outcome(here, "job", "another") is None
     assert said.lower() in outcome.message.lower()
-    assert found["error"] in outcome.message and found["start"] == "start 1" and found["seed"] == 0
+    assert found["error"] in outcome.message and found["start"] == job.start and found["seed"] == 0
     if how == "raise":
         log = (here / "job" / records.LOG).read_text()
         assert log.count("Traceback") == 1 and "in step" in log
@@ -117,9 +126,9 @@ def test_a_signal_is_handed_on_and_the_run_goes_on_later(here):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    outcome = isolated.run(endless)
+    outcome, _, asked = isolated.run(endless)
     thread.join()
-    assert done and outcome.status == "stopped" and "SIGTERM" in outcome.message
+    assert done and outcome.status == "stopped" and "SIGTERM" in outcome.message and asked == "SIGTERM"
     assert run_json(here)["status"] == "running" and (here / "job" / records.CHECKPOINT).exists()
     assert ledger.state(here, "job") == "stopped"
 
@@ -127,9 +136,10 @@ def test_a_signal_is_handed_on_and_the_run_goes_on_later(here):
 def test_the_same_config_in_another_folder_runs_once(here):
     first = isolated.run(work(here, None, "strategy=gmm", "model.components=2", "latent_dim=2", name="a"))
     second = isolated.run(work(here, None, "strategy=gmm", "model.components=2", "latent_dim=3", name="b"))
-    assert first == second
+    assert first.value == second.value and second.outcome == (records.REPEATS, "a")
     found = run_json(here, "b")
     assert (found["status"], found["repeats"]) == (records.REPEATS, "a")
+    assert found["config_hash"] == run_json(here, "a")["config_hash"]
     files = {path.name for path in (here / "b").iterdir()}
     assert files - {records.LOG} == {records.CONFIG, records.OVERRIDES, records.RUN}
     # A third, whose original has failed and is not among the jobs of this start, runs it itself.
@@ -142,7 +152,7 @@ def test_a_repeat_never_replaces_a_run_of_another_config(here):
     isolated.run(work(here, None, "strategy=gmm", "model.components=2", name="a"))
     isolated.run(work(here, None, "seed=5", name="b"))
     before = run_json(here, "b")
-    outcome = isolated.run(work(here, None, "strategy=gmm", "model.components=2", name="b"))
+    outcome, _, _ = isolated.run(work(here, None, "strategy=gmm", "model.components=2", name="b"))
     assert outcome.status == "failed" and "another config" in outcome.message
     assert run_json(here, "b") == before
 
@@ -151,14 +161,58 @@ def test_a_finished_run_of_other_code_counts_and_can_be_run_again(here):
     isolated.run(work(here))
     made = {**run_json(here), "commit": "0123456789ab", "versions": {**run_json(here)["versions"], "vem": "0.0.1"}}
     records.write_json(here / "job" / records.RUN, made)
-    assert isolated.run(work(here)).status == "done"
+    assert isolated.run(work(here)).outcome.status == "done"
     assert run_json(here) == made
     log = (here / "job" / records.LOG).read_text()
     assert "was made by vem 0.0.1, commit 0123456789ab" in log and "rerun=stale" in log
-    assert isolated.run(work(here, None, "rerun=stale")).status == "done"
+    assert isolated.run(work(here, None, "rerun=stale")).outcome.status == "done"
     assert run_json(here)["versions"]["vem"] != "0.0.1"
     assert records.read_json(here / "job" / records.ASIDE / "001" / records.RUN) == made
     assert records.run_directories([here]) == [here / "job"]
+
+
+def test_a_refused_job_has_failed_and_changes_nothing(here):
+    """The folder holds a finished run of another config, and the claim on the new one is no promise to anyone."""
+    isolated.run(work(here, name="a"))
+    before = run_json(here, "a")
+    refused = isolated.run(work(here, None, "training.epochs=3", name="a"))
+    assert refused.outcome.status == "failed" and "another config" in refused.outcome.message
+    assert run_json(here, "a") == before
+    assert "another config" in (here / "a" / records.LOG).read_text()
+    other = isolated.run(work(here, None, "training.epochs=3", name="b"))
+    assert other.outcome.status == "done" and run_json(here, "b")["status"] == "done"
+
+
+def test_a_failed_run_of_another_config_makes_room(here):
+    isolated.run(work(here, "raise"))
+    records.write_csv(here / "job" / records.METRICS, [{"epoch": 1}])  # it had begun
+    assert isolated.run(work(here)).outcome.status == "done"
+    assert records.read_json(here / "job" / records.ASIDE / "001" / records.RUN)["status"] == "failed"
+
+
+def test_what_is_done_stays_done(here):
+    """The process that looks at a finished run is killed: the run has not failed."""
+    isolated.run(work(here))
+    before = run_json(here)
+    told = isolated._killed(work(here), -signal.SIGKILL, None)
+    assert told.outcome.status == "failed" and "SIGKILL" in told.outcome.message
+    assert run_json(here) == before
+
+
+def test_a_job_that_ended_in_this_start_is_not_tried_again(here):
+    job = work(here, "raise")
+    first = isolated.run(job)
+    started = run_json(here)["started"]
+    assert isolated.run(job).outcome == first.outcome and run_json(here)["started"] == started
+
+
+def test_a_strict_run_fails_its_job_although_it_is_done(here):
+    strict = ("evaluation.strict=true", "evaluation.checks.bias=0", "evaluation=gaps", "evaluation.num_data=4")
+    fast = ("evaluation.best.draws=10", "evaluation.best.rounds=1", "evaluation.annealing.temperatures=3")
+    job = work(here, None, "evaluation=gaps", *strict[:2], *strict[3:], *fast, "evaluation.diagnostics=null")
+    outcome, _, _ = isolated.run(job)
+    assert outcome.status == "failed" and "check" in outcome.message
+    assert run_json(here)["status"] == "done"
 
 
 def test_threads_are_those_of_the_config(here):

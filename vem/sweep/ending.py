@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from vem import command, ledger, records
 from vem.errors import VemError
@@ -23,20 +25,40 @@ ELSEWHERE = ("submitit_local", "submitit_slurm")  # launchers whose jobs outlive
 def end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseException], int]) -> int:
     """Settle what is left, write and print the report; returns the exit code: 0 where every job is done.
 
-    error: what the launcher raised, if it did; ``complain`` prints a message.
+    error: what the launcher raised, if it did; ``complain`` prints a message. Ctrl-C ends the waiting, and no more.
     """
-    if error is not None and not jobs.begun():
+    stopped = isinstance(error, InterruptedRun)
+    if error is not None and not stopped and jobs.sweep.launcher not in ELSEWHERE and not jobs.begun():
         plan.undo(jobs.sweep)
         return complain(error)
-    stopped = isinstance(error, InterruptedRun)
-    settle(jobs, error is not None, stopped)
-    command.report(jobs.sweep.directory)
+    try:
+        settle(jobs, error is not None, stopped)
+    except KeyboardInterrupt:
+        error = error or InterruptedRun("stopped: not all jobs were waited for.")
+    _bury(jobs)
+    _report(jobs)
     if error is not None:
         complain(error if stopped else _broken(jobs, error))
     code, text = verdict(jobs)
     if text:
         print(f"vem: {text}", file=sys.stderr)
     return code or int(error is not None)
+
+
+def _report(jobs: Jobs) -> None:
+    """A report that fails must not hide the runs: one line, and the traceback in a file."""
+    try:
+        command.report(jobs.sweep.directory)
+    except Exception as error:
+        place = _keep_traceback(jobs, error, "report.log")
+        print(f"vem: no report: {type(error).__name__}: {error} (in full in {place})", file=sys.stderr)
+
+
+def _keep_traceback(jobs: Jobs, error: BaseException, name: str) -> Path:
+    place = jobs.sweep.directory / ledger.FOLDER / name
+    with suppress(OSError):
+        place.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return place
 
 
 def worth_another_go(sweeps: Sequence[Jobs], error: BaseException | None, ended_before: int) -> int | None:
@@ -67,15 +89,13 @@ def _wait_while_running(jobs: Jobs) -> None:
 
 def _broken(jobs: Jobs, error: BaseException) -> VemError:
     """One message where the launcher itself broke; the traceback goes to a file."""
-    place = jobs.sweep.directory / ledger.FOLDER / "launcher.log"
-    with suppress(OSError):
-        place.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    place = _keep_traceback(jobs, error, "launcher.log")
     said = command.explain(error) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return VemError(f"the launcher {jobs.sweep.launcher} broke off ({said}; in full in {place}).")
 
 
 def settle(jobs: Jobs, broken: bool, stopped: bool) -> None:
-    """Wait for the jobs that the launcher left behind, then write down as failed those whose process is gone.
+    """Wait for the jobs that the launcher left behind.
 
     broken: the launcher raised, though no job did. stopped: the user asked for an end; jobs in the queue of a cluster
     go on then, and are left alone.
@@ -85,10 +105,15 @@ def settle(jobs: Jobs, broken: bool, stopped: bool) -> None:
         _wait_for_signs_of_life(jobs)
     elif not (stopped and detached):
         _wait_while_running(jobs)
+
+
+def _bury(jobs: Jobs) -> None:
+    """Write down as failed the runs whose process is gone."""
     for folder, state in jobs.states().items():
         if state == "lost":
             message = "killed: the process that saw to this run is gone. The same command goes on from its checkpoint."
             write_failure(jobs.sweep.directory / folder, message, jobs.sweep.start)
+            ledger.write_outcome(jobs.sweep.directory, folder, jobs.sweep.start, ledger.Outcome("failed", message))
 
 
 def _wait_for_signs_of_life(jobs: Jobs) -> None:
@@ -112,10 +137,8 @@ def verdict(jobs: Jobs) -> tuple[int, str]:
         return 0, _made_by_other_code(jobs)
     parts = [f"{counts[s]} {words}" for s, words in WORDS.items() if counts[s]]
     text = f"{len(missing)} of {len(states)} jobs are not done: {', '.join(parts)}."
-    return (
-        1,
-        f"{text} The same command with hydra.sweep.dir={jobs.sweep.directory} runs these, and leaves the rest alone.",
-    )
+    place = shlex.quote(f"hydra.sweep.dir={jobs.sweep.directory}")
+    return 1, f"{text} The same command with {place} runs these, and leaves the rest alone."
 
 
 WORDS = {"failed": "failed", "stopped": "stopped", "running": "at work", "waiting": "not begun", "lost": "lost"}
@@ -127,13 +150,14 @@ def _made_by_other_code(jobs: Jobs) -> str:
 
     old: Counter[str] = Counter()
     for folder in jobs.folders():
-        if folder in jobs.ran:
+        if jobs.ran(folder):
             continue
         try:
             made = by_other_code(records.read_json(jobs.sweep.directory / folder / records.RUN))
         except VemError:
             continue
         old.update([made] if made else [])
-    return "; ".join(f"{n} finished run{'s' if n > 1 else ''} {made}" for made, n in old.items()) + (
-        ": counted as done, and rerun=stale runs them again." if old else ""
-    )
+    if not old:
+        return ""
+    told = "; ".join(f"{n} of the finished runs: each {made}" for made, n in old.items())
+    return f"{told}. They count as done, and rerun=stale runs them again."

@@ -6,12 +6,10 @@ other launcher. Children are forked from a server that has torch loaded already,
 
 from __future__ import annotations
 
-import logging.config
+import math
 import multiprocessing
 import os
 import signal
-import threading
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,10 +19,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from vem import ledger, records
 from vem.errors import VemError
+from vem.sweep import child
 from vem.training.signals import Asked, stop_requests
 
 POLL = 0.2  # seconds between two looks for a signal
@@ -44,44 +41,58 @@ class Work:
     logging: Mapping[str, Any]
 
 
-class Outcome(NamedTuple):
-    """How a job ended: ``done``, ``failed`` or ``stopped``; the validation ELBO, or NaN; a message."""
+class Told(NamedTuple):
+    """What a child says at its end: its outcome, and the validation ELBO (NaN where there is none)."""
 
-    status: str
+    outcome: ledger.Outcome
+    value: float = math.nan
+
+
+class Ended(NamedTuple):
+    """How a job ended, and why no other may be begun: a signal, or None."""
+
+    outcome: ledger.Outcome
     value: float
-    message: str = ""
+    signal: str | None
 
 
-def run(work: Work) -> Outcome:
-    """Do the job in a child process and wait for it; a child that dies without a word is written down as failed.
+def run(work: Work) -> Ended:
+    """Do the job in a child process, wait for it, and write its outcome down, for one that died without a word, too.
 
-    SIGTERM and Ctrl-C are handed on: the child writes a checkpoint and stops. A job that has failed in this start
+    SIGTERM and Ctrl-C are handed on: the child writes a checkpoint and stops. A job that has ended in this start
     already is not tried again when a launcher that broke is started again.
     """
-    failed = _failed_already(work)
-    if failed is not None:
-        return failed
+    already = ledger.outcome(work.sweep, work.directory.name, work.start)
+    if already is not None and already.status != "stopped":
+        return Ended(already, math.nan, None)
     with stop_requests() as asked:
         receiver, sender = _context().Pipe(duplex=False)
         process = _start(work, sender)
         sender.close()
-        _wait(process, receiver, asked)
         try:
-            outcome = receiver.recv() if receiver.poll() else None
-        except (EOFError, OSError):
-            outcome = None
-        process.join()
-    return outcome or _killed(work, process.exitcode)
+            _wait(process, receiver, asked)
+            told = _told(receiver)
+            process.join()
+        finally:
+            _end(process)
+    told = told or _killed(work, process.exitcode, asked.name)
+    ledger.write_outcome(work.sweep, work.directory.name, work.start, told.outcome)
+    return Ended(told.outcome, told.value, asked.name)
 
 
-def _failed_already(work: Work) -> Outcome | None:
+def _told(receiver: Connection) -> Told | None:
     try:
-        status = records.read_json(work.directory / records.RUN)
-    except VemError:
+        return receiver.recv() if receiver.poll() else None
+    except (EOFError, OSError):
         return None
-    if status.get("status") != "failed" or status.get("start") != work.start:
-        return None
-    return Outcome("failed", float("nan"), str(status.get("error")))
+
+
+def _end(process: BaseProcess) -> None:
+    """At a second Ctrl-C: no child is left behind, and none is waited for without an end."""
+    for stop in (process.terminate, process.kill):
+        if process.is_alive():
+            stop()
+            process.join(5)
 
 
 def _context() -> multiprocessing.context.BaseContext:
@@ -102,7 +113,7 @@ def _start(work: Work, sender: Connection) -> BaseProcess:
         if context.get_start_method() == "forkserver":
             context.set_forkserver_preload(PRELOADED)
         process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
-            target=_child, args=(work, sender, {**os.environ}), name=work.directory.name
+            target=child.main, args=(work, sender, {**os.environ}), name=work.directory.name
         )
         process.start()
     finally:
@@ -123,89 +134,39 @@ def _wait(process: BaseProcess, receiver: Connection, asked: Asked) -> None:
                 os.kill(process.pid, signal.Signals[asked.name])
 
 
-def _killed(work: Work, code: int | None) -> Outcome:
-    """Write down for a dead child what it could not write itself."""
-    how = f"exit code {code}"
-    if code is not None and code < 0:
-        how = signal.Signals(-code).name
+def _killed(work: Work, code: int | None, asked: str | None) -> Told:
+    """What to say for a child that said nothing. A finished run is never made a failed one."""
+    how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
+    if asked is not None and how == asked:
+        return Told(ledger.Outcome("stopped", f"stopped by {how} before it began: the same command goes on."))
+    found = record(work.directory)
+    if found.get("status") == "done" and found.get("start") == work.start:
+        return Told(ledger.Outcome("done"))
     hint = " It may have asked for more memory than there is." if how == "SIGKILL" else ""
     message = f"killed: the process of this run ended by {how} without a word.{hint}"
     write_failure(work.directory, message, work.start, work.config.get("seed"))
-    return Outcome("failed", float("nan"), message)
+    return Told(ledger.Outcome("failed", message))
+
+
+def record(directory: Path) -> dict[str, Any]:
+    """What run.json says; empty where it cannot be read."""
+    try:
+        return records.read_json(directory / records.RUN)
+    except VemError:
+        return {}
 
 
 def write_failure(directory: Path, message: str, start: str, seed: Any = None) -> None:
-    """Make run.json say ``failed``; what else it says is kept, and so is everything that the run computed."""
-    try:
-        status = records.read_json(directory / records.RUN)
-    except VemError:
-        status = {"config_hash": None, "seed": seed}
+    """Make run.json say ``failed``; what else it says is kept, and so is everything that the run computed.
+
+    What is done stays done, and a damaged file stays as it is, for people to look at.
+    """
+    status = record(directory)
+    if status.get("status") in ("done", records.REPEATS) or (not status and (directory / records.RUN).exists()):
+        return
+    status = status or {"config_hash": None, "seed": seed}
     with suppress(VemError):  # a full disk: the line on the terminal says so, too
         records.write_json(directory / records.RUN, {**status, "status": "failed", "error": message, "start": start})
-
-
-def _child(work: Work, sender: Connection, environment: Mapping[str, str]) -> None:
-    """In the child: a session of its own, so that the terminal's Ctrl-C reaches the parent alone."""
-    if hasattr(os, "setsid"):
-        os.setsid()
-    os.environ.update(environment)
-    threading.Thread(target=_end_with_parent, name="vem-parent", daemon=True).start()
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed child leaves behind
-    logging.config.dictConfig(dict(work.logging))
-    folder = work.directory.name
-    with ledger.alive(work.sweep, folder):
-        try:
-            with ledger.alone(work.sweep, folder):
-                outcome = _failed_already(work) or _job(work)
-        except BaseException as error:
-            outcome = _explained(work, error)
-    sender.send(outcome)
-    sender.close()
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed leaves no one to report to: write a checkpoint and stop."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _job(work: Work) -> Outcome:
-    import threadpoolctl
-
-    from vem import execute, resume
-    from vem.sweep import gpus
-    from vem.sweep.repeats import holder_of, write_repeat
-
-    config = execute.identified(dict(work.config))
-    holder = holder_of(config, work.sweep, work.directory)
-    if holder is not None:
-        resume.earlier_run(work.directory, config)  # refuses a folder with a run of another config
-        write_repeat(config, list(work.overrides), work.directory, holder, work.start)
-        return Outcome("done", execute.valid_elbo(holder))
-    place = gpus.slot(work.sweep / ledger.FOLDER, gpus.visible(config["device"]), config["jobs_per_gpu"])
-    with threadpoolctl.threadpool_limits(limits=config["threads"]), place as number:
-        if number is not None:
-            config["device"] = f"cuda:{number}"
-        return Outcome("done", execute.execute(config, list(work.overrides), work.directory, start=work.start))
-
-
-def _explained(work: Work, error: BaseException) -> Outcome:
-    """What execute() raised: run.json says it already, unless there was not even room for that."""
-    from vem import command, execute
-
-    if isinstance(error, KeyboardInterrupt) or (isinstance(error, Exception) and execute.stops_a_sweep(error)):
-        return Outcome("stopped", float("nan"), command.message(error))
-    message = command.message(error)
-    try:
-        known = records.read_json(work.directory / records.RUN)
-    except VemError:
-        known = {}
-    if known.get("status") in (None, "running"):  # it broke outside of what execute() watches over
-        logging.getLogger("vem").debug("".join(traceback.format_exception(error)))
-        write_failure(work.directory, message, work.start, work.config.get("seed"))
-    return Outcome("failed", float("nan"), message)
 
 
 def without_console(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from vem import ledger
 from vem.command import PastHydra, folder_name
 from vem.errors import VemError
 
+START = "VEM_START"  # the environment variable that tells a job which start of a sweep it belongs to
 SUBDIR = "${vem.folder:${hydra.job.override_dirname}}"  # as in conf/config.yaml
 
 # main() is told of a sweep through this: what Hydra's own main returns, and its callbacks, are its own.
@@ -39,7 +40,7 @@ def new_start() -> None:
 def start_of_this_command() -> str:
     """Which start of a sweep this is: the time of its first launch."""
     if not _start:
-        _start.append(datetime.now(UTC).isoformat(timespec="microseconds"))
+        _start.append(f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
     return _start[0]
 
 
@@ -73,24 +74,43 @@ class Plan(Callback):
                 "moves nothing. Leave hydra.sweep.subdir alone; hydra.sweep.dir=DIR names the folder of the sweep."
             )
         directory = Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
-        _set_directory(config, directory)
+        jobs = jobs_of(config)
+        _refuse_shared_folders(jobs)
+        _tell_the_jobs(config, directory)
         command = shlex.join(["python", "-m", "vem.run", *sys.argv[1:]])
         launcher = str(config.hydra.runtime.choices.get("hydra/launcher"))
         _before.setdefault(directory, ledger.read(directory))
-        sweep = ledger.plan(directory, command, launcher, jobs_of(config), start_of_this_command())
+        sweep = ledger.plan(directory, command, launcher, jobs, start_of_this_command())
         for listener in listeners:
             listener(sweep)
 
 
-def _set_directory(config: DictConfig, directory: Path) -> None:
-    """Make the sweep's folder absolute, for workers that stand elsewhere (Ray's stand where their node was started).
+def _refuse_shared_folders(jobs: Sequence[ledger.Job]) -> None:
+    """Folders are named by what numbers depend on: jobs that differ in nothing else would work in one folder.
 
-    A job's config is composed anew, under the overrides that the command line gave.
+    Raises:
+        VemError: two jobs of that kind.
+    """
+    seen: dict[str, ledger.Job] = {}
+    for job in jobs:
+        other = seen.setdefault(job.folder, job)
+        if other is not job:
+            differ = sorted(set(other.overrides) ^ set(job.overrides))
+            what = f"differ in {', '.join(differ)} alone, on which no number depends" if differ else "are the same"
+            raise VemError(f"two jobs of this sweep {what}: {' '.join(job.overrides)}. Name each once.")
+
+
+def _tell_the_jobs(config: DictConfig, directory: Path) -> None:
+    """What every job must know, wherever it runs: the sweep's folder, absolute, and which start this is.
+
+    A worker may stand elsewhere (Ray's stand where their node was started). A job's config is composed anew, under the
+    overrides that the command line gave.
     """
     with read_write(config.hydra):
         config.hydra.sweep.dir = str(directory)
         quoted = QuotedString(str(directory), Quote.single).with_quotes()
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted}")
+        config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{START}='{start_of_this_command()}'")
 
 
 def jobs_of(config: DictConfig) -> list[ledger.Job]:

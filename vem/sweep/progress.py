@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
@@ -68,48 +67,59 @@ class Jobs:
 
     def __init__(self, sweep: ledger.Sweep) -> None:
         self.sweep = sweep
-        self._final: dict[str, str] = {}
-        self.ran: set[str] = set()  # begun by this start
+        self._final: dict[str, ledger.Outcome] = {}
 
     def folders(self) -> Sequence[str]:
-        """The planned folders; where a sweeper plans as it goes, those that are there."""
+        """The planned folders; where a sweeper plans as it goes, those of which this start has an outcome."""
         if self.sweep.current:
             return self.sweep.current
-        return sorted(path.parent.name for path in self.sweep.directory.glob(f"*/{records.RUN}"))
+        found = (self.sweep.directory / ledger.FOLDER / "outcomes").glob("*.json")
+        ended = {path.stem for path in found if self.outcome(path.stem) is not None}
+        alive = {path.name for path in (self.sweep.directory / ledger.FOLDER / "alive").glob("*")}
+        return sorted(ended | {folder for folder in alive if ledger.is_alive(self.sweep.directory, folder)})
+
+    def outcome(self, folder: str) -> ledger.Outcome | None:
+        """How the job ended in this start."""
+        if folder not in self._final:
+            found = ledger.outcome(self.sweep.directory, folder, self.sweep.start)
+            if found is None:
+                return None
+            self._final[folder] = found
+        return self._final[folder]
 
     def states(self) -> dict[str, str]:
         """``waiting``, ``running``, ``done``, ``failed``, ``stopped`` or ``lost`` for each folder.
 
-        A job that failed in an earlier start waits for its turn in this one; a repeat is what its original is.
+        A job that was done before this start is done until its turn tells otherwise; one that failed before waits for
+        its turn; a repeat is what its original is.
         """
-        found = {folder: self._final.get(folder) or self._look(folder) for folder in self.folders()}
-        return {folder: self._of_the_original(folder) if s == records.REPEATS else s for folder, s in found.items()}
+        return {folder: self._state(folder) for folder in self.folders()}
 
-    def begun(self) -> bool:
-        """Whether this start has begun any job, or found one done."""
-        return bool(set(self.states().values()) - {"waiting"})
+    def _state(self, folder: str) -> str:
+        told = self.outcome(folder)
+        if told is not None and told.status == records.REPEATS:
+            told = self.outcome(told.message)
+            return told.status if told is not None else self._look(self._final[folder].message)
+        return told.status if told is not None else self._look(folder)
 
     def _look(self, folder: str) -> str:
         state = ledger.state(self.sweep.directory, folder)
-        if state == "waiting":
-            return state
-        try:
-            status = records.read_json(self.sweep.directory / folder / records.RUN)
-        except VemError:
-            return state
-        if status.get("start") == self.sweep.start:
-            self.ran.add(folder)
-            if state in ("done", "failed"):
-                self._final[folder] = state
-            return state
-        return state if state in ("done", records.REPEATS, "running") else "waiting"
-
-    def _of_the_original(self, folder: str) -> str:
-        try:
-            status = records.read_json(self.sweep.directory / folder / records.RUN)
-        except VemError:
+        if state in ("lost", "stopped") and not self.ran(folder):
             return "waiting"
-        return self._look(str(status.get("repeats")))
+        return state if state in ("done", "running", "lost", "stopped") else "waiting"
+
+    def ran(self, folder: str) -> bool:
+        """Whether this start has run it, to an end or not."""
+        try:
+            return records.read_json(self.sweep.directory / folder / records.RUN).get("start") == self.sweep.start
+        except VemError:
+            return False
+
+    def begun(self) -> bool:
+        """Whether this start has begun any job."""
+        known = self.sweep.directory / ledger.FOLDER / "alive"
+        folders = self.folders()
+        return any(self.outcome(f) or (known / f).exists() or self.ran(f) for f in folders)
 
 
 class Line:
@@ -139,7 +149,7 @@ class Line:
 
     def _write(self, final: bool = False) -> None:
         states = self.jobs.states()
-        if set(states.values()) <= {"waiting"}:
+        if not self.jobs.begun():
             return  # the sweep may still be refused
         self._tell_failures(states)
         text = summary(states, self._left(states))
@@ -156,24 +166,17 @@ class Line:
     def _tell_failures(self, states: dict[str, str]) -> None:
         """A line of its own for each job that failed, as soon as it is seen."""
         for folder, state in states.items():
-            if state == "failed" and folder in self.jobs.ran and folder not in self._told:
+            told = self.jobs.outcome(folder)
+            if state == "failed" and told is not None and told.status == "failed" and folder not in self._told:
                 self._told.add(folder)
-                reason = _reason(self.jobs.sweep.directory / folder)
                 start = "\r" if self.stream.isatty() else ""
-                print(f"{start}failed: {folder}: {reason}", file=self.stream, flush=True)
+                print(f"{start}failed: {folder}: {' '.join(told.message.split())}", file=self.stream, flush=True)
 
     def _left(self, states: dict[str, str]) -> float | None:
         """Seconds, from the jobs that this start has finished; None before the first."""
         ended = sum(state in ("done", "failed") for state in states.values()) - self._already
         left = sum(state in ("waiting", "running") for state in states.values())
         return (time.monotonic() - self.began) / ended * left if ended > 0 and left else None
-
-
-def _reason(directory: Path) -> str:
-    try:
-        return " ".join(str(records.read_json(directory / records.RUN).get("error")).split())
-    except VemError as error:
-        return str(error)
 
 
 def summary(states: dict[str, str], left: float | None = None) -> str:

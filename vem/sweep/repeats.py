@@ -14,34 +14,43 @@ import yaml
 
 from vem import ledger, records
 from vem.errors import VemError
+from vem.resume import by_other_code
 
 
 def holder_of(config: Mapping[str, Any], sweep: Path, directory: Path) -> Path | None:
     """The folder of the run that another job of this sweep has for the same config; None if it is this job's own."""
     digest, folder = records.config_hash(config), directory.name
-    if _status(directory, digest) == "done":
+    own = _record(directory)
+    if own is not None and own.get("config_hash") == digest and own.get("status") == "done":
         return None  # from a time before the claims
     holder = ledger.claim(sweep, digest, folder)
-    if holder == folder or _will_have_run(sweep, holder):
-        return None if holder == folder else sweep / holder
+    if holder == folder:
+        return None
+    if _will_have_run(sweep, holder, digest, config.get("rerun") == "stale"):
+        return sweep / holder
     ledger.take_over(sweep, digest, folder)
     return None
 
 
-def _will_have_run(sweep: Path, folder: str) -> bool:
-    """Whether the holder is done, at work, or among the jobs of this start, which will see to it."""
-    if ledger.state(sweep, folder) in ("done", "running"):
-        return True
-    plan = ledger.read(sweep)
-    return plan is not None and folder in plan.current
+def _will_have_run(sweep: Path, folder: str, digest: str, stale: bool) -> bool:
+    """Whether the holder has, or will have, a run of this config: it is among this start's jobs, at work, or done.
+
+    One that is done counts only if no run by newer code is asked for.
+    """
+    plan, found = ledger.read(sweep), _record(sweep / folder)
+    coming = ledger.is_alive(sweep, folder) or (plan is not None and folder in plan.current)
+    if found is None:
+        return coming
+    if found.get("config_hash") != digest:
+        return False  # it was claimed, and refused, for the folder holds another run
+    return coming or (found.get("status") == "done" and not (stale and by_other_code(found)))
 
 
-def _status(directory: Path, digest: str) -> str | None:
+def _record(directory: Path) -> dict[str, Any] | None:
     try:
-        found = records.read_json(directory / records.RUN)
+        return records.read_json(directory / records.RUN)
     except VemError:
         return None
-    return str(found.get("status")) if found.get("config_hash") == digest else None
 
 
 def write_repeat(

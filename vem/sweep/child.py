@@ -1,0 +1,100 @@
+"""A job of a sweep, inside its own process: it does the run, or points to the one that has the same config."""
+
+from __future__ import annotations
+
+import logging.config
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from vem import ledger, records
+
+if TYPE_CHECKING:
+    from vem.sweep.isolated import Told, Work
+
+STOPPED = "stopped before training began, or after it had ended: the same command goes on."
+
+
+def main(work: Work, sender: Connection, environment: Mapping[str, str]) -> None:
+    """A session of its own, so that the terminal's Ctrl-C reaches the parent alone; tells its outcome at the end."""
+    signal.signal(signal.SIGTERM, _stop)
+    if hasattr(os, "setsid"):
+        os.setsid()
+    os.environ.update(environment)
+    threading.Thread(target=_end_with_parent, name="vem-parent", daemon=True).start()
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed child leaves behind
+    try:
+        logging.config.dictConfig(dict(work.logging))
+        folder = work.directory.name
+        with ledger.alive(work.sweep, folder), ledger.alone(work.sweep, folder):
+            told = _job(work)
+    except BaseException as error:
+        told = _explained(work, error)
+    with suppress(BrokenPipeError):  # the parent was killed
+        sender.send(told)
+    sender.close()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves no one to report to: write a checkpoint and stop."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _job(work: Work) -> Told:
+    import threadpoolctl
+
+    from vem import execute, resume
+    from vem.sweep import gpus
+    from vem.sweep.isolated import Told
+    from vem.sweep.repeats import holder_of, write_repeat
+
+    config = execute.identified(dict(work.config))
+    execute.set_threads(config["threads"])
+    resume.left_behind(work.directory, config, sweeping=True)  # refuses a folder with a run of another config
+    holder = holder_of(config, work.sweep, work.directory)
+    if holder is not None:
+        write_repeat(config, list(work.overrides), work.directory, holder, work.start)
+        return Told(ledger.Outcome(records.REPEATS, holder.name), execute.valid_elbo(holder))
+    place = gpus.slot(work.sweep / ledger.FOLDER, gpus.visible(config["device"]), config["jobs_per_gpu"])
+    with threadpoolctl.threadpool_limits(limits=config["threads"]), place as number:
+        if number is not None:
+            config["device"] = f"cuda:{number}"
+        value = execute.execute(config, list(work.overrides), work.directory, start=work.start)
+    return Told(ledger.Outcome("done"), value)
+
+
+def _explained(work: Work, error: BaseException) -> Told:
+    """What the job raised; where run.json does not tell of it yet, it does now, and so does the log."""
+    from vem import command
+    from vem.resume import OtherConfig
+    from vem.sweep.isolated import Told, record, write_failure
+    from vem.training.signals import InterruptedRun
+
+    if isinstance(error, KeyboardInterrupt | InterruptedRun):
+        message = str(record(work.directory).get("error") or STOPPED) if not str(error) else str(error)
+        return Told(ledger.Outcome("stopped", message), math.nan)
+    message = command.message(error)
+    found = record(work.directory)
+    if message != found.get("error") or found.get("start") != work.start:
+        logging.getLogger("vem").error("%s", message)
+    refused = isinstance(error, OtherConfig)  # what lies there is not this job's
+    if not refused and (found.get("start") != work.start or found.get("status") == "running"):
+        logging.getLogger("vem").debug("traceback", exc_info=error)
+        write_failure(work.directory, message, work.start, work.config.get("seed"))
+    return Told(ledger.Outcome("failed", message), math.nan)
