@@ -124,7 +124,7 @@ def test_a_signal_stops_the_sweep_after_a_checkpoint(here, number):
     """Ctrl-C is a wish of the user's, not a fault of one job: the jobs that wait are not begun."""
     with sweeping(here) as run:
         run.send_signal(number)
-        out, err = run.communicate(timeout=120)
+        out, err = run.communicate(timeout=300)
     assert run.returncode == 1 and "Traceback" not in out + err
     assert f"vem: stopped by {number.name}" in err and "the checkpoint" in err
     assert "2 of 2 jobs are not done: 1 stopped, 1 not begun." in err
@@ -201,7 +201,7 @@ def test_a_worker_that_is_killed_costs_nothing(here):
         workers = {parent(parent(sign["pid"])) for sign in signs_of_life(here / "s")}
         assert run.pid not in workers
         os.kill(min(workers), signal.SIGKILL)
-        out, err = run.communicate(timeout=120)
+        out, err = run.communicate(timeout=300)
     assert run.returncode == 0, out + err
     assert "the launcher joblib broke off" in err and "started again" in err
     assert sorted(statuses(here / "s").values()) == ["done"] * 3

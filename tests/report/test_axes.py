@@ -93,6 +93,16 @@ def test_without_what_was_typed_the_configs_tell(tmp_path):
     assert (axis.key, axis.values) == ("training.epochs", (5, 20))
 
 
+def test_the_title_of_log_p_says_when_it_is_a_bound(tmp_path):
+    from test_gap_report import write_gaps
+
+    for size in (2, 10):
+        config = {"latent_dim": size, "model": {"latent_dim": size}}
+        typed(write_gaps(tmp_path / f"{size}", latent_dim=size, config=config, exact=True), f"latent_dim={size}")
+    (axis,) = findings([tmp_path]).tables[0].axes
+    assert axis.metrics["test_log_marginal_lower"] == "log p(x) (≥: lower bound), test data (nats per datum)"
+
+
 def test_layers_are_ordered_by_their_units(tmp_path):
     for i, widths in enumerate(([200, 200], [], [500], [50])):
         run = write_run(tmp_path / f"{i}", "amortized", config={"strategy": {"encoder": {"widths": widths}}})

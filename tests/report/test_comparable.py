@@ -27,6 +27,44 @@ def add_rows(run, split, num):
         file.writelines(f"{split},{row},-91.0\n" for row in range(num))
 
 
+def rewritten(run, change):
+    """per_datum.csv with its lines changed."""
+    head, *rows = (run / "per_datum.csv").read_text().splitlines()
+    (run / "per_datum.csv").write_text("\n".join([head, *change(rows)]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: [*rows[:-1], rows[-2]], "holds 1 train data twice"),
+        (lambda rows: [*rows, rows[-1]], "holds 1 train data twice"),
+        (lambda rows: [*rows, "test,99,-90.0"], "holds 21 test data, evaluation.json speaks of 20"),
+        (lambda rows: [*rows, "valid,0,-90.0"], "holds 1 valid data, evaluation.json speaks of 0"),
+        (lambda rows: [f"test,{i},-87.0" if row.startswith("test") else row for i, row in enumerate(rows)],
+         "has a mean test ELBO of -87, evaluation.json one of "),
+        (lambda rows: [rows[0].rpartition(",")[0] + ",", *rows[1:]], "lacks the ELBO of 1 of 20 test data"),
+    ],
+)  # fmt: skip
+def test_rows_that_do_not_fit_evaluation_json_are_damage_and_no_other_data_set(tmp_path, change, said):
+    scored(tmp_path / "a")
+    rewritten(scored(tmp_path / "b", strategy="amortized"), change)
+    found = findings([tmp_path])
+    assert names(tmp_path) == [""]
+    (told,) = [text for text in found.provenance.remarks if "per_datum.csv" in text]
+    assert f"b/per_datum.csv {said}" in told and "nothing is paired with it" in told
+
+
+def test_a_difference_of_means_says_that_it_is_not_paired(tmp_path):
+    for seed in range(2):
+        scored(tmp_path / f"a{seed}", seed=seed)
+        scored(tmp_path / f"b{seed}", seed=seed, strategy="amortized")
+    assert not findings([tmp_path]).tables[0].groups["paired_reason"].str.contains("means").any()
+    (tmp_path / "b1" / "per_datum.csv").unlink()
+    groups = findings([tmp_path]).tables[0].groups
+    (other,) = [row for row in groups.to_dict("records") if row["paired_reason"] != "the baseline"]
+    assert other["paired_seeds"] == 2 and other["paired_reason"].startswith("a difference of means")
+
+
 def names(root):
     return [table.name.partition("bernoulli")[2].strip(", ") for table in findings([root]).tables]
 
@@ -43,14 +81,14 @@ def test_another_number_of_rows_is_another_table(tmp_path):
     found = findings([tmp_path])
     assert names(tmp_path) == ["20 test rows", "10 test rows"]
     (told,) = found.apart
-    assert told == "The 2 tables on digits are not compared with each other: they differ in the evaluated rows."
+    assert told == "The 2 tables on digits are not compared with each other: they differ in the evaluated test rows."
     assert all(table.groups["paired_mean"].isna().all() for table in found.tables)
 
 
 def test_as_many_other_rows_are_another_table(tmp_path):
     scored(tmp_path / "a")
     scored(tmp_path / "b", first=7, strategy="amortized")
-    assert names(tmp_path) == ["set 1 of evaluated rows", "set 2 of evaluated rows"]
+    assert names(tmp_path) == ["set 1 of evaluated test rows", "set 2 of evaluated test rows"]
 
 
 def test_rows_in_another_order_are_the_same(tmp_path):
@@ -61,9 +99,26 @@ def test_rows_in_another_order_are_the_same(tmp_path):
     assert names(tmp_path) == [""]
 
 
-def test_other_training_rows_are_another_table_unless_the_training_sets_differ(tmp_path):
+def test_test_elbos_are_compared_whatever_the_other_rows_are(tmp_path):
     scored(tmp_path / "a", num_train=100)
+    told = "Not all runs were evaluated on the same training rows"
+    assert not any(told in s.text for s in findings([tmp_path]).tables[0].answer)
     scored(tmp_path / "b", train=10, strategy="amortized", num_train=100)
+    (table,) = findings([tmp_path]).tables
+    assert table.groups["paired_mean"].notna().sum() == 1
+    assert any(told in s.text for s in table.answer)
+    assert not any("validation" in s.text for s in table.answer)
+
+
+def test_runs_without_test_data_go_by_the_rows_they_have(tmp_path):
+    for name, num, strategy in (("a", 20, "local"), ("b", 20, "gmm"), ("c", 10, "amortized")):
+        scores = np.random.default_rng(0).normal(-90, 3, size=num)
+        run = write_scored(tmp_path / name, {"test": scores}, strategy=strategy)
+        text = (run / "per_datum.csv").read_text().replace("test", "train")
+        (run / "per_datum.csv").write_text(text)
+        content = json.loads((run / "evaluation.json").read_text())
+        content["train"], content["test"] = content["test"], {"num_data": 0}
+        (run / "evaluation.json").write_text(json.dumps(content))
     assert names(tmp_path) == ["20 train rows", "10 train rows"]
 
 
@@ -83,7 +138,7 @@ def test_training_sets_of_different_size_are_one_table_and_an_axis(tmp_path):
     means = axis.points.query("metric == 'test_elbo'").set_index("value")["mean"]
     assert means.to_dict() == pytest.approx({10: -100.0, 20: -90.0, 40: -85.0})
     assert list(table.groups["num_train"]) == [10, 20, 40]
-    assert set(table.groups["label"]) == {f"local, data.max_train={n}" for n in (10, 20, "null")}
+    assert set(table.groups["label"]) == {f"local, data.max_train={n}" for n in (10, 20, 40)}
     assert any("their training numbers are each about training data of their own" in s.text for s in table.answer)
 
 

@@ -14,9 +14,12 @@ from vem.records import write_csv
 from vem.report import draw_run, summarize, write_report
 from vem.report.aggregate import aggregate, labels
 from vem.report.checks import failed, failed_names
+from vem.report.comparison_cells import comparison_cells
 from vem.report.curves import Curve, comparison_figure, seed_average
+from vem.report.distributions import caption
 from vem.report.estimates import gap_columns
 from vem.report.gap_figures import gaps_figure, per_datum_figure
+from vem.report.read import findings
 from vem.report.runs import as_evaluated, read_run
 
 BAD = {"name": "best_above_q", "passed": False, "detail": "mean L[q*] − L[q] = -1 nats"}
@@ -81,6 +84,76 @@ def test_an_exact_log_p_has_no_sign_before_it(tmp_path):
     write_gaps(tmp_path / "a", exact=True)
     text = report_text(tmp_path)
     assert "≥" not in text and "1.50 ± 0.10" in text
+
+
+def doctored(run, change):
+    content = json.loads((run / "evaluation.json").read_text())
+    change(content["test"])
+    (run / "evaluation.json").write_text(json.dumps(content))
+    return run
+
+
+def group_of(root):
+    """The one group, and its cells by their titles on the page."""
+    (table,) = findings([root]).tables
+    shown = comparison_cells(table)
+    (row,) = shown.rows
+    cells = {
+        (column.part.partition(",")[0], column.title): cell
+        for column, cell in zip(shown.columns, row.cells, strict=True)
+    }
+    return table.groups.iloc[0], cells, shown.notes
+
+
+def test_quadrature_is_the_same_number_everywhere(tmp_path):
+    number = estimate(-20.84, 0.08)
+    entry = {"lower": number, "upper": number, "kind": "quadrature"}
+    doctored(write_gaps(tmp_path / "a", exact=True), lambda test: test.update(log_marginal=entry))
+    group, cells, _ = group_of(tmp_path)
+    assert (group["test_log_marginal_mean"], group["test_log_marginal_upper_mean"]) == (-20.84, -20.84)
+    assert (cells["log p(x)", "Test"].text, cells["log p(x)", "Test"].detail) == ("−20.84", "quadrature")
+    line = report_text(tmp_path).splitlines()[4]
+    assert "-20.84 ± 0.08" in line
+
+
+def test_a_real_upper_bound_is_written_and_shown(tmp_path):
+    entry = {"lower": estimate(-90.0), "upper": estimate(-85.0), "kind": "two-sided annealing"}
+
+    def change(test):
+        test["log_marginal"] = entry
+        test["gaps"]["approximation"]["identified"] = [1.5, 6.5]
+
+    doctored(write_gaps(tmp_path / "a"), change)
+    group, cells, _ = group_of(tmp_path)
+    assert (group["test_log_marginal_lower_mean"], group["test_log_marginal_upper_mean"]) == (-90.0, -85.0)
+    ends = [group[f"test_approximation_gap_identified_{end}"] for end in ("low", "high")]
+    assert ends == [1.5, 6.5] and pd.isna(group["test_inference_gap_identified_high"])
+    assert cells["log p(x)", "Test"].text == "−90.00 to −85.00" and pd.isna(group["test_log_marginal_mean"])
+    assert "-90.00 to -85.00" in report_text(tmp_path)
+    written = pd.read_csv(tmp_path / "summary.csv")
+    assert written["test_log_marginal_upper_mean"].tolist() == [-85.0]
+
+
+def test_a_gap_that_one_seed_lacks_is_undefined_with_its_reason(tmp_path):
+    bad = {"value": None, "reason": "3 of 50 data have no finite value"}
+    write_gaps(tmp_path / "a", seed=1)
+    doctored(write_gaps(tmp_path / "b", seed=0), lambda test: test["gaps"]["approximation"].update(mean=bad, se=None))
+    _, cells, notes = group_of(tmp_path)
+    cell = cells["Gaps on test data", "Approximation"]
+    assert (cell.text, cell.reason) == ("undefined", "seed 0: 3 of 50 data have no finite value")
+    assert notes[cell.note - 1] == cell.reason
+    assert ("Gaps on test data", "Optimization") not in cells  # no gap of an encoder
+
+
+def test_the_spread_of_gaps_says_what_it_is(tmp_path):
+    for seed in range(2):
+        write_gaps(tmp_path / f"lower{seed}", seed=seed)
+    write_gaps(tmp_path / "exact" / "a", exact=True)
+    lower, exact = (
+        findings([path]).tables[0].groups.to_dict("records")[-1:] for path in (tmp_path, tmp_path / "exact")
+    )
+    assert "counted once for each seed" in caption(lower) and "≥: approximation gaps" in caption(lower)
+    assert "seed" not in caption(exact) and "≥" not in caption(exact)
 
 
 def test_runs_without_gaps_have_no_gap_columns(tmp_path):

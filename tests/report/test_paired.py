@@ -115,6 +115,34 @@ def scores(*values: float) -> Scores:
     return Scores(float(x.mean()), np.arange(len(x), dtype=float), x)
 
 
+def test_the_error_over_data_is_that_of_the_seed_average():
+    rng = np.random.default_rng(0)
+    own, base = rng.normal(size=(3, 20)), rng.normal(size=(3, 20))
+    found = paired({s: scores(*own[s]) for s in range(3)}, {s: scores(*base[s]) for s in range(3)})
+    d = (own - base).mean(axis=0)
+    assert found.data_se == pytest.approx(stats.sem(d)) and found.mean == pytest.approx(d.mean())
+    assert found.data_interval(0.99) == pytest.approx(stats.t.interval(0.99, 19, d.mean(), stats.sem(d)))
+
+
+def test_without_the_same_data_in_all_seeds_there_is_no_error_over_data():
+    shifted = scores(1.0, 2.0)._replace(rows=np.array([5.0, 6.0]))
+    found = paired({0: scores(1.0, 2.0), 1: shifted}, {0: scores(0.0, 0.0), 1: shifted})
+    assert found.se is not None and found.data_se is None and found.data_interval(0.95) is None
+
+
+def test_errors_over_data_stand_in_the_summary(tmp_path):
+    write_design(tmp_path, {"local": [0, 1, 2], "amortized": [0, 1, 2]}, np.random.default_rng(0))
+    (table,) = findings([tmp_path], baseline="local").tables
+    rows = table.groups.set_index("label")
+    elbo = {s: np.mean([pd.read_csv(tmp_path / f"{s}{k}" / "per_datum.csv").query("split == 'test'")["elbo"].to_numpy()
+                        for k in range(3)], axis=0) for s in ("local", "amortized")}  # fmt: skip
+    assert rows.loc["local", "test_elbo_data_se"] == pytest.approx(stats.sem(elbo["local"]))
+    d = elbo["amortized"] - elbo["local"]
+    low, high = stats.t.interval(0.95, DATA - 1, d.mean(), stats.sem(d))
+    assert rows.loc["amortized", "paired_data_se"] == pytest.approx(stats.sem(d))
+    assert tuple(rows.loc["amortized", ["paired_data_ci95_low", "paired_data_ci95_high"]]) == pytest.approx((low, high))
+
+
 def test_a_seed_without_an_elbo_leaves_no_difference():
     found = paired({0: scores(1.0, 2.0), 1: Scores(None)}, {0: scores(0.0, 0.0), 1: scores(1.0, 1.0)})
     assert found.mean is None and found.reason == "seed 1 has no test ELBO" and found.seeds == 2

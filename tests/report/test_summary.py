@@ -13,6 +13,7 @@ from vem.errors import VemError
 from vem.report import summarize, write_report
 from vem.report.__main__ import main
 from vem.report.aggregate import aggregate
+from vem.report.read import findings
 
 
 def test_mean_and_standard_error_over_seeds(tmp_path):
@@ -108,6 +109,17 @@ def test_settings_that_the_run_does_not_use_split_no_group(tmp_path):
     for seed, size in enumerate((2, 50)):
         write_run(tmp_path / f"{seed}", "gmm", seed=seed, config={"latent_dim": size, "family": {"name": f"{size}"}})
     assert list(aggregate(summarize([tmp_path]))["seeds"]) == [2]
+
+
+def test_the_size_of_the_training_set_stands_in_the_table(tmp_path):
+    for i, limit in enumerate((None, 500)):
+        config = {"data": {"seed": 0, "max_train": limit}, "training": {"note": "two\nlines" if limit else "one"}}
+        write_run(tmp_path / f"{i}", num_train=limit or 1297, config=config)
+    lines = report_text(tmp_path).splitlines()
+    assert "trained on" in lines[2] and "1,297" in lines[4] and "500" in lines[5]
+    assert "data.max_train=1297" in lines[4] and "training.note=two lines" in lines[5]
+    labels = findings([tmp_path]).tables[0].groups["label"]
+    assert not labels.str.contains("null").any() and not labels.str.contains("\n").any()
 
 
 def test_latent_size_and_family_split_groups_and_are_shown(tmp_path):

@@ -22,13 +22,17 @@ NUMBERS = ("elbo", "reconstruction", "kl", "log_marginal")
 ESTIMATES = tuple(f"{split}_{name}" for split in SPLITS for name in NUMBERS)
 # Where a run measured its gaps.
 GAP_ESTIMATES = tuple(
-    f"{split}_{name}" for split in SPLITS for name in (*(f"{g}_gap" for g in GAPS), "log_marginal_lower")
+    f"{split}_{name}"
+    for split in SPLITS
+    for name in (*(f"{g}_gap" for g in GAPS), "log_marginal_lower", "log_marginal_upper")
 )
 # What the other families and the generalization add to them, where it was measured.
 FURTHER = r"^[a-z]+_(family_.+|amortization_generalization)_at_least$"
 CONVERGED = r"^[a-z]+_family_.+_converged$"
+MEASUREMENT = "evaluation."  # settings that say how a trained model was measured
 BOUNDS = tuple(f"{split}_{name}_bound" for split in SPLITS for name in OTHERS)
 MEASURED = 60  # characters of the evaluation's settings that a label has room for
+NOT_EVALUATED = "not evaluated"
 CUT = "…"  # in a label, for settings left out
 COSTS = ("training_seconds", "seconds", "decoder_evaluations", "decoder_gradients", "epochs")
 
@@ -38,14 +42,42 @@ def variants(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[str]:
     named = ("strategy", "model", "family", "latent_dim")
     groups = [(t, *(str(r.facts.get(k)) for k in named)) for t, r in zip(tables, runs, strict=True)]
     return [
-        ", ".join(f"{k}={v}" for k, v in sorted(own.items()))
-        for own in differing(groups, [own_settings(run) for run in runs])
+        ", ".join(f"{k}={_shown(k, v, run)}" for k, v in sorted(own.items()))
+        for run, own in zip(runs, differing(groups, [own_settings(run) for run in runs]), strict=True)
     ]
 
 
+def _shown(key: str, value: str, run: RunRecord) -> str:
+    """A setting's value on one line; for no limit on the training data their number."""
+    size = run.facts.get("num_train")
+    return str(whole(size)) if key == TRAIN_SIZE and value == "null" and size is not None else " ".join(value.split())
+
+
+def training_of(variant: str | None) -> str:
+    """A variant less its evaluation settings: groups that agree in it differ in their measurement alone.
+
+    >>> training_of("evaluation.draws=10, strategy.rate=0.1"), training_of("")
+    ('strategy.rate=0.1', '')
+    """
+    return ", ".join(s for s in _settings(variant) if not s.startswith(MEASUREMENT))
+
+
+def _settings(variant: str | None) -> list[str]:
+    return re.split(r", (?=[\w.]+=)", variant) if variant else []
+
+
 def own_settings(run: RunRecord) -> dict[str, str]:
-    """The settings that may differ within a table: all but the data's, and the number of training data."""
-    return {key: value for key, value in run.settings.items() if not key.startswith("data.") or key == TRAIN_SIZE}
+    """The settings that may differ within a table: all but the data's, and the number of training data.
+
+    What class holds the evaluation's settings is left out: evaluation.json does not say it, so that measured runs
+    would be told from those that are not.
+    """
+    return {
+        key: value
+        for key, value in run.settings.items()
+        if (not key.startswith("data.") or key == TRAIN_SIZE)
+        and not (key.startswith(MEASUREMENT) and key.endswith(("._target_", "._partial_")))
+    }
 
 
 def present(value: Any) -> Any:
@@ -68,7 +100,8 @@ def mean_and_se(values: Sequence[float]) -> tuple[float, float | None]:
 def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
     """One row for each group of runs that differ in their seed alone, in order of appearance.
 
-    ``NAME_mean`` and ``NAME_se`` are over the finished seeds; ``NAME_data_se`` (one seed only) is that
+    ``NAME_mean`` and ``NAME_se`` are over the finished seeds, those that were not evaluated left out where others
+    of the group were, and named in ``status``; ``NAME_data_se`` (one seed only) is that
     run's own standard error over data. If one finished seed has no number, the group has none, and
     ``NAME_reason`` says why.
     """
@@ -82,11 +115,15 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _group_row(key: tuple[Any, ...], members: list[dict[str, Any]]) -> dict[str, Any]:
     done = [m for m in members if m["status"] == "done"]
+    states = [m["status"] for m in members]
+    if any(m["evaluated"] for m in done):
+        states = [m["status"] if m["evaluated"] or m["status"] != "done" else NOT_EVALUATED for m in members]
+        done = [m for m in done if m["evaluated"]]
     row: dict[str, Any] = {
         **dict(zip(GROUP, key, strict=True)),
         "seeds": len(done),
         "runs": len(members),
-        "status": _status([m["status"] for m in members]),
+        "status": _status(states),
     }
     for name in ESTIMATES:
         row |= _estimate_over_seeds(name, done)
@@ -139,7 +176,8 @@ def _gaps_over_seeds(done: list[dict[str, Any]], columns: Mapping[str, Any]) -> 
             half = float(stdtrit(len(done) - 1, 0.975)) * se
             ends = [mean - half, mean + half]
         row[f"{name}_ci95_low"], row[f"{name}_ci95_high"] = ends
-        row[f"{name}_at_least"] = None if mean is None else any(m[f"{name}_at_least"] for m in done)
+        row[f"{name}_at_least"] = None if mean is None else any(m.get(f"{name}_at_least") for m in done)
+        row |= _identified(name, done)
     for split in SPLITS:
         if f"{split}_log_marginal_kind" in columns:
             row[f"{split}_log_marginal_kind"] = _joined(m[f"{split}_log_marginal_kind"] for m in done)
@@ -155,6 +193,18 @@ def _gaps_over_seeds(done: list[dict[str, Any]], columns: Mapping[str, Any]) -> 
         row[f"{name}_mean"] = mean_and_se(shares)[0] if shares else None
     if "checks_failed" in columns:
         row["checks_failed"] = _joined(m["checks_failed"] for m in done)
+    return row
+
+
+def _identified(name: str, done: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the mean could be if log p(x) were known: the ends' means over seeds, None where one has no limit.
+
+    ``_sought``: whether it was, in some seed, so that a missing mean is undefined and not inapplicable.
+    """
+    row: dict[str, Any] = {f"{name}_sought": any(m.get(f"{name}_sought") for m in done)}
+    for end in ("low", "high"):
+        found = [value for m in done if (value := m.get(f"{name}_identified_{end}")) is not None]
+        row[f"{name}_identified_{end}"] = mean_and_se(found)[0] if found and len(found) == len(done) else None
     return row
 
 
@@ -208,10 +258,9 @@ def short_variants(found: Sequence[str]) -> list[str]:
 
 def shortened(variant: str) -> str:
     """A variant with its evaluation settings behind the others, as many of them as a label has room for."""
-    settings = re.split(r", (?=[\w.]+=)", variant) if variant else []
-    prefix = "evaluation."
-    measured = [s.removeprefix(prefix) for s in settings if s.startswith(prefix)]
-    parts = [s for s in settings if not s.startswith(prefix)]
+    settings = _settings(variant)
+    measured = [s.removeprefix(MEASUREMENT) for s in settings if s.startswith(MEASUREMENT)]
+    parts = [s for s in settings if not s.startswith(MEASUREMENT)]
     if measured:
         measured.sort(key=lambda s: s.partition("=")[0].count("."))  # num_data says more than best.rounds
         kept: list[str] = []

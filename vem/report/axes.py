@@ -79,7 +79,7 @@ def metrics_of(groups: pd.DataFrame) -> dict[str, str]:
     told = "test" if split == "test" else "training"
     found |= {f"{split}_{gap}_gap": f"{gap} gap on {told} data ({UNITS})" for gap in GAPS}
     found[f"{split}_{GENERALIZATION}"] = f"amortization gap, test − training ({UNITS})"
-    found[f"{split}_log_marginal_lower"] = f"lower bound on log p(x), {told} data ({UNITS})"
+    found[f"{split}_log_marginal_lower"] = f"log p(x) (≥: lower bound), {told} data ({UNITS})"
     found[f"{split}_active_units"] = "active units (number)"
     known = [key for key in found if f"{key}_mean" in groups and groups[f"{key}_mean"].notna().any()]
     return {key: found[key] for key in known}

@@ -4,57 +4,128 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vem.report.comparable import TRAIN_SIZE
 from vem.report.estimates import GAPS
 from vem.report.findings import Axis
+from vem.report.race import Race
+from vem.report.runs import DONE, RUNNING
 from vem.report.table import number
 from vem.report.words import Row, listed, name, plural
 
 UNEQUAL = 2.0  # times the compute
+STEPS = "strategy.held_out.steps"
+AT_WORK = (RUNNING, "stopped")  # what may yet give a result
+MOST_PAIRS = 3  # whose compute is told
 
 
-def cautions(rows: Sequence[Row], leaders: Sequence[Row], axes: Sequence[Axis], base: Path) -> list[str]:
-    """A sentence for each reason to doubt; ``leaders``: the best and the next best."""
+@dataclass(frozen=True)
+class Sources:
+    """What the cautions need beside the numbers.
+
+    ``base``: the folder that directories are relative to. ``settings``: of each run, by its directory. ``states``: by
+    label, how many runs are done, running, failed, … ``progress``: of a sweep, as in
+    :class:`vem.report.findings.Findings`.
+    """
+
+    base: Path
+    settings: Mapping[str, Mapping[str, str]]
+    states: Mapping[str, Mapping[str, int]]
+    progress: Mapping[str, int]
+
+
+def cautions(rows: Sequence[Row], races: Sequence[Race], axes: Sequence[Axis], sources: Sources) -> list[str]:
+    """A sentence for each reason to doubt, the weightiest first; ``races``: the whole table, then along an axis."""
     return [
+        *_between(sources.progress),
+        *_without_result(sources),
         *_undefined(rows),
-        *_seeds(rows),
         *_checks(rows),
+        *_one_seed(rows),
+        *_correction(races[0]),
         *_lower_only(rows),
         *_other_models(rows),
-        *_compute(leaders),
+        *_compute(races),
+        *_held_out(rows, sources.settings),
+        *_seeds(rows),
         *_axes(axes),
-        *_unmeasured(rows, base),
-        *_unfinished(rows),
+        *_unmeasured(rows, sources.base),
     ]
+
+
+def _between(progress: Mapping[str, int]) -> Iterator[str]:
+    """A sweep that is not over."""
+    running, later = progress.get("running", 0), progress.get("waiting", 0) + progress.get("stopped", 0)
+    if running + later:
+        parts = [f"{n} {what}" for n, what in ((running, "running"), (later, "not begun or stopped")) if n]
+        have = "has" if running + later == 1 else "have"
+        yield (f"{running + later} of {plural(sum(progress.values()), 'planned job')} {have} no result yet "
+               f"({', '.join(parts)}). This is a state in between: the order may still change.")  # fmt: skip
+
+
+def _without_result(sources: Sources) -> Iterator[str]:
+    """Runs that gave no result: those at work, where no sweep tells of them, and those that will give none."""
+    going = {label: n for label, found in sources.states.items() if (n := sum(found.get(s, 0) for s in AT_WORK))}
+    ended = {label: sum(found.values()) - found.get(DONE, 0) for label, found in sources.states.items()}
+    lost = {label: n for label in ended if (n := ended[label] - going.get(label, 0))}
+    if going and not sources.progress:
+        are = "is" if sum(going.values()) == 1 else "are"
+        yield (f"{plural(sum(going.values()), 'run')} of {listed(list(going))} {are} not finished yet: means are over "
+               "the others, and the order may still change.")  # fmt: skip
+    if lost:
+        yield (f"{plural(sum(lost.values()), 'run')} of {listed(list(lost))} gave no result (failed, killed or "
+               "damaged). Means are over those that finished; the others may have been the worse ones.")  # fmt: skip
 
 
 def _undefined(rows: Sequence[Row]) -> Iterator[str]:
     missing = [row for row in rows if row["test_elbo_mean"] is None and row["seeds"]]
+    reasons: dict[str, list[str]] = {}
     for row in missing:
-        yield f"{name(row['label'])} has no test ELBO ({row['test_elbo_reason']}), so it is not compared."
+        reasons.setdefault(str(row["test_elbo_reason"]), []).append(row["label"])
+    for reason, who in reasons.items():
+        have, are = ("has", "it is") if len(who) == 1 else ("have", "they are")
+        yield f"{listed(who)} {have} no test ELBO ({reason}), so {are} not compared."
     if missing and len(missing) == len(rows):
         yield "No group has a test ELBO, so no strategy can be called the best."
 
 
-def _seeds(rows: Sequence[Row]) -> Iterator[str]:
+def _one_seed(rows: Sequence[Row]) -> Iterator[str]:
     one = [row["label"] for row in rows if row["seeds"] == 1]
-    many = [row for row in rows if row["seeds"] > 1]
     if one:
-        who = "Every group has" if not many and len(one) > 1 else f"{listed(one)}:"
+        who = "Every group has" if not any(row["seeds"] > 1 for row in rows) and len(one) > 1 else f"{listed(one)}:"
         yield (f"{who} one seed alone. Intervals are then over test data: they do not tell how another seed would "
                "move the numbers, and it may change the order.")  # fmt: skip
+
+
+def _seeds(rows: Sequence[Row]) -> Iterator[str]:
+    many = [row for row in rows if row["seeds"] > 1]
     if many:
         data = many[0].get("num_data")
         on = f" of {plural(data, 'datum').replace('datums', 'data')}" if data else ""
-        yield (f"Intervals over seeds tell how another seed would move the numbers on this test set{on}, not how "
-               "other test data would.")  # fmt: skip
+        yield (f"Intervals over seeds tell how another seed would move the numbers on this test set{on}; "
+               "intervals over data tell how other test data would.")  # fmt: skip
     counts = {row["seeds"] for row in rows if row["seeds"]}
     if len(counts) > 1:
         yield (f"The groups have unequal numbers of seeds ({min(counts)} to {max(counts)}): differences are over the "
                "seeds that both groups of a pair have.")  # fmt: skip
+
+
+def _correction(found: Race) -> Iterator[str]:
+    """What “corrected” means, and what the table's intervals, which are not, would say."""
+    if found.pairs < 2:
+        return
+    alone = [label for label in found.having("open") if (found.leads[label].low or 0) > 0]
+    text = f"{plural(len(found.rows), 'group')} were compared, in {found.pairs} pairs, and the best was picked from "
+    text += f"the same test data. A corrected interval allows for all {found.pairs} pairs (Bonferroni), one "
+    yield (
+        text
+        + "in the table for its pair alone."
+        + (f" Without the correction the lead over {listed(alone)} would count." if alone else "")
+    )
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[str]:
@@ -87,22 +158,51 @@ def _other_models(rows: Sequence[Row]) -> Iterator[str]:
     sizes = {row["latent_dim"] for row in known} - {None}
     models = {row["model"] for row in known}
     differ = [key for key, found in (("model", models), ("latent_dim", sizes)) if len(found) > 1]
+    if not differ and len({_decoder(row) for row in known}) > 1:
+        differ = ["the number of parameters"]
     if differ:
         yield (f"Groups that differ in {' and '.join(differ)} have different models: a higher ELBO there may be a "
-               "better model and not better inference.")  # fmt: skip
+               "better model and not better inference, and decoder evaluations do not cost the same.")  # fmt: skip
 
 
-def _compute(leaders: Sequence[Row]) -> Iterator[str]:
-    if len(leaders) < 2:
-        return
-    best, second = leaders
-    for cost, unit in (("decoder_evaluations", "decoder evaluations"), ("training_seconds", "seconds of training")):
+def _compute(races: Sequence[Race]) -> Iterator[str]:
+    """Unequal compute of the best and the next best, of the table and at each value of an axis."""
+    pairs = {(r.best["label"], r.second["label"]): (r.best, r.second) for r in races if len(r.rows) > 1}
+    unequal = [text for pair in pairs.values() if (text := _unequal(*pair)) is not None]
+    if unequal:
+        more = f"; and {len(unequal) - MOST_PAIRS} more pairs" if len(unequal) > MOST_PAIRS else ""
+        yield (f"These pairs did not use equal compute: {'; '.join(unequal[:MOST_PAIRS])}{more}. The curves against "
+               "seconds and decoder evaluations compare them at equal cost.")  # fmt: skip
+
+
+def _decoder(row: Row) -> tuple[Any, ...]:
+    return row["model"], row["latent_dim"], row.get("num_parameters")
+
+
+def _unequal(best: Row, second: Row) -> str | None:
+    """What the two spent, in decoder evaluations where they have one decoder, else in seconds."""
+    costs = [("training_seconds", "seconds of training")]
+    if _decoder(best) == _decoder(second):
+        costs.insert(0, ("decoder_evaluations", "decoder evaluations"))
+    for cost, unit in costs:
         one, other = best.get(f"{cost}_mean"), second.get(f"{cost}_mean")
         if one and other and max(one / other, other / one) > UNEQUAL:
-            spent = f"{name(best['label'])} {number(one, 0)} {unit}, {name(second['label'])} {number(other, 0)}"
-            curves = f"The curves against {unit.split(' of ')[0]} compare them at equal cost."
-            yield f"The two did not use equal compute: {spent}. {curves}"
-            return
+            places = 0 if min(one, other) >= 10 else 2
+            spent = number(one, places), number(other, places)
+            return f"{name(best['label'])} {spent[0]} {unit}, {name(second['label'])} {spent[1]}"
+    return None
+
+
+def _held_out(rows: Sequence[Row], settings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Strategies that search for q on test data too."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        steps = next((s for d in row["directories"] if (s := settings.get(d, {}).get(STEPS)) is not None), None)
+        if steps is not None and row["test_elbo_mean"] is not None:
+            found.setdefault(steps, []).append(row["label"])
+    for steps, who in found.items():
+        yield (f"The test ELBO of {listed(who)} includes {steps} ascent steps for each test datum ({STEPS}), which "
+               "training seconds and decoder evaluations do not count.")  # fmt: skip
 
 
 def _axes(axes: Sequence[Axis]) -> Iterator[str]:
@@ -141,10 +241,3 @@ def _from_here(path: Path) -> str:
         return path.relative_to(os.getcwd()).as_posix()
     except ValueError:
         return str(path)
-
-
-def _unfinished(rows: Sequence[Row]) -> Iterator[str]:
-    missing = {row["label"]: row["runs"] - row["seeds"] for row in rows if row["runs"] > row["seeds"]}
-    if missing:
-        yield (f"{plural(sum(missing.values()), 'run')} of {listed(list(missing))} gave no result: means are over the "
-               "runs that finished, and those that failed may have been the worse ones.")  # fmt: skip

@@ -1,4 +1,7 @@
-"""Which runs may stand in one table: the same data, binarization, likelihood and evaluated rows.
+"""Which runs may stand in one table: the same data, binarization, likelihood and evaluated test rows.
+
+What is compared is about test data; that training or validation numbers are about other rows is said beside the
+table (:func:`other_rows`). Runs without test data go by the rows that they have.
 
 Runs that differ in the number of training data alone (``data.max_train``) may be compared on held-out data: the
 test rows are the same whatever it is (:func:`vem.data.prepare.prepare`). Their training numbers are each about
@@ -11,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vem.records import SPLITS
-from vem.report.estimates import finite
 from vem.report.rows import Evaluated
 from vem.report.runs import RunRecord
 
 NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data
 TRAIN_SIZE = "data.max_train"  # the one setting of the data that an axis may run over
+TEST = "test"
 Rows = tuple[Any, ...]
 
 
@@ -82,7 +85,7 @@ def evaluated_sets(names: Sequence[str], runs: Sequence[RunRecord], found: Seque
 
     A run whose rows are not known goes by their number; one that is not evaluated yet by ``evaluation.num_data``.
     """
-    keys = _keys(names, runs, found)
+    keys = [_key(rows) for rows in found]
     counts = [(name, _counts(rows)) for name, rows in zip(names, found, strict=True)]
     asked = [(name, run.settings.get("evaluation.num_data")) for name, run in zip(names, runs, strict=True)]
     keys = _filled(keys, counts)
@@ -108,25 +111,30 @@ def _filled(keys: Sequence[Rows | None], marks: Sequence[Any]) -> list[Rows | No
     return [first.get(mark) if key is None else key for key, mark in zip(keys, marks, strict=True)]
 
 
-def _keys(names: Sequence[str], runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> list[Rows | None]:
-    """The rows of each run, None where they are not known; training rows count where all train on equally many."""
-    sizes: dict[str, set[Any]] = {}
-    for name, run in zip(names, runs, strict=True):
-        sizes.setdefault(name, set()).add(training_size(run))
-    out: list[Rows | None] = []
-    for name, rows in zip(names, found, strict=True):
-        splits = SPLITS if len(sizes[name]) == 1 else SPLITS[1:]
-        out.append(tuple(rows.digests.get(s) for s in splits) if rows.digests else None)
-    return out
+def _compared(rows: Evaluated) -> tuple[str, ...]:
+    """The splits whose rows have to be the same."""
+    return (TEST,) if rows.digests.get(TEST) or rows.counts.get(TEST) else SPLITS
 
 
-def training_size(run: RunRecord) -> float | str:
-    """The number of training data, else what the config says of it."""
-    return finite(run.facts.get("num_train")) or run.settings.get(TRAIN_SIZE, "null")
+def _key(rows: Evaluated) -> Rows | None:
+    """The rows of a run, None where they are not known."""
+    return tuple(rows.digests.get(split) for split in _compared(rows)) if rows.digests else None
 
 
 def _counts(rows: Evaluated) -> tuple[int | None, ...]:
-    return tuple(rows.counts.get(split) or None for split in SPLITS[1:])
+    return tuple(rows.counts.get(split) or None for split in _compared(rows))
+
+
+def other_rows(found: Sequence[Evaluated]) -> list[str]:
+    """Sentences: which splits of one table are not evaluated on the same rows in all of its runs."""
+    out = []
+    for split, word in ((s, "training" if s == SPLITS[0] else "validation") for s in SPLITS if s != TEST):
+        digests, counts = ({own[split] for own in each if own.get(split)}
+                           for each in ([rows.digests for rows in found], [rows.counts for rows in found]))  # fmt: skip
+        if len(digests) > 1 or len(counts) > 1:
+            out.append(f"Not all runs were evaluated on the same {word} rows: numbers on {word} data, their gaps "
+                       "included, are each about rows of their own.")  # fmt: skip
+    return out
 
 
 def _row_texts(names: Sequence[str], places: Sequence[int], found: Sequence[Evaluated]) -> dict[tuple[str, int], str]:
@@ -139,11 +147,12 @@ def _row_texts(names: Sequence[str], places: Sequence[int], found: Sequence[Eval
             texts[name, place] = ""
             continue
         counts = {p: rows[name, p].counts if (name, p) in rows else {} for p in others}
-        telling = [s for s in SPLITS if len({counts[p].get(s) for p in others}) > 1]
+        splits = dict.fromkeys(s for p in others if (name, p) in rows for s in _compared(rows[name, p]))
+        telling = [s for s in splits if len({counts[p].get(s) for p in others}) > 1]
         text = ", ".join(f"{counts[place].get(s, 'no')} {s} rows" for s in telling)
         alike = [p for p in others if [counts[p].get(s) for s in telling] == [counts[place].get(s) for s in telling]]
         if len(alike) > 1:
-            text = f"{text + ', ' if text else ''}set {alike.index(place) + 1} of evaluated rows"
+            text = f"{text + ', ' if text else ''}set {alike.index(place) + 1} of evaluated test rows"
         texts[name, place] = text
     return texts
 
@@ -163,7 +172,7 @@ def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
             found = {key: list(dict.fromkeys(first[table].get(key, "not set") for table in several)) for key in keys}
             reasons = [f"{_key_name(key)} ({' | '.join(values)})" for key, values in found.items() if len(values) > 1]
             if len({frozenset(first[table].items()) for table in several}) < len(several):
-                reasons.append("the evaluated rows")
+                reasons.append("the evaluated test rows")
             out.append(f"The {len(several)} tables on {data} are not compared with each other: they differ in "
                        f"{', '.join(reasons)}.")  # fmt: skip
     return tuple(out)

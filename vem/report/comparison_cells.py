@@ -9,7 +9,7 @@ from typing import Any
 
 from vem.report.aggregate import present, whole
 from vem.report.findings import Table
-from vem.report.table import number
+from vem.report.table import UNDEFINED, number
 
 Row = Mapping[str, Any]
 NATS = "nats per datum"
@@ -104,7 +104,8 @@ def _columns(table: Table) -> list[Column]:
         Column("Kind", "Model", _model, numeric=False),
         Column("Parameters", "Model", _count("num_parameters"), always=True),
         Column("Active units", "Model", _count("test_active_units_mean", 1), larger_first=True),
-        Column("Evaluated", "Test data", _count("num_data"), larger_first=True),
+        Column("Trained on", "Data", _count("num_train")),
+        Column("Evaluated on (test)", "Data", _count("num_data"), larger_first=True),
     ]
 
 
@@ -147,7 +148,7 @@ def _estimate(name: str) -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
         mean = row.get(f"{name}_mean")
         if mean is None:
-            return Cell("undefined", reason=str(row.get(f"{name}_reason") or "not measured"))
+            return Cell(UNDEFINED, reason=str(row.get(f"{name}_reason") or "not measured"))
         error, over = _error(row, name)
         return Cell(signed(mean), error, mean, detail=over)
 
@@ -161,12 +162,13 @@ def _paired(baseline: str | None) -> Callable[[Row], Cell]:
         mean, se = row.get("paired_mean"), row.get("paired_se")
         if mean is None:
             reason = row.get("paired_reason")
-            return Cell("undefined", reason=str(reason)) if reason else EMPTY
+            return Cell(UNDEFINED, reason=str(reason)) if reason else EMPTY
         low, high, seeds = (row.get(f"paired_{part}") for part in ("ci95_low", "ci95_high", "seeds"))
         ends = "" if low is None or high is None else f"95 % interval {signed(low)} to {signed(high)}; "
         over = (
             "paired over data, one seed" if seeds == 1 else f"paired over {whole(seeds)} seeds" if seeds else "paired"
         )
+        over += f"; {row['paired_reason']}" if row.get("paired_reason") else ""
         return Cell(signed(mean, plus=True), "" if se is None else f"± {number(se)}", mean, detail=ends + over)
 
     return cell
@@ -176,7 +178,8 @@ def _log_marginal(row: Row) -> Cell:
     name = "test_log_marginal_lower"
     exact, lower = row.get("test_log_marginal_mean"), row.get(f"{name}_mean")
     if exact is not None:
-        return Cell(signed(exact), _error(row, "test_log_marginal")[0], exact, detail="exact")
+        known = str(row.get("test_log_marginal_kind") or "exact")
+        return Cell(signed(exact), _error(row, "test_log_marginal")[0], exact, detail=known)
     if lower is None:
         return EMPTY
     kind = str(row.get("test_log_marginal_kind") or "")
@@ -195,7 +198,8 @@ def _gap(gap: str) -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
         mean = row.get(f"{name}_mean")
         if mean is None:
-            return EMPTY
+            missing = row.get(f"{name}_sought")  # a gap that is not this strategy's was not
+            return Cell(UNDEFINED, reason=str(row[f"{name}_reason"])) if missing else EMPTY
         low, high = row.get(f"{name}_ci95_low"), row.get(f"{name}_ci95_high")
         ends = "" if low is None or high is None else f"95 % interval {signed(low)} to {signed(high)}"
         sign = "≥ " if row.get(f"{name}_at_least") else ""

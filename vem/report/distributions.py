@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,16 @@ PAIRS = {
 SPLITS = ("test", "train")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FAR = 4.0  # a quantile beyond this many times the middle one is cut off, with its number
+
+
+def caption(groups: Sequence[Mapping[Any, Any]]) -> str:
+    """What the figure shows; the groups' rows, of those that it is drawn from."""
+    words = "How the gaps are spread over data: a mean far above its median comes from a few data."
+    if any((row.get("seeds") or 0) > 1 for row in groups):
+        words += " All seeds together, so that each datum is counted once for each seed."
+    if any(row.get(f"{split}_approximation_gap_at_least") for row in groups for split in SPLITS):
+        words += " ≥: approximation gaps from a lower bound on log p(x) may be larger than they are drawn."
+    return words
 
 
 class Spread(NamedTuple):

@@ -53,18 +53,24 @@ def finite(value: Any) -> float | None:
 
 
 def exact_log_marginal(run: RunRecord, split: str) -> Estimate:
-    """log p(x) where it is known exactly."""
+    """log p(x) where it is known: in closed form, or by a method whose lower and upper ends are one (quadrature)."""
     entry = run.part(split).get("log_marginal")
-    if not isinstance(entry, Mapping) or entry.get("kind") != "exact":
+    if not isinstance(entry, Mapping) or not (entry.get("kind") == "exact" or _closed(entry)):
         return None, None, None, "no exact log p(x)"
     return read_estimate(entry.get("lower"), f"evaluation.json has no log p(x) for {split}")
+
+
+def _closed(entry: Mapping[str, Any]) -> bool:
+    """Whether the upper bound is the lower one."""
+    lower, upper = (finite(mapping(entry.get(end)).get("mean")) for end in ("lower", "upper"))
+    return lower is not None and lower == upper
 
 
 def gap_columns(run: RunRecord) -> dict[str, Any]:
     """The gaps of a run, what they are taken from, and the checks that failed; nothing where no gap was measured.
 
     ``SPLIT_NAME_gap`` in nats per datum with the ends of its 95 % interval, and ``_at_least`` where log p(x)
-    is known from below alone; ``SPLIT_log_marginal_lower`` and ``_kind``; ``SPLIT_active_units``;
+    is known from below alone; ``SPLIT_log_marginal_lower``, ``_upper`` and ``_kind``; ``SPLIT_active_units``;
     ``SPLIT_checks`` names those that failed. ``SPLIT_importance_bound`` and ``SPLIT_prior_bound``, where they were
     taken, with ``_kind``, ``_ess`` (median of effective samples) and ``_loose`` where those are too few.
     ``SPLIT_family_NAME_best_elbo``, ``_approximation``, ``_gain_over_own`` and ``_converged`` where another family
@@ -130,7 +136,15 @@ def _gap(name: str, entry: Any) -> dict[str, Any]:
     limits = mapping(entry).get("identified")
     open_end = isinstance(limits, list) and len(limits) == 2 and limits[0] is not None and limits[1] is None
     found = columns(name, read_estimate(entry, "not measured"))
-    return found | {f"{name}_ci95_low": low, f"{name}_ci95_high": high, f"{name}_at_least": open_end}
+    ends = limits if isinstance(limits, list) and len(limits) == 2 else (None, None)
+    return found | {
+        f"{name}_ci95_low": low,
+        f"{name}_ci95_high": high,
+        f"{name}_at_least": open_end,
+        f"{name}_sought": isinstance(entry, Mapping) and "mean" in entry,  # whether it is a gap of this strategy
+        f"{name}_identified_low": finite(ends[0]),
+        f"{name}_identified_high": finite(ends[1]),
+    }
 
 
 def _other(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +158,8 @@ def _other(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 def _marginal(name: str, entry: Any) -> dict[str, Any]:
     entry = mapping(entry)
     found = columns(f"{name}_lower", read_estimate(entry.get("lower"), "log p(x) was not estimated"))
-    open_end = finite(mapping(entry.get("upper")).get("mean")) is None
+    found |= columns(f"{name}_upper", read_estimate(entry.get("upper"), "no upper bound on log p(x)"))
+    open_end = found[f"{name}_upper"] is None
     width = mapping(entry.get("simulated_width"))  # of the interval, on data that the model made
     return found | {
         f"{name}_lower_at_least": open_end,

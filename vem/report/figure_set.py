@@ -17,7 +17,7 @@ from vem.report.aggregate import present
 from vem.report.axes_figures import axis_figure, omitted
 from vem.report.comparison import side_by_side_figure
 from vem.report.curves import MOST_TOGETHER, Curve
-from vem.report.distributions import distributions_figure
+from vem.report.distributions import caption, distributions_figure
 from vem.report.files import read_metrics, read_per_datum, read_pictures
 from vem.report.findings import Axis, Findings, Table
 from vem.report.gap_figures import MOST_BARS, gaps_figure
@@ -179,7 +179,8 @@ def _curves(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketc
 def _curve_words(found: Sequence[Curve]) -> str:
     words = "Each curve is the mean over seeds at equal epochs"
     words += f", its band {curves.BANDS}." if any((c.rows["seeds"] > 1).any() for c in found) else "."
-    words += " Against seconds and decoder evaluations, equal places are equal compute."
+    words += " Seconds compare on one machine, decoder evaluations within one decoder; neither counts what a strategy "
+    words += "spends on test data."
     without = curves.uncounted(found)
     return words + (f" Without a count of decoder evaluations: {named(without)}." if without else "")
 
@@ -205,10 +206,7 @@ def _gaps(table: Table, groups: Sequence[Group], read: Reader) -> Iterator[Sketc
             data.append((group.name, pd.concat(rows)))
     figure = distributions_figure(data, table.name)
     if figure is not None:
-        words = (
-            "How the gaps are spread over data, all seeds together: a mean far above its median comes from a few "
-            "data." + more + read.note()
-        )
+        words = caption([group.row for group in shown]) + more + read.note()
         yield Sketch("gaps", "gap_distributions", "Gaps datum by datum", words, figure)
 
 

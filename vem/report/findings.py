@@ -49,7 +49,8 @@ class Table:
     ``groups``: a row for each strategy × model × settings, over seeds, as
     :func:`vem.report.aggregate.aggregate` gives them, with ``label`` (short, unique here), ``num_parameters``,
     ``num_data`` (evaluated test data) and ``paired_mean``, ``paired_se``, ``paired_ci95_low``,
-    ``paired_ci95_high``, ``paired_seeds``, ``paired_reason`` (difference of test ELBOs to ``baseline``, paired).
+    ``paired_ci95_high``, ``paired_seeds``, ``paired_reason`` (difference of test ELBOs to ``baseline``, paired), and
+    ``paired_data_se``, ``paired_data_ci95_low``, ``paired_data_ci95_high`` (its error over data).
     ``runs``: its single runs. ``name`` holds the data and what tells them from the other tables'.
     """
 

@@ -15,19 +15,24 @@ from vem.report.comparable import headings
 from vem.report.estimates import columns, estimate, exact_log_marginal, gap_columns
 from vem.report.gather import Gathered
 from vem.report.rows import Evaluated, evaluated
-from vem.report.runs import UNREADABLE, RunRecord
+from vem.report.runs import DONE, UNREADABLE, RunRecord
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
+KIN = ("strategy", "model", "family", "latent_dim")  # with table and variant: a group
 MACHINE = ("device", "threads", "host", "commit")
 
 
 @dataclass(frozen=True)
 class Framed:
-    """``rows``: one for each run. ``runs`` and ``evaluated``: what they were made from, by directory as shown."""
+    """``rows``: one for each run. ``runs`` and ``evaluated``: what they were made from, by directory as shown.
+
+    ``gathered``: what was found, with each seed of a group once.
+    """
 
     rows: pd.DataFrame
     runs: Mapping[str, RunRecord]
     evaluated: Mapping[str, Evaluated]
+    gathered: Gathered
 
 
 def frame(gathered: Gathered) -> Framed:
@@ -39,13 +44,36 @@ def frame(gathered: Gathered) -> Framed:
     tables = headings(placed, [found[run.directory] for run in placed])
     differences = variants(placed, tables)
     places = {run.directory: both for run, *both in zip(placed, tables, differences, strict=True)}
+    gathered = _once_a_seed(replace(gathered, runs=tuple(runs)), places)
+    runs = list(gathered.runs)
+    values = {run.directory: own for run, own in numbered}
     rows = [
-        _row(run, values, gathered, found[run.directory], *places.get(run.directory, (None, None)))
-        for run, values in numbered
+        _row(run, values[run.directory], gathered, found[run.directory], *places.get(run.directory, (None, None)))
+        for run in runs
     ]
     named = {gathered.relative(run.directory): run for run in runs}
     table = pd.DataFrame(rows, columns=None if rows else ["table", "variant", *IDENTITY, "directory"])
-    return Framed(table, named, {name: found[run.directory] for name, run in named.items()})
+    return Framed(table, named, {name: found[run.directory] for name, run in named.items()}, gathered)
+
+
+def _once_a_seed(gathered: Gathered, places: Mapping[Path, Sequence[Any]]) -> Gathered:
+    """One finished run for each seed of a group, an evaluated one where there is one; the others repeat it.
+
+    Their configs differ, for one was measured again with the settings of the other, but their numbers are about the
+    same training: a mean over seeds must not count it twice.
+    """
+    first: dict[Any, RunRecord] = {}
+    repeats = dict(gathered.repeats)
+    for run in sorted(gathered.runs, key=lambda run: not run.evaluation):  # stable: else in order of appearance
+        if run.status == DONE and run.placed and run.facts.get("seed") is not None:
+            key = (*places[run.directory], *(run.facts.get(name) for name in (*KIN, "seed")))
+            kept = first.setdefault(key, run)
+            if kept is not run:
+                again = (run, *repeats.pop(run.directory, ()))
+                repeats[kept.directory] = (*repeats.get(kept.directory, ()), *again)
+    again_there = {run.directory for same in repeats.values() for run in same}
+    runs = tuple(run for run in gathered.runs if run.directory not in again_there)
+    return replace(gathered, runs=runs, repeats=repeats)
 
 
 def _numbered(run: RunRecord) -> tuple[RunRecord, dict[str, Any]]:
@@ -88,6 +116,7 @@ def _row(
     same = gathered.repeats.get(run.directory, ())
     row["repeated_in"] = " ".join(gathered.relative(r.directory) for r in same) or None
     row["directory"] = gathered.relative(run.directory)
+    row["evaluated"] = bool(run.evaluation)
     row["damaged"] = " | ".join(relative_damage(rows.damage, gathered.base)) or None
     row["notes"] = " | ".join(map(str, facts.get("notes") or [])) or None
     row["error"] = facts.get("error")

@@ -7,7 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,19 +150,31 @@ TOLD = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent
 
 
 def _known_by_their_kin(found: Sequence[RunRecord]) -> list[RunRecord]:
-    """Runs that ended before they could say what they are, told by one that differs in its seed alone.
+    """Runs that cannot say what they are, or how they were measured, told by one that differs in its seed alone.
 
-    Else by what their config names.
+    Else by what their config names. One that was trained and not measured is told by a run of the same training.
     """
-    kin = {frozenset(run.asked.items()): run for run in found if run.status == DONE and run.asked}
-    return [_told(run, kin.get(frozenset(run.asked.items()))) for run in found]
+    done = sorted((run for run in found if run.status == DONE and run.asked), key=lambda run: bool(run.evaluation))
+    kin = {frozenset(run.asked.items()): run for run in done}  # a measured one before one that is not
+    trained = {_training(run): run for run in done if run.evaluation}
+    return [
+        _told(run, kin.get(frozenset(run.asked.items())) if run.status != DONE else trained.get(_training(run)))
+        for run in found
+    ]
+
+
+def _training(run: RunRecord) -> frozenset[tuple[str, str]]:
+    """What was asked for, less how it was to be measured."""
+    return frozenset((key, value) for key, value in run.asked.items() if not key.startswith("evaluation."))
 
 
 def _told(run: RunRecord, sibling: RunRecord | None) -> RunRecord:
-    if (run.status == DONE and run.placed) or run.status in (REPEATS, UNREADABLE):
+    if run.status == REPEATS or (run.status == UNREADABLE and not run.asked):
         return run
+    if run.placed and run.status in (DONE, UNREADABLE):
+        return run if run.evaluation or sibling is None else replace(run, settings=sibling.settings)
     if sibling is not None and sibling.placed:
-        told = RunRecord(**{**vars(run), "settings": sibling.settings if not run.evaluation else run.settings})
+        told = replace(run, settings=sibling.settings if not run.evaluation else run.settings)
         return told.saying(**{key: sibling.facts.get(key) for key in TOLD})
     said = {**{k: v for k, v in _named_in(run.config).items() if v is not None}, **run.facts}
     told = run.saying(**said)

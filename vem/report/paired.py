@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,9 @@ class Scores(NamedTuple):
 class Difference(NamedTuple):
     """Mean of a paired difference in nats per datum, its standard error, the ends of its interval.
 
-    ``over``: ``seeds``, or ``data`` where there is one common seed. ``df``: degrees of freedom.
+    ``over``: ``seeds``, or ``data`` where there is one common seed. ``df``: degrees of freedom. An interval over seeds
+    holds the test data fixed; ``data_se``, with ``data_df``, is the error over data of the difference that is
+    averaged over the seeds, None where the ELBOs of the single data are not known.
     """
 
     mean: float | None
@@ -36,13 +38,23 @@ class Difference(NamedTuple):
     over: str
     df: int
     reason: str | None
+    data_se: float | None = None
+    data_df: int = 0
 
     def interval(self, level: float) -> tuple[float, float] | None:
         """mean ± t se at another level; None where there is no error."""
-        if self.mean is None or self.se is None:
-            return None
-        half = float(stdtrit(self.df, (1 + level) / 2)) * self.se
-        return self.mean - half, self.mean + half
+        return _ends(self.mean, self.se, self.df, level)
+
+    def data_interval(self, level: float) -> tuple[float, float] | None:
+        """The same with the error over data; None where there is none."""
+        return _ends(self.mean, self.data_se, self.data_df, level)
+
+
+def _ends(mean: float | None, se: float | None, df: int, level: float) -> tuple[float, float] | None:
+    if mean is None or se is None:
+        return None
+    half = float(stdtrit(df, (1 + level) / 2)) * se
+    return mean - half, mean + half
 
 
 def _missing(reason: str, seeds: int = 0) -> Difference:
@@ -55,7 +67,8 @@ def paired(own: Mapping[int, Scores], base: Mapping[int, Scores], level: float =
         d_s = (1/N) Σ_n (L_s,n − L'_s,n)    over the evaluated data of seed s
         d̄ ± t_{S−1} s/√S,  s² = Σ_s (d_s − d̄)² / (S − 1)    over the S common seeds
 
-    With one common seed the error is that over its data, s²_n / N with N − 1 degrees of freedom.
+    With one common seed the error is that over its data, s²_n / N with N − 1 degrees of freedom. With several there
+    is an error over data beside it, of D_n = (1/S) Σ_s (L_s,n − L'_s,n), where all seeds have the same rows.
     own, base: seed → scores on the same rows.
     """
     common = sorted(set(own) & set(base))
@@ -67,7 +80,22 @@ def paired(own: Mapping[int, Scores], base: Mapping[int, Scores], level: float =
     if len(common) == 1:
         return _over_data(own[common[0]], base[common[0]], level)
     d = np.array([_of_seed(own[seed], base[seed]) for seed in common])
-    return _summary(d, len(common), "seeds", level)
+    found = _summary(d, len(common), "seeds", level)
+    over_data = data_error([_by_datum(own[seed], base[seed]) for seed in common], [own[seed].rows for seed in common])
+    return found if over_data is None else found._replace(data_se=over_data[0], data_df=over_data[1])
+
+
+def data_error(values: Sequence[Numbers | None], rows: Sequence[Numbers | None]) -> tuple[float, int] | None:
+    """Standard error over data of values that are averaged over seeds, and its degrees of freedom.
+
+    values, rows: by seed, [N]. None where a seed lacks them, its rows are others, or there is one datum.
+    """
+    known = [v for v in values if v is not None and np.isfinite(v).all()]
+    same = rows[0] is not None and all(r is not None and np.array_equal(r, rows[0]) for r in rows)
+    if len(known) < len(values) or not same or len(known[0]) < 2:
+        return None
+    mean = np.mean(known, axis=0)
+    return float(mean.std(ddof=1)) / math.sqrt(len(mean)), len(mean) - 1
 
 
 def _of_seed(own: Scores, base: Scores) -> float:
@@ -88,7 +116,8 @@ def _by_datum(own: Scores, base: Scores) -> Numbers | None:
 def _over_data(own: Scores, base: Scores, level: float) -> Difference:
     rows = _by_datum(own, base)
     if rows is not None and len(rows) > 1:
-        return _summary(rows, 1, "data", level)
+        found = _summary(rows, 1, "data", level)
+        return found._replace(data_se=found.se, data_df=found.df)
     mean = _of_seed(own, base)
     reason = "one common seed, and no ELBO of each datum that could be paired"
     return Difference(mean, None, None, None, 1, "data", 0, reason)
@@ -96,5 +125,5 @@ def _over_data(own: Scores, base: Scores, level: float) -> Difference:
 
 def _summary(d: Numbers, seeds: int, over: str, level: float) -> Difference:
     mean, se, df = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d)), len(d) - 1
-    half = float(stdtrit(df, (1 + level) / 2)) * se
-    return Difference(mean, se, mean - half, mean + half, seeds, over, df, None)
+    low, high = _ends(mean, se, df, level) or (None, None)
+    return Difference(mean, se, low, high, seeds, over, df, None)

@@ -9,12 +9,23 @@ import pandas as pd
 
 from vem.report.answer import answer
 from vem.report.axes import axes_of
-from vem.report.comparable import apart
-from vem.report.findings import Findings, Table
+from vem.report.cautions import Sources
+from vem.report.comparable import apart, other_rows
+from vem.report.findings import Findings, Sentence, Table
 from vem.report.frame import Framed, frame
 from vem.report.gather import Gathered, gather, progress, unfinished
+from vem.report.planned import states, with_planned
 from vem.report.provenance import provenance, rebuild_command
-from vem.report.tables import Rivals, check_baseline, chosen_baseline, grouped, with_differences
+from vem.report.tables import (
+    Rivals,
+    check_baseline,
+    chosen_baseline,
+    contenders,
+    grouped,
+    left_out,
+    measured_again,
+    with_differences,
+)
 
 
 def findings(
@@ -33,7 +44,8 @@ def findings(
     roots = [Path(root) for root in roots]
     gathered = gather(roots, ended)
     framed = frame(gathered)
-    groups = grouped(framed)
+    gathered = framed.gathered
+    groups = {name: with_planned(part, framed, gathered) for name, part in grouped(framed).items()}
     check_baseline(list(groups.values()), baseline)
     tables = tuple(_table(name, part, framed, gathered, baseline) for name, part in groups.items())
     compared = {name: table.groups for name, table in zip(groups, tables, strict=True)}
@@ -56,7 +68,12 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, 
     baseline = chosen_baseline(groups, wanted)
     compared = with_differences(groups, rivals, baseline)
     axes = axes_of(compared, framed, gathered)
-    said = answer(compared, rivals, axes, gathered.base)
+    rows = [framed.evaluated[directory] for found in groups["directories"] for directory in found]
+    settings = {directory: run.settings for directory, run in framed.runs.items()}
+    sources = Sources(gathered.base, settings, states(compared, runs), progress(gathered))
+    said = answer(contenders(compared), rivals, axes, sources)
+    careful = [*measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
+    said = (*said, *(Sentence(text, "caution") for text in careful))
     return Table(name, compared, runs, baseline, said, axes)
 
 

@@ -15,9 +15,10 @@ from vem.errors import VemError
 from vem.records import CONFIG, METRICS, PICTURES, SPLITS, config_hash
 from vem.report.estimates import finite
 from vem.report.files import read_metrics, read_per_datum
-from vem.report.runs import DONE, RunRecord
+from vem.report.runs import DONE, RunRecord, mapping
 from vem.version import VERSION
 
+TOLERANCE = 1e-5  # relative: per_datum.csv holds nine digits of numbers in single precision
 Numbers = npt.NDArray[np.float64]
 
 
@@ -43,7 +44,7 @@ def evaluated(run: RunRecord) -> Evaluated:
     try:
         table = read_per_datum(run.directory, ("split", "row", "elbo"))
         digests, elbo = _rows(table)
-        _complete(run.directory, elbo, counts if digests else {})
+        _check(run, elbo, counts if digests else {})
     except VemError as error:
         return Evaluated(counts, damage=(*damage, str(error)))
     return Evaluated({s: len(rows) for s, (rows, _) in elbo.items()} or counts, digests, elbo, tuple(damage))
@@ -68,19 +69,35 @@ def _rows(table: pd.DataFrame) -> tuple[dict[str, str], dict[str, tuple[Numbers,
     return digests, elbo
 
 
-def _complete(directory: Path, found: Mapping[str, tuple[Numbers, Numbers]], counts: Mapping[str, int]) -> None:
-    """Refuse a file cut off between two lines.
+def _check(run: RunRecord, found: Mapping[str, tuple[Numbers, Numbers]], counts: Mapping[str, int]) -> None:
+    """Refuse a file that was cut off between two lines, or that is not about what evaluation.json is about.
 
     Raises:
-        VemError: it does not hold as many data as evaluation.json speaks of.
+        VemError: it does not hold each datum once, as many as evaluation.json speaks of, or their mean is another.
     """
-    for split, num in counts.items():
-        have = len(found[split][0]) if split in found else 0
-        if have < num:
-            raise VemError(
-                f"{directory / 'per_datum.csv'} holds {have} of {num} {split} data: "
-                f"python -m vem.evaluate {directory} --again measures the run again."
-            )
+    nothing = (np.empty(0), np.empty(0))
+    for split in dict.fromkeys((*counts, *(found if counts else ()))):
+        rows, elbo = found.get(split, nothing)
+        num = counts.get(split, 0)
+        told = finite(mapping(run.part(split).get("elbo")).get("mean"))
+        if len(rows) < num:
+            _refuse(run, f"holds {len(rows)} of {num} {split} data")
+        if len(np.unique(rows)) < len(rows):
+            _refuse(run, f"holds {len(rows) - len(np.unique(rows))} {split} data twice")
+        if len(rows) > num:
+            _refuse(run, f"holds {len(rows)} {split} data, evaluation.json speaks of {num}")
+        if told is None or np.isnan(elbo).all():
+            continue
+        if not np.isfinite(elbo).all():
+            _refuse(run, f"lacks the ELBO of {int((~np.isfinite(elbo)).sum())} of {num} {split} data")
+        if abs(elbo.mean() - told) > TOLERANCE * max(1.0, abs(told)):
+            _refuse(run, f"has a mean {split} ELBO of {elbo.mean():.6g}, evaluation.json one of {told:.6g}")
+
+
+def _refuse(run: RunRecord, what: str) -> None:
+    again = f"python -m vem.evaluate {run.directory} --again measures the run again"
+    raise VemError(f"{run.directory / 'per_datum.csv'} {what}: it is damaged or of another measurement, and nothing is "
+                   f"paired with it; {again}.")  # fmt: skip
 
 
 def _other_config(run: RunRecord) -> tuple[str, ...]:

@@ -126,7 +126,7 @@ def _remarks(found: Findings) -> list[str]:
             ("Not in the means, because not finished:", bad),
             ("Checks failed:", doubted),
             ("Notes:", notes),
-            ("Counted once, because the config is the same:", [f"  {text}" for text in _repeats(rows)]),
+            ("Counted once, because seed and settings are the same:", [f"  {text}" for text in _repeats(rows)]),
         )
         if entries
         for line in (title, *entries, "")

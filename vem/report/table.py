@@ -53,6 +53,7 @@ def align(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     >>> align(["a", "n"], [["xx", "1"], ["y", "10"]], [False, True])
     ['a    n', '──  ──', 'xx   1', 'y   10']
     """
+    rows = [[" ".join(text.split("\n")) for text in row] for row in rows]  # a line break would tear the columns
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
@@ -77,11 +78,13 @@ def comparison_table(groups: pd.DataFrame, baseline: str | None = None) -> list[
     facts += ["variant"] if any(row["variant"] for row in rows) else []
     shown = [n for n in COLUMNS if n != "test_log_marginal" or any(r[f"{n}_mean"] is not None for r in rows)]
     differs = any(row.get("paired_mean") is not None for row in rows)
+    sized = any(row.get("num_train") is not None for row in rows)
     header = [
         *({"variant": "settings"}.get(f, f) for f in facts),
         "seeds",
         *(COLUMNS[n] for n in shown),
         *(["test, to baseline"] if differs else []),
+        *(["trained on"] if sized else []),
         "training s",
         "decoder evaluations",
         "status",
@@ -92,6 +95,7 @@ def comparison_table(groups: pd.DataFrame, baseline: str | None = None) -> list[
             f"{row['seeds']}" if row["seeds"] == row["runs"] else f"{row['seeds']} of {row['runs']}",
             *("–" if n == "test_log_marginal" and row[f"{n}_mean"] is None else estimate(row, n, mark) for n in shown),
             *([_paired(row)] if differs else []),
+            *([_cost(row.get("num_train"), 0)] if sized else []),
             _cost(row["training_seconds_mean"], 1),
             _cost(row["decoder_evaluations_mean"], 0),
             row["status"] + (CHECKS_FAILED if row.get("checks_failed") else ""),
@@ -141,7 +145,7 @@ def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -
             name,
             split,
             *(_bounded(row, f"{split}_{gap}_gap", mark) for gap in gaps),
-            _bounded(row, f"{split}_log_marginal_lower", mark),
+            _between_bounds(row, f"{split}_log_marginal", mark),
             _text(row.get(f"{split}_log_marginal_kind")),
             *([_units(row.get(f"{split}_active_units_mean"))] if units else []),
             _checks(row.get(f"{split}_checks")),
@@ -242,6 +246,14 @@ def _bounded(row: dict[str, Any], name: str, mark: str) -> str:
     return ("≥ " if row.get(f"{name}_at_least") else "") + estimate(row, name, mark)
 
 
+def _between_bounds(row: dict[str, Any], name: str, mark: str) -> str:
+    """log p(x), or the two bounds that it lies between."""
+    lower, upper = (row.get(f"{name}_{end}_mean") for end in ("lower", "upper"))
+    if lower is None or upper is None or number(upper) == number(lower):
+        return _bounded(row, f"{name}_lower", mark)
+    return f"{number(lower)} to {number(upper)}"
+
+
 def _checks(names: str | None) -> str:
     """The checks that failed in some seed, else that they passed."""
     failed = [name for name in (names or "").split("; ") if name and name != PASSED]
@@ -262,7 +274,7 @@ def _cost(value: float | None, digits: int) -> str:
 
 def _footnotes(several: bool, single: bool) -> list[str]:
     over = "over seeds" if several else "over data"
-    lines = [f"ELBO and exact log p(x) in nats per datum, larger is better; ± one standard error {over}."]
+    lines = [f"ELBO and known log p(x) in nats per datum, larger is better; ± one standard error {over}."]
     if several and single:
         lines.append("* one seed: ± is over data.")
     return lines

@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 
 from vem.errors import VemError, did_you_mean
-from vem.report.aggregate import aggregate, labels, present
+from vem.report.aggregate import aggregate, labels, present, training_of
 from vem.report.frame import Framed
-from vem.report.paired import Difference, Scores, paired
+from vem.report.paired import LEVEL, Difference, Scores, data_error, paired
+from vem.report.runs import DONE
+from vem.report.words import listed, name, plural
 
 TEST = "test"
 
@@ -36,6 +38,12 @@ class Rivals:
         """Test ELBO of ``label`` − that of ``baseline``."""
         return paired(self.scores[label], self.scores[baseline])
 
+    def data_se(self, label: str) -> float | None:
+        """Standard error over data of the test ELBO averaged over seeds."""
+        scores = list(self.scores[label].values())
+        found = data_error([one.elbo for one in scores], [one.rows for one in scores])
+        return None if found is None else found[0]
+
 
 def _scores(row: Mapping[Any, Any], framed: Framed) -> Scores:
     rows, elbo = framed.evaluated[row["directory"]].elbo.get(TEST, (None, None))
@@ -50,8 +58,8 @@ def grouped(framed: Framed) -> dict[str, pd.DataFrame]:
     for table in dict.fromkeys(groups["table"]) if len(groups) else ():
         part = groups[groups["table"] == table].reset_index(drop=True)
         part.insert(0, "label", labels(part))
-        for name, column in (("num_parameters",) * 2, ("num_train",) * 2, ("num_data", "num_test_evaluated")):
-            part[name] = [_common(rows[d][column] for d in found) for found in part["directories"]]
+        for fact, column in (("num_parameters",) * 2, ("num_train",) * 2, ("num_data", "num_test_evaluated")):
+            part[fact] = [_common(rows[d][column] for d in found) for found in part["directories"]]
         out[str(table)] = part
     return out
 
@@ -62,8 +70,53 @@ def _common(values: Any) -> int | None:
     return min(found) if found else None
 
 
+def _trainings(groups: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """What each group trained: groups that agree in it were measured with different settings."""
+    named = groups[["strategy", "model", "family", "latent_dim", "variant"]].to_dict("records")
+    rows = [{str(k): present(v) for k, v in row.items()} for row in named]
+    return [(*(row[k] for k in row if k != "variant"), training_of(row["variant"])) for row in rows]
+
+
+def _measurements(groups: pd.DataFrame) -> list[list[int]]:
+    """The places of groups with a test ELBO, those of one training together; first the one of most seeds."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for i, training in enumerate(_trainings(groups)):
+        if present(groups["test_elbo_mean"].iloc[i]) is not None:
+            found.setdefault(training, []).append(i)
+    return [sorted(same, key=lambda i: -int(groups["seeds"].iloc[i])) for same in found.values()]
+
+
+def contenders(groups: pd.DataFrame) -> pd.DataFrame:
+    """The groups that are rivals: each training once, however often it was measured."""
+    again = [i for same in _measurements(groups) for i in same[1:]]
+    return groups.drop(index=groups.index[again])
+
+
+def measured_again(groups: pd.DataFrame) -> list[str]:
+    """Sentences: which groups are measurements of one training, and which of them the answer takes."""
+    labels = [str(label) for label in groups["label"]]
+    return [
+        f"{listed([labels[i] for i in same])} are measurements of the same training with different settings, and no "
+        f"rivals: the answer takes {name(labels[same[0]])}."
+        for same in _measurements(groups)
+        if len(same) > 1
+    ]
+
+
+def left_out(groups: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """A sentence, where some runs of a group were trained and not evaluated: they count in no mean of it."""
+    counted = {directory for found in groups["directories"] for directory in found}
+    finished = runs.loc[runs["status"] == DONE, "directory"]
+    absent = [str(directory) for directory in finished if directory not in counted]
+    if not absent:
+        return []
+    return [f"{plural(len(absent), 'run')} trained to the end and not evaluated, which no mean counts: "
+            f"{', '.join(absent)}. python -m vem.evaluate RUN measures one."]  # fmt: skip
+
+
 def best_label(groups: pd.DataFrame) -> str | None:
-    """The group with the highest mean test ELBO; None where no group has one."""
+    """The contender with the highest mean test ELBO; None where no group has one."""
+    groups = contenders(groups)
     known = groups[groups["test_elbo_mean"].notna()]
     return None if known.empty else str(known["label"].iloc[int(known["test_elbo_mean"].astype(float).argmax())])
 
@@ -97,16 +150,37 @@ def _has(groups: pd.DataFrame, wanted: str) -> bool:
     return wanted in set(groups["label"]) or int((groups["strategy"] == wanted).sum()) == 1
 
 
+def _of_means(d: Difference) -> str | None:
+    """What to say of a difference that is not paired datum by datum in every seed."""
+    known = d.mean is None or d.over == "data" or d.data_se is not None
+    return None if known else "a difference of means: not every seed has the ELBO of each of the same data"
+
+
 def with_differences(groups: pd.DataFrame, rivals: Rivals, baseline: str | None) -> pd.DataFrame:
-    """The groups with ``paired_mean``, ``_se``, ``_ci95_low``, ``_ci95_high``, ``_seeds``, ``_reason``."""
+    """The groups with ``paired_mean``, ``_se``, ``_ci95_low``, ``_ci95_high``, ``_seeds``, ``_reason``; and its error
+    over data, ``_data_se``, ``_data_ci95_low``, ``_data_ci95_high``. With several seeds ``test_elbo_data_se`` is that
+    of the ELBO averaged over them.
+    """
     rows: list[tuple[Any, ...]] = []
+    training = dict(zip(groups["label"], _trainings(groups), strict=True))
     for label in groups["label"]:
         if baseline is None:
-            rows.append((None, None, None, None, None, "no group has a test ELBO"))
+            rows.append((None, None, None, None, None, "no group has a test ELBO", None, None, None))
         elif label == baseline:
-            rows.append((None, None, None, None, None, "the baseline"))
+            rows.append((None, None, None, None, None, "the baseline", None, None, None))
+        elif training[label] == training[baseline]:
+            rows.append(
+                (None, None, None, None, None, "another measurement of what the baseline trained", None, None, None)
+            )
         else:
             d = rivals.difference(str(label), baseline)
-            rows.append((d.mean, d.se, d.low, d.high, d.seeds, d.reason))
-    names = [f"paired_{end}" for end in ("mean", "se", "ci95_low", "ci95_high", "seeds", "reason")]
-    return pd.concat([groups, pd.DataFrame(rows, columns=names, index=groups.index)], axis="columns")
+            data = d.data_interval(LEVEL) or (None, None)
+            rows.append((d.mean, d.se, d.low, d.high, d.seeds, d.reason or _of_means(d), d.data_se, *data))
+    ends = ("mean", "se", "ci95_low", "ci95_high", "seeds", "reason", "data_se", "data_ci95_low", "data_ci95_high")
+    compared = pd.DataFrame(rows, columns=[f"paired_{end}" for end in ends], index=groups.index)
+    out = pd.concat([groups, compared], axis="columns")
+    out["test_elbo_data_se"] = [
+        own if present(own) is not None or count < 2 else rivals.data_se(str(label))
+        for label, own, count in zip(out["label"], out["test_elbo_data_se"], out["seeds"], strict=True)
+    ]
+    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,11 +77,28 @@ def over(d: Difference) -> str:
 
 
 def seeds(row: Row) -> str:
-    """How many seeds a mean is over, and its standard error."""
+    """How many seeds a mean is over, of how many, and its standard error."""
     se, data_se = present(row.get("test_elbo_se")), present(row.get("test_elbo_data_se"))
+    of = f" of {row['runs']}" if (row.get("runs") or 0) > row["seeds"] else ""
     if se is not None:
-        return f"mean of {row['seeds']} seeds, standard error {number(se, digits(se))}"
-    return "one seed" + (f", standard error over data {number(data_se, digits(data_se))}" if data_se else "")
+        return f"mean of {row['seeds']}{of} seeds, standard error {number(se, digits(se))}"
+    one = f"one{of} seeds" if of else "one seed"
+    return one + (f", standard error over data {number(data_se, digits(data_se))}" if data_se else "")
+
+
+def failed(row: Row) -> str:
+    """The checks that a group failed, behind its name.
+
+    >>> failed({"checks_failed": "best_above_q (train, test); finite (test)"}), failed({})
+    (' (checks failed: best_above_q, finite)', '')
+    """
+    checks = re.sub(r" \([^)]*\)", "", row.get("checks_failed") or "").split("; ")
+    return f" (checks failed: {', '.join(dict.fromkeys(checks))})" if checks[0] else ""
+
+
+def evaluated_data(row: Row, which: str) -> str:
+    """The test data with their number: ``the 50 test data``."""
+    return f"{which} {number(row['num_data'], 0)} test data" if row.get("num_data") else f"{which} test data"
 
 
 def listed(names: Sequence[str], most: int = NAMES_SHOWN) -> str:
