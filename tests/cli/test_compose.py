@@ -74,6 +74,8 @@ def first_fit(option: str, base: Sequence[str], partners: Sequence[Sequence[str]
 
 
 def _skip_without_its_extra(group: str, name: str) -> None:
+    if group not in ("launcher", "sweeper"):
+        return
     try:
         composed(f"{group}={name}")
     except HydraException as error:
