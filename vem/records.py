@@ -82,7 +82,7 @@ def unwritable(path: Path, error: OSError) -> VemError:
         )
     return VemError(
         f"{path} cannot be written: {error.strerror or error}. Make its folder writable, or name one that is (of a run "
-        "with hydra.run.dir=DIR)."
+        "with hydra.run.dir=DIR, of a sweep with hydra.sweep.dir=DIR)."
     )
 
 

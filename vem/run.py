@@ -29,7 +29,8 @@ STOPPED = "stopped: the same command with the same hydra.run.dir, or hydra.sweep
 def task(config: DictConfig) -> float | None:
     """One run. In a sweep it has a process of its own; its failure is recorded, and has no value for a sweeper."""
     found = HydraConfig.get()
-    overrides, directory = list(found.overrides.task), Path(found.runtime.output_dir)
+    typed: Any = OmegaConf.to_container(found.overrides.task, resolve=False)  # as it was typed, ${…} and all
+    overrides, directory = list(map(str, typed)), Path(found.runtime.output_dir)
     if found.mode == RunMode.MULTIRUN:
         return _job(command.resolved(config), overrides, directory)
     from vem import execute  # torch: not needed for --help, --cfg and a command that does not compose

@@ -27,8 +27,11 @@ def start(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[
     return subprocess.run(call, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
+LONG = pytest.mark.skipif(not os.environ.get("VEM_STUDIES"), reason="takes a minute: set VEM_STUDIES=1 to run it")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [n if n == "latent_plane" else pytest.param(n, marks=LONG) for n in STUDIES])
 def test_a_study_reruns_from_its_command(name: str, tmp_path: Path) -> None:
     done = start(name, "--quick", "--sweep", "runs", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
