@@ -228,12 +228,12 @@ def is_alive(directory: Path, folder: str) -> bool:
         said = json.loads(path.read_text(encoding="utf-8") or "{}")
     except (OSError, ValueError):
         return False
-    return age < SILENCE and not (said.get("host") == socket.gethostname() and _gone(said.get("pid")))
+    return age < SILENCE and not gone(said.get("host"), said.get("pid"))
 
 
-def _gone(pid: object) -> bool:
-    """Whether no process of this machine has that number, or only one that waits to be buried."""
-    if not isinstance(pid, int):
+def gone(host: object, pid: object) -> bool:
+    """Whether that process of this machine is no more, or waits to be buried; of other machines nothing is known."""
+    if host != socket.gethostname() or not isinstance(pid, int):
         return False
     try:
         os.kill(pid, 0)

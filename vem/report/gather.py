@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -125,22 +124,9 @@ def _with_fate(run: RunRecord, jobs: Mapping[Path, Any]) -> RunRecord:
         return run
     if run.directory in jobs:
         return run.saying(status=ledger.state(run.directory.parent, run.directory.name))
-    if not _gone(run.facts.get("host"), run.facts.get("pid")):
+    if not ledger.gone(run.facts.get("host"), run.facts.get("pid")):
         return run
     return run.saying(status="stopped" if run.facts.get("error") else "lost")
-
-
-def _gone(host: Any, pid: Any) -> bool:
-    """Whether that process of this machine is no more; of other machines nothing is known."""
-    if host != socket.gethostname() or not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False  # another user's
-    return False
 
 
 # --- what a run is that did not live to say so
