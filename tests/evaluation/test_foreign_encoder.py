@@ -229,7 +229,7 @@ def test_outputs_that_are_no_q_are_named(net: Net, x: Tensor) -> None:
         (lambda x: (net(x)[0], net(x)[1][:, :1]), r"a mean \[4, 3\] and a log variance \[4, 1\]"),
         (lambda x: (net(x)[0], 1.0), r"gives 2 things \(\[4, 3\], float\)"),
         (lambda x: net(x[:, :2]), r"fails on x of shape \[4, 6\]"),
-        (lambda x: Normal(net(x)[0], 0 * net(x)[1]), r"fails on x of shape .*scale"),
+        (lambda x: Normal(net(x)[0], 0 * net(x)[1], validate_args=True), r"fails on x of shape .*scale"),
         (lambda x: Categorical(logits=x[:, None].expand(-1, H, -1)), r"gives a Categorical, whose draws are discrete"),
         ("encoder", r"encoder='encoder' cannot be called"),
     ]
