@@ -13,7 +13,7 @@ from vem.report.aggregate import present
 from vem.report.cautions import Sources, cautions
 from vem.report.findings import Axis, Sentence
 from vem.report.losses import losses
-from vem.report.race import Race, race
+from vem.report.race import Race, entered, race
 from vem.report.tables import Rivals
 from vem.report.words import Row, evaluated_data, failed, interval, listed, name, nats, over, seeds
 
@@ -25,8 +25,10 @@ Named = Callable[[Row], str]
 def answer(groups: pd.DataFrame, rivals: Rivals, axes: Sequence[Axis], sources: Sources) -> tuple[Sentence, ...]:
     """The sentences of one table; ``groups`` as :class:`vem.report.findings.Table` holds them."""
     rows = [{str(k): present(v) for k, v in row.items()} for row in groups.to_dict("records")]
-    found = race(rows, rivals)
-    along = _along(axes, rows, rivals, found.pairs)
+    places = _places(axes, rows)
+    compared = sum(max(len(entered(here)) - 1, 0) for here in [rows, *places.values()])
+    found = race(rows, rivals, compared)
+    along = [(place, race(here, rivals, compared, found.pairs)) for place, here in places.items()]
     out = [Sentence(text, "finding") for text in [*_first(found), *(_at(place, here) for place, here in along)]]
     out += [Sentence(text, "loss") for text in losses(rows, found.rows[:2], rivals, sources.base)]
     races = [found, *(here for _, here in along)]
@@ -68,14 +70,14 @@ def _ends(row: Row) -> tuple[float | None, float | None]:
 
 
 def _stated(found: Race, label: str) -> tuple[str, str]:
-    """A lead in nats, and its interval at the level that allows for all pairs; of one that is behind, by how much."""
+    """A lead in nats, and its interval at the level that allows for all that are judged; of one behind, by how much."""
     lead = found.leads[label]
     ends = lead.interval(found.level)
     assert lead.mean is not None and ends is not None
     mean = lead.mean
     if found.verdict(label) == "behind":
         mean, ends = -mean, (-ends[1], -ends[0])
-    corrected = "corrected " if found.pairs > 1 else ""
+    corrected = "corrected " if found.compared > 1 else ""
     return f"{nats(mean, *ends)} nats", f"{corrected}95 % interval {interval(*ends)}, {over(lead)}"
 
 
@@ -118,16 +120,16 @@ def _over_data(found: Race) -> str:
     return "" if data is None else f" Over {evaluated_data(found.best, 'the')} the interval is {interval(*data)}."
 
 
-def _along(axes: Sequence[Axis], rows: Sequence[Row], rivals: Rivals, pairs: int) -> list[tuple[str, Race]]:
+def _places(axes: Sequence[Axis], rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Where one axis was swept: the groups at each of its values, where two strategies meet there."""
     if len(axes) != 1 or len(axes[0].values) > MOST_VALUES or axes[0].key.startswith("evaluation"):
-        return []
+        return {}
     axis = axes[0]
-    out = [
-        (f"{axis.key}={value}", race([r for r in rows if axis.places.get(r["label"], value) == value], rivals, pairs))
+    out = {
+        f"{axis.key}={value}": [row for row in rows if axis.places.get(row["label"], value) == value]
         for value in axis.values
-    ]
-    return [(place, here) for place, here in out if len({row["strategy"] for row in here.rows}) > 1]
+    }
+    return {place: here for place, here in out.items() if len({row["strategy"] for row in entered(here)}) > 1}
 
 
 def _at(place: str, here: Race) -> str:

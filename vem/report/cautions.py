@@ -116,11 +116,11 @@ def _seeds(rows: Sequence[Row]) -> Iterator[str]:
 
 def _correction(found: Race) -> Iterator[str]:
     """What “corrected” means, and what the table's intervals, which are not, would say."""
-    if found.pairs < 2:
+    if found.compared < 2:
         return
     alone = [label for label in found.having("open") if (found.leads[label].low or 0) > 0]
-    text = f"{plural(len(found.rows), 'group')} were compared, in {found.pairs} pairs, and the best was picked from "
-    text += f"the same test data. A corrected interval allows for all {found.pairs} pairs (Bonferroni), one "
+    text = f"{plural(len(found.rows), 'group')} were compared, and the best was picked from the same test data. A corrected "
+    text += f"interval allows for all {found.compared} leads over others that this answer judges (Bonferroni), one "
     yield (
         text
         + "in the table for its pair alone."

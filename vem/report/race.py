@@ -1,8 +1,12 @@
 """Groups of one table against the best of them: which leads count, and for what.
 
-A lead counts when its interval at the level 1 − 0.05/m leaves out 0, m the number of all pairs of groups of the table
-(Bonferroni): the best was picked from the same test data, and whichever pair is picked, it is one of the m. It counts
-beyond these test data when the interval over data, at the same level, leaves out 0 as well.
+The best is picked from the same test data that show its lead, so its lead over each other group counts when the
+interval at the level 1 − 0.05/m leaves out 0, m the number of leads that the answer judges: k − 1 among k groups,
+summed over the places where it names a best (Bonferroni). All k(k − 1)/2 pairs need not be allowed for: a group is
+wrongly called the best only when its lead over the true best is false, and these are k − 1 leads (Hsu, 1984, "Constrained
+simultaneous confidence intervals for multiple comparisons with the best", Annals of Statistics 12). That a group which is
+not shown to be the best leads some other one is a statement about any pair, and allows for all pairs. A lead counts beyond
+these test data when the interval over data, at the same level, leaves out 0 as well.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ class Race:
 
     rows: tuple[Row, ...]
     leads: Mapping[str, Difference]
-    pairs: int  # of groups in the whole table: what every interval allows for
+    compared: int  # leads that are judged, in this race and in those beside it: what every interval allows for
+    pairs: int  # of groups in the whole table
 
     @property
     def best(self) -> Row:
@@ -45,7 +50,7 @@ class Race:
     @property
     def level(self) -> float:
         """Of each interval."""
-        return 1 - (1 - LEVEL) / max(self.pairs, 1)
+        return 1 - (1 - LEVEL) / max(self.compared, 1)
 
     @property
     def one_seed(self) -> bool:
@@ -75,14 +80,24 @@ class Race:
 
     @property
     def won(self) -> list[str]:
-        """The groups that it leads beyond doubt, on these test data at least."""
-        return [label for label in self.leads if label not in self.doubts]
+        """The groups that it leads beyond doubt, on these test data at least, at the level that allows for all pairs."""
+        level = 1 - (1 - LEVEL) / max(self.pairs, 1)
+        sure = [label for label in self.leads if label not in self.doubts]
+        return [label for label in sure if (self.leads[label].interval(level) or (0,))[0] > 0]
 
 
-def race(rows: Sequence[Row], rivals: Rivals, pairs: int | None = None) -> Race:
-    """The groups with a test ELBO, compared with the one that has the highest mean."""
-    known = sorted(
-        (row for row in rows if present(row.get("test_elbo_mean")) is not None), key=lambda row: -row["test_elbo_mean"]
-    )
+def race(rows: Sequence[Row], rivals: Rivals, compared: int | None = None, pairs: int | None = None) -> Race:
+    """The groups with a test ELBO, compared with the one that has the highest mean.
+
+    compared, pairs: those of the whole table, where this is a race between some of its groups.
+    """
+    known = entered(rows)
     leads = {row["label"]: rivals.difference(known[0]["label"], row["label"]) for row in known[1:]}
-    return Race(tuple(known), leads, len(known) * (len(known) - 1) // 2 if pairs is None else pairs)
+    every = len(known) * (len(known) - 1) // 2
+    return Race(known, leads, len(leads) if compared is None else compared, every if pairs is None else pairs)
+
+
+def entered(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Those with a test ELBO, the highest mean first."""
+    known = [row for row in rows if present(row.get("test_elbo_mean")) is not None]
+    return tuple(sorted(known, key=lambda row: -row["test_elbo_mean"]))
