@@ -237,7 +237,7 @@ def gone(host: object, pid: object) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # the latter: no system counts so far
         return True
     except OSError:
         return False  # another user's

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -111,12 +113,32 @@ def test_without_hard_links_it_copies(tmp_path, monkeypatch):
 
 
 def test_nothing_is_left_of_a_report_that_was_killed(tmp_path):
-    dead = tmp_path / f"{STAGING}4194304999"
-    dead.mkdir()
-    own = tmp_path / f"{STAGING}{os.getppid()}"  # of a process that is at work
-    own.mkdir()
+    host = socket.gethostname()
+    dead = tmp_path / f"{STAGING}{host}.4194304999"
+    at_work = tmp_path / f"{STAGING}{host}.{os.getppid()}"
+    elsewhere = tmp_path / f"{STAGING}other.machine.4194304999"  # which of its processes are there is not known here
+    for folder in (dead, at_work, elsewhere):
+        folder.mkdir()
     write_some(tmp_path, "report.html")
-    assert not dead.exists() and own.exists()
+    assert not dead.exists() and at_work.exists() and elsewhere.exists()
+
+
+def test_two_that_publish_at_once_do_it_one_after_the_other(tmp_path):
+    """While another process has the folder, nothing of it is replaced; when that one ends, everything is."""
+    fcntl = pytest.importorskip("fcntl", reason="no file locks on this system")
+    write_some(tmp_path, "report.html")
+    before = contents(tmp_path)
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    thread = threading.Thread(target=write_some, args=(tmp_path, "report.html", "runs.csv"))
+    thread.start()
+    thread.join(0.5)
+    staging = f"{STAGING}{socket.gethostname()}.{os.getpid()}"
+    assert thread.is_alive() and (tmp_path / staging / FILES).exists()
+    assert {name: data for name, data in contents(tmp_path).items() if not name.startswith(staging)} == before
+    os.close(other)
+    thread.join(10)
+    assert not thread.is_alive() and set(contents(tmp_path)) == {"report.html", "runs.csv", FILES}
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"files": 3}', '{"files": ["../outside", "/etc/hosts", 7]}'])

@@ -26,13 +26,14 @@ def answer(groups: pd.DataFrame, rivals: Rivals, axes: Sequence[Axis], sources: 
     """The sentences of one table; ``groups`` as :class:`vem.report.findings.Table` holds them."""
     rows = [{str(k): present(v) for k, v in row.items()} for row in groups.to_dict("records")]
     places = _places(axes, rows)
-    compared = sum(max(len(entered(here)) - 1, 0) for here in [rows, *places.values()])
+    races: list[Sequence[Row]] = [rows, *places.values()]
+    compared = sum(max(len(entered(here)) - 1, 0) for here in races)
     found = race(rows, rivals, compared)
     along = [(place, race(here, rivals, compared, found.pairs)) for place, here in places.items()]
     out = [Sentence(text, "finding") for text in [*_first(found), *(_at(place, here) for place, here in along)]]
     out += [Sentence(text, "loss") for text in losses(rows, found.rows[:2], rivals, sources.base)]
-    races = [found, *(here for _, here in along)]
-    out += [Sentence(text, "caution") for text in cautions(rows, races, axes, sources)]
+    every = [found, *(here for _, here in along)]
+    out += [Sentence(text, "caution") for text in cautions(rows, every, axes, sources)]
     return tuple(out)
 
 

@@ -119,11 +119,10 @@ def _correction(found: Race) -> Iterator[str]:
     if found.compared < 2:
         return
     alone = [label for label in found.having("open") if (found.leads[label].low or 0) > 0]
-    text = f"{plural(len(found.rows), 'group')} were compared, and the best was picked from the same test data. A corrected "
-    text += f"interval allows for all {found.compared} leads over others that this answer judges (Bonferroni), one "
     yield (
-        text
-        + "in the table for its pair alone."
+        f"{plural(len(found.rows), 'group')} were compared, and the best was picked from the same test data. A "
+        f"corrected interval allows for all {found.compared} leads that this answer judges (Bonferroni), one in the "
+        "table for its pair alone."
         + (f" Without the correction the lead over {listed(alone)} would count." if alone else "")
     )
 

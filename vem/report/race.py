@@ -2,11 +2,12 @@
 
 The best is picked from the same test data that show its lead, so its lead over each other group counts when the
 interval at the level 1 − 0.05/m leaves out 0, m the number of leads that the answer judges: k − 1 among k groups,
-summed over the places where it names a best (Bonferroni). All k(k − 1)/2 pairs need not be allowed for: a group is
-wrongly called the best only when its lead over the true best is false, and these are k − 1 leads (Hsu, 1984, "Constrained
-simultaneous confidence intervals for multiple comparisons with the best", Annals of Statistics 12). That a group which is
-not shown to be the best leads some other one is a statement about any pair, and allows for all pairs. A lead counts beyond
-these test data when the interval over data, at the same level, leaves out 0 as well.
+summed over the places where it names a best (Bonferroni). Not all k(k − 1)/2 pairs need be allowed for: a group is
+wrongly called the best only when its lead over the true best is false, and these are k − 1 leads (Hsu, 1984,
+"Constrained simultaneous confidence intervals for multiple comparisons with the best", Annals of Statistics 12). That
+a group which is not shown to be the best leads some other one is said of any pair, and allows for all pairs.
+
+A lead counts beyond these test data when the interval over data, at the same level, leaves out 0 as well.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Race:
 
     @property
     def won(self) -> list[str]:
-        """The groups that it leads beyond doubt, on these test data at least, at the level that allows for all pairs."""
+        """The groups that it leads beyond doubt, on these test data at least, where all pairs are allowed for."""
         level = 1 - (1 - LEVEL) / max(self.pairs, 1)
         sure = [label for label in self.leads if label not in self.doubts]
         return [label for label in sure if (self.leads[label].interval(level) or (0,))[0] > 0]

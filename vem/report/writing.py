@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vem.errors import VemError
+from vem.ledger import gone
 from vem.records import unwritable, write_json
 from vem.report.style import make_folder
 
-STAGING = ".report."  # and the number of the process that writes there
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+STAGING = ".report."  # and the process that writes there: its machine, a dot, its number
 FILES = ".report.json"  # the names of what the last report wrote: what the next one does not write again goes
 
 
@@ -22,20 +29,22 @@ def staged(out: Path) -> Iterator[Path]:
     """A folder below ``out``; when the block ends well, what it holds takes its place in ``out``.
 
     Everything is written before anything is replaced, and if a file cannot be replaced, those that were are put
-    back: a full disk or Ctrl-C leaves the earlier report as it was. Files of other origin stay.
+    back: a full disk or Ctrl-C leaves the earlier report as it was. Files of other origin stay. Of two processes that
+    write one report (the end of a sweep and ``--watch``) the second waits until the files of the first are in place.
 
     Raises:
         VemError: the disk is full or ``out`` cannot be written.
     """
     make_folder(out)
     _clear_leftovers(out)
-    folder = out / f"{STAGING}{os.getpid()}"
+    folder = out / f"{STAGING}{socket.gethostname()}.{os.getpid()}"
     make_folder(folder)
     try:
         yield folder
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         write_json(folder / FILES, {"files": names})
-        _publish(folder, out, [*names, FILES])
+        with _alone(out):
+            _publish(folder, out, [*names, FILES])
     except VemError as error:
         text = str(error).replace(f"{folder.name}/", "")
         raise VemError(text.replace("nothing was overwritten", _kept(out))) from None
@@ -45,6 +54,21 @@ def staged(out: Path) -> Iterator[Path]:
 
 def _kept(out: Path) -> str:
     return "the earlier report is kept" if (out / FILES).exists() else "nothing was overwritten"
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Be the only one who publishes in ``out``. The lock is on the folder itself, and ends with its process."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems cannot lock a folder: published without
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _publish(folder: Path, out: Path, names: Sequence[str]) -> None:
@@ -102,19 +126,11 @@ def _earlier(out: Path) -> list[str]:
 
 
 def _clear_leftovers(out: Path) -> None:
-    """Remove what a report that was killed has left."""
+    """Remove what a report that was killed on this machine has left."""
     for folder in out.glob(f"{STAGING}*"):
-        pid = folder.name.removeprefix(STAGING)
-        mine = pid == str(os.getpid())  # left by an earlier report of this process
-        if folder.is_dir() and pid.isdigit() and (mine or not _alive(int(pid))):
+        host, _, pid = folder.name.removeprefix(STAGING).rpartition(".")
+        if not folder.is_dir() or not pid.isdigit():
+            continue
+        mine = host == socket.gethostname() and int(pid) == os.getpid()  # left by an earlier report of this process
+        if mine or gone(host, int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True  # another user's
-    return True
