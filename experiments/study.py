@@ -106,7 +106,7 @@ def shown(value: tuple[float, float], digits: int = 2) -> str:
     """
     mean, error = value
     text = f"{mean:,.{digits}f}".replace("-", "−")
-    return text if math.isnan(error) else f"{text} ± {error:.{digits}f}"
+    return text if math.isnan(error) else f"{text} ± {error:,.{digits}f}"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -64,7 +64,7 @@ def tractable(groups: Groups) -> tuple[list[dict[str, Any]], str]:
         [
             ALGORITHMS[row["algorithm"]],
             *_with_error(row, 3, "train_loss", "train_likelihood_loss", "test_elbo"),
-            *(_or_never(row[f"{cost}_to_near"]) for cost in COSTS),
+            *(_or_never(row[f"{cost}_to_near"], row[f"{cost}_to_near_se"]) for cost in COSTS),
         ]
         for row in rows
     ]
@@ -85,8 +85,8 @@ def _tractable_row(name: str, found: list[Run], best: float) -> dict[str, Any]:
     return _row("tractable", name, found, numbers | {f"{cost}_to_near": [c[cost] for c in costs] for cost in COSTS})
 
 
-def _or_never(value: float) -> str:
-    return "not by every seed" if np.isnan(value) else f"{value:,.0f}"
+def _or_never(value: float, error: float) -> str:
+    return "not by every seed" if np.isnan(value) else shown((value, error), 0)
 
 
 def deep(groups: Groups) -> tuple[list[dict[str, Any]], str]:

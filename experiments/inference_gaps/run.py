@@ -82,12 +82,16 @@ def described(groups: Mapping[Design, list[Run]]) -> tuple[list[dict[str, Any]],
             rows.append(row)
             lines.append([
                 *map(str, of), split, str(len(seeds)), *(shown((row[name], np.nan)) for name in list(_numbers())[:3]),
-                *(f"{shown((row[gap], row[f'{gap}_se']))} ({row[f'{gap}_se_data']:.2f})" for gap in GAPS),
-                str(row["failed_checks"]),
+                *(_with_errors(row, gap) for gap in GAPS), str(row["failed_checks"]),
             ])  # fmt: skip
     header = ["data", "encoder", "decoder", "epochs", "split", "seeds", "log p(x) ≥", "L[q*]", "L[q]",
               "approximation gap ≥", "amortization gap", "failed checks"]  # fmt: skip
     return rows, markdown(header, lines)
+
+
+def _with_errors(row: Mapping[str, Any], gap: str) -> str:
+    """Mean ± standard error over seeds, and in brackets the one over data."""
+    return f"{shown((row[gap], row[f'{gap}_se']))} ({row[f'{gap}_se_data']:.2f})"
 
 
 def _numbers() -> dict[str, tuple[str, ...]]:
@@ -107,7 +111,7 @@ def beside_published(rows: Sequence[Mapping[str, Any]]) -> str:
         [
             f"vem, {row['seeds']} seeds", row["data"], row["split"],
             *(shown((row[name], np.nan)) for name in ("log_marginal", "best_elbo", "elbo")),
-            *(shown((row[gap], row[f"{gap}_se"])) for gap in GAPS),
+            *(_with_errors(row, gap) for gap in GAPS),
         ]
         for row in rows
         if all(row[axis] == value for axis, value in BASE.items())
