@@ -60,9 +60,8 @@ def rich_run(
     )
     (run / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
     _curves(run, level, strategy, rng)
-    if not mixture:
-        rows = _gaps(run, level, strategy, rng)
-        _worst(run, pictures, rows, rng)
+    rows = _exact(run, level, rng) if mixture else _gaps(run, level, strategy, rng)
+    _worst(run, pictures, rows, rng)
     return run
 
 
@@ -79,30 +78,62 @@ def _curves(run: Path, level: float, strategy: str, rng: np.random.Generator) ->
 
 
 def _gaps(run: Path, level: float, strategy: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Gaps of training and test data, in evaluation.json the means of what per_datum.csv holds."""
     content = json.loads((run / "evaluation.json").read_text())
     name, middle = ("optimization", 0.4) if strategy == "local" else ("amortization", 2.5)
-    approximation, rows = 1.0 + 0.2 * float(rng.normal()), []
-    for split, more in (("train", 0.0), ("test", 0.5)):
-        lower = estimate(level + approximation + middle + more)
+    scale, rows = 1.0 + 0.2 * float(rng.normal()), []
+    content["valid"] = {"num_data": 0}
+    for split, above, more in (("train", 1.0, 0.0), ("test", 0.0, 0.5)):
+        approximation, other = rng.exponential((scale, middle + more), size=(NUM_DATA, 2)).T
+        elbo = _spread(level + above, rng)
+        best = elbo + other
+        lower = best + approximation
         content[split] |= {
-            "log_marginal": {"lower": lower, "upper": None, "kind": "ais from q*"},
-            "gaps": {"approximation": gap(approximation, True), name: gap(middle + more),
-                     "inference": gap(approximation + middle + more, True)},
+            "num_data": NUM_DATA,
+            "elbo": estimate(level + above),
+            "log_marginal": {"lower": estimate(lower.mean()), "upper": None, "kind": "ais from q*"},
+            "gaps": {"approximation": gap(approximation.mean(), True), name: gap(other.mean()),
+                     "inference": gap((lower - elbo).mean(), True)},
             "checks": [{"name": "converged", "passed": True, "detail": ""}],
             "diagnostics": {"active_units": 2},
         }  # fmt: skip
-        for row, (one, other) in enumerate(rng.exponential(size=(NUM_DATA, 2))):
-            best = level + 5 - approximation * one
-            rows.append({"split": split, "row": 3 * row, "label": row % 10, "elbo": best - (middle + more) * other,
-                         "best_elbo": best, "log_marginal_lower": level + 5})  # fmt: skip
+        rows += _rows(split, elbo=elbo, best_elbo=best, log_marginal_lower=lower)
     (run / "evaluation.json").write_text(json.dumps(content))
     write_csv(run / "per_datum.csv", rows)
     return rows
 
 
+def _exact(run: Path, level: float, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Of a model whose q is the posterior: log p(x) is L[q], but for rounding."""
+    content = json.loads((run / "evaluation.json").read_text())
+    content["valid"], rows = {"num_data": 0}, []
+    for split, above in (("train", 1.0), ("test", 0.0)):
+        content[split]["num_data"] = NUM_DATA
+        elbo = _spread(level + above, rng)
+        marginal = elbo + 1e-6 * rng.random(NUM_DATA)
+        rows += _rows(split, elbo=elbo, log_marginal_lower=marginal, log_marginal_upper=marginal)
+    (run / "evaluation.json").write_text(json.dumps(content))
+    write_csv(run / "per_datum.csv", rows)
+    return rows
+
+
+def _spread(mean: float, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of single data with this mean."""
+    values = 5 * rng.normal(size=NUM_DATA)
+    return mean + values - values.mean()
+
+
+def _rows(split: str, **numbers: np.ndarray) -> list[dict[str, Any]]:
+    return [
+        {"split": split, "row": 3 * row, "label": row % 10, **{name: float(v[row]) for name, v in numbers.items()}}
+        for row in range(NUM_DATA)
+    ]
+
+
 def _worst(run: Path, pictures: dict[str, Any], rows: list[dict[str, Any]], rng: np.random.Generator) -> None:
     test = [row for row in rows if row["split"] == "test"]
-    worst = sorted(test, key=lambda row: row["elbo"] - row["log_marginal_lower"])[:8]
+    exact = "log_marginal_upper" in test[0]
+    worst = sorted(test, key=lambda row: row["elbo"] - (0.0 if exact else row["log_marginal_lower"]))[:8]
     arrays = {
         "worst_x": rng.random((8, 8, 8)).round(),
         "worst_reconstruction": rng.random((8, 8, 8)),

@@ -35,6 +35,7 @@ def write_run(
     evaluated: bool = True,
     config: dict[str, Any] | None = None,
     pictures: dict[str, np.ndarray] | None = None,
+    num_data: int = 50,
     **facts: Any,
 ) -> Path:
     """One run directory; ``elbo`` is the test ELBO, train lies 1 above."""
@@ -89,7 +90,7 @@ def write_run(
             value = estimate(elbo + gain) if isinstance(elbo, float) else elbo
             exact = {"lower": value, "upper": value, "kind": "exact"} if mixture else None
             parts[split] = {
-                "num_data": 50,
+                "num_data": num_data,
                 "elbo": value,
                 "reconstruction": estimate(-90.0),
                 "kl": estimate(10.0),

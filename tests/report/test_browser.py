@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich_runs import rich_sweep
+from rich_runs import NUM_DATA, rich_sweep
 from synthetic_runs import write_run
 
 from vem.report.figure_set import draw
@@ -48,7 +48,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A report with everything, an undefined number, and labels that would break a page that trusts them."""
     root = rich_sweep(tmp_path_factory.mktemp("report"), seeds=1)
-    write_run(root / "none", "hmc", elbo={"value": None, "reason": "q has no density"})
+    write_run(root / "none", "hmc", elbo={"value": None, "reason": "q has no density"}, num_data=NUM_DATA)
     found = findings([root])
     table = found.tables[0]
     labels = [HOSTILE, *table.groups["label"][1:]]

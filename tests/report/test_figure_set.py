@@ -6,6 +6,7 @@ import json
 import warnings
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,11 @@ def assert_nothing_is_cut_off(figure, path):
             continue
         box = text.get_window_extent(renderer).extents
         assert (box[:2] >= low - 1).all() and (box[2:] <= high + 1).all(), text.get_text()
+    for axis in (axis for ax in figure.axes if ax.get_visible() for axis in (ax.xaxis, ax.yaxis)):
+        labels = [t for t in axis.get_ticklabels() if t.get_text() and t.get_visible() and t not in unseen]
+        for one, other in combinations(labels if axis.get_visible() else [], 2):
+            boxes = [text.get_window_extent(renderer) for text in (one, other)]
+            assert not boxes[0].overlaps(boxes[1]), (one.get_text(), other.get_text())
     for legend in figure.legends:
         box = legend.get_window_extent(renderer)
         assert not any(ax.get_window_extent(renderer).overlaps(box) for ax in figure.axes)
@@ -135,6 +141,25 @@ def test_what_is_not_drawn_is_named(many, monkeypatch):
         assert "latent_dim=2" in rest
 
 
+def test_of_many_strategies_the_best_have_rows_and_the_others_are_named(tmp_path):
+    for i in range(8):
+        for seed in range(2):
+            write_run(tmp_path / f"{i}_{seed}", f"s{i}", seed, elbo=-100.0 + i, epochs=6 + 4 * seed * (i == 7))
+    whole = findings([tmp_path])
+    (sketch, _) = [one for one in sketches(whole.tables[0], whole.base) if one.section == "curves"]
+    titles = [ax.get_title("left") for ax in sketch.figure.axes if ax.get_title("left")]
+    assert titles == ["s2", "s3", "s4", "s5", "s6", "s7"]
+    assert "Without a row, in grey, because others are better: s1; s0." in sketch.caption
+    assert "unequal epochs a curve ends with the shortest: s7 at 6 of 10." in sketch.caption
+
+
+def test_curves_beyond_the_most_that_are_drawn_are_named(many, monkeypatch):
+    monkeypatch.setattr("vem.report.figure_set.MOST_CURVES", 7)
+    words = next(one.caption for one in sketches(many.tables[0], many.base) if one.section == "curves")
+    _, _, rest = words.partition("Not drawn, with a lower test ELBO: ")
+    assert "gmm" in rest and rest.count(";") == 2 and "unequal" not in words
+
+
 def curve(pace=1.0, evaluations=100, level=-100.0):
     epochs = np.arange(1, 6)
     costs = {"epoch": epochs, "seconds": pace * epochs, "decoder_evaluations": evaluations * epochs}
@@ -161,7 +186,7 @@ def test_a_cost_that_differs_much_is_logarithmic():
 def test_of_many_curves_each_strategy_has_a_row_before_the_others_in_grey():
     found = [Curve(f"{s}, n={n}", s, curve(level=-100.0 - n)) for s in ("a", "b") for n in range(3)]
     found.append(Curve("c", "c", curve()))
-    figure = strategies_figure(found, ["n=0", "n=1"], "valid", "t")
+    figure = strategies_figure(found, ["a", "b", "c"], ["n=0", "n=1"], "valid", "t")
     assert [ax.get_title("left") for ax in figure.axes[::3]] == ["a", "b", "c"]
     first, second, third = figure.axes[::3]
     assert [line.get_label() for line in first.lines] == [line.get_label() for line in second.lines] == ["n=0", "n=1"]
@@ -175,7 +200,8 @@ def test_long_labels_have_room(tmp_path):
     rows = curve(evaluations=0)
     settings = [f"latent_dim={n}, model.decoder.widths=[{n}, 200], rate=0.00{n}" for n in range(8)]
     found = [Curve(f"{s}, {setting}", s, rows) for s in ("amortized", "local") for setting in settings]
-    assert_nothing_is_cut_off(strategies_figure(found, settings, "valid", "t" * 300), tmp_path / "a.png")
+    figure = strategies_figure(found, ["amortized", "local"], settings, "valid", "t" * 300)
+    assert_nothing_is_cut_off(figure, tmp_path / "a.png")
     assert_nothing_is_cut_off(comparison_figure(found[:6], " ".join("table" for _ in range(60))), tmp_path / "b.png")
 
 
@@ -237,7 +263,7 @@ def test_lines_along_an_axis():
     a, b, level = ax.lines
     assert list(b.get_xdata()) == [2, 20] and list(b.get_ydata()) == [-8, -5] and ax.get_xscale() == "log"
     assert list(level.get_ydata()) == [-6, -6] and level.get_label() == "c (not swept)" and a.get_label() == "a"
-    assert ax.get_title("left") == "test ELBO (nats per datum)" and ax.get_xlabel() == "size"
+    assert ax.get_title("left") == "test ELBO (nats per datum)" and ax.get_xlabel() == "size (log scale)"
     assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "20"]
     band = ax.collections[1].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == (-9, -4)

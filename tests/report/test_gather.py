@@ -139,6 +139,51 @@ def test_without_kin_its_config_tells(tmp_path):
     assert found.unfinished[0].who == "amortized, seed 4"
 
 
+def died_while_built(directory, strategy="amortized", binarize="threshold", **model):
+    """A run that failed before its model was built: it knows neither its likelihood nor its family."""
+    run = begun(directory, seed=0, status="failed", error="latent_dim=-1 is too small: it must be at least 1.")
+    chosen = {"strategy": strategy, "model": "deep", "family": "diagonal_gaussian", "data": "digits"}
+    config = {"choices": chosen, "data": {"binarize": binarize, "seed": 0}, "strategy": {"_target_": "vem.x"},
+              "model": {"likelihood": "auto", **model}}  # fmt: skip
+    (run / "config.yaml").write_text(yaml.safe_dump({"seed": 0, "device": "cpu", **config}))
+    return run
+
+
+def finished(directory, strategy, **fields):
+    config = {
+        "data": {"binarize": "threshold", "seed": 0},
+        "model": {"likelihood": "auto", "latent_dim": 2},
+        "choices": {"strategy": strategy, "model": "deep", "family": "diagonal_gaussian", "data": "digits"},
+    }
+    return write_run(directory, strategy, config=config, **fields)
+
+
+@pytest.mark.parametrize("first", ["a", "z"])  # whichever is found first
+def test_a_run_that_failed_while_it_was_built_joins_the_table_of_its_data(tmp_path, first):
+    died_while_built(tmp_path / first, latent_dim=-1)
+    finished(tmp_path / "m", "gmm")
+    finished(tmp_path / "n", "amortized")
+    found = findings([tmp_path])
+    (table,) = found.tables
+    assert table.name == "digits, binarize=threshold, likelihood=bernoulli" and found.apart == ()
+    assert set(table.groups["label"]) == {"gmm", "amortized, latent_dim=2", "amortized, latent_dim=-1"}
+
+
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [
+        ({"binarize": "static"}, "data.binarize (static | threshold)"),
+        ({"likelihood": "gaussian"}, "likelihood (gaussian | bernoulli)"),
+    ],
+)
+def test_what_a_failed_run_does_not_know_is_no_difference(tmp_path, own, reason):
+    died_while_built(tmp_path / "a", latent_dim=2, **own)
+    finished(tmp_path / "b", "amortized")
+    found = findings([tmp_path])
+    assert len(found.tables) == 2
+    assert found.apart == (f"The 2 tables on digits are not compared with each other: they differ in {reason}.",)
+
+
 def test_a_repeat_of_what_is_not_there_is_named(tmp_path):
     write_run(tmp_path / "a")
     (tmp_path / "b").mkdir()

@@ -32,6 +32,22 @@ def test_seven_sections_and_links_to_the_figures(tmp_path):
     assert r"- failed: gmm, seed 0, bad: a \| b c" in text and "````\n  Traceback\n  ```\n  boom\n  ````" in text
     assert "| test ELBO (nats per datum) | latent\\_dim=2 | latent\\_dim=10 |" in text
     assert "What cannot be concluded:" in text and "python -m vem.report" in text
+    assert "| amortized, latent\\_dim=2 | 0 | test, row " in text.partition("### The worst cases")[2]
+
+
+def test_one_run_is_one_run(tmp_path):
+    write_run(tmp_path / "a", commit="abc")
+    write_run(tmp_path / "b", "amortized", commit="def")
+    text = markdown(findings([tmp_path]), [], tmp_path)
+    assert "Commits: abc (1 run), def (1 run)" in text and "(1 runs)" not in text
+
+
+def test_fractions_are_written_short(tmp_path):
+    for i, rate in enumerate((0.004210984673528849, 0.0171)):
+        write_run(tmp_path / f"{i}", config={"training": {"rate": rate}})
+    text = markdown(findings([tmp_path]), [], tmp_path)
+    body, _, differences = text.partition("### Settings that differ")
+    assert "training.rate=0.004211" in body and "0.0042109846" not in body and "0.004210984673528849" in differences
 
 
 def test_what_is_absent_says_why(tmp_path):

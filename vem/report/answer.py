@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from vem.report.aggregate import present
+from vem.report.aggregate import present, value_names
 from vem.report.cautions import Sources, cautions
 from vem.report.findings import Axis, Sentence
 from vem.report.losses import losses
-from vem.report.race import Race, entered, race
+from vem.report.race import Race, entered, in_doubt, race
 from vem.report.tables import Rivals
-from vem.report.words import Row, evaluated_data, failed, interval, listed, name, nats, over, seeds
+from vem.report.words import EXACT, Row, evaluated_data, failed, interval, listed, name, nats, over, seeds
 
 MOST_VALUES = 6  # of an axis that the answer goes through one by one
-ONE_SEED = "whether the strategies differ is not known from one seed"
 Named = Callable[[Row], str]
 
 
@@ -47,17 +46,61 @@ def _first(found: Race) -> list[str]:
         return [f"{label} has a test ELBO of {elbo}. No other group has one, so nothing is compared."]
     highest = f"Of these trained models, {label}" if found.one_seed else label
     highest += f" has the highest test ELBO, {elbo}"
-    one_seed = f" {ONE_SEED[0].upper()}{ONE_SEED[1:]}." if found.one_seed else ""
-    if found.doubts:
-        first, *more = found.doubts
-        text = f"{highest}, but it cannot be called the best: {_doubt(found, first, _full)}."
-        text += f" Nor is its lead over {listed(more)} shown." if more else ""
-        text += f" It is above {listed(found.won)}." if found.won else ""
-        return [text + one_seed]
-    above = f"{_lead(found, found.second['label'])} above the next best, {_full(found.second)}."
+    one_seed = f" W{_one_seed(found)[1:]}." if found.one_seed else ""
+    if found.doubts or found.broken:
+        text = f"{highest}, but it cannot be called the best: {_why_not(found, _full)}."
+        text += f" Nor is its lead over {listed(found.doubts[1:])} shown." if found.doubts[1:] else ""
+        if found.broken:
+            return [text + ("" if found.doubts else f" As measured it is {_above(found)}") + one_seed]
+        return [text + _won(found) + one_seed]
     if found.one_seed:
-        return [f"{highest}: {above}{one_seed}"]
-    return [f"{label} has the best bound{_where(found)}: its test ELBO is {elbo}, {above}{_over_data(found)}"]
+        return [f"{highest}: {_above(found)}{one_seed}{_shaky(found)}"]
+    text = f"{label} has the best bound{_where(found)}: its test ELBO is {elbo}, {_above(found)}{_over_data(found)}"
+    return [text + _shaky(found)]
+
+
+def _above(found: Race) -> str:
+    """The lead over the next best."""
+    label = found.second["label"]
+    return f"{_on_common(found, label)}{_lead(found, label)} above the next best, {_full(found.second)}."
+
+
+def _one_seed(found: Race) -> str:
+    what = "strategies" if len({row["strategy"] for row in found.rows}) > 1 else "groups"
+    return f"whether the {what} differ is not known from one seed"
+
+
+def _why_not(found: Race, named: Named) -> str:
+    """Why the first cannot be called the best: its own bound is in doubt, or a lead is not shown."""
+    reasons = [_doubt(found, found.doubts[0], named)] if found.doubts else []
+    if found.broken:
+        what = "check" if len(found.broken) == 1 else "checks"
+        reasons.insert(0, f"its {what} {listed(found.broken)} failed, so that its bound is in doubt")
+    return "; and ".join(reasons)
+
+
+def _won(found: Race) -> str:
+    """Whom the first, which is not shown to be the best, leads all the same, and how far that reaches."""
+    everywhere, here = found.won
+    if everywhere:
+        also = f"; on these test data also above {listed(here)}" if here else ""
+        return f" It is above {listed(everywhere)}{also}."
+    return f" On these test data it is above {listed(here)}." if here else ""
+
+
+def _shaky(found: Race) -> str:
+    """The leads over groups whose own bound is in doubt."""
+    rivals = {row["label"]: in_doubt(row) for row in found.rows[1:] if in_doubt(row)}
+    checks = list(dict.fromkeys(check for names in rivals.values() for check in names))
+    if not rivals:
+        return ""
+    return f" In doubt is the lead over {listed(list(rivals))}: checks failed there ({', '.join(checks)})."
+
+
+def _on_common(found: Race, label: str) -> str:
+    """The seeds that a lead is over, where the two means are over others."""
+    common = found.common(label)
+    return "" if not common else "on the one common seed " if common == 1 else f"on the {common} common seeds "
 
 
 def _full(row: Row) -> str:
@@ -92,13 +135,15 @@ def _doubt(found: Race, label: str, named: Named) -> str:
     other = named(next(row for row in found.rows if row["label"] == label))
     if verdict == "unknown":
         return f"of its lead over {other} no interval is known ({lead.reason or 'no error'})"
+    if verdict == "equal":
+        return f"{_on_common(found, label)}it and {other} are equal to within {EXACT:g} nats"
     by, sure = _stated(found, label)
     if verdict == "models":
         return f"its lead over {other}, {by} ({sure}), is that of one trained model over another"
     if verdict == "behind":
         where = "on the one common seed" if lead.over == "data" else f"on the {lead.seeds} common seeds"
         return f"{where} {other} is above it by {by} ({sure})"
-    return f"its lead over {other}, {by}, has the {sure}, which covers 0"
+    return f"{_on_common(found, label)}its lead over {other}, {by}, has the {sure}, which covers 0"
 
 
 def _where(found: Race) -> str:
@@ -113,7 +158,8 @@ def _over_data(found: Race) -> str:
     if covers:
         ends = found.leads[covers[0]].data_interval(found.level)
         assert ends is not None
-        shown = f"over the data its interval is {interval(*ends)}"
+        whose = "its interval" if len(covers) == 1 else f"the interval of that over {name(covers[0])}"
+        shown = f"over the data {whose} is {interval(*ends)}"
         return f" On other test data the lead over {listed(covers)} may be none: {shown}."
     if missing:
         return " What it would be on other test data is not known: the ELBO of each datum is missing."
@@ -127,8 +173,8 @@ def _places(axes: Sequence[Axis], rows: Sequence[Row]) -> dict[str, list[Row]]:
         return {}
     axis = axes[0]
     out = {
-        f"{axis.key}={value}": [row for row in rows if axis.places.get(row["label"], value) == value]
-        for value in axis.values
+        f"{axis.key}={text}": [row for row in rows if axis.places.get(row["label"], value) == value]
+        for value, text in value_names(axis.values).items()
     }
     return {place: here for place, here in out.items() if len({row["strategy"] for row in entered(here)}) > 1}
 
@@ -142,10 +188,10 @@ def _at(place: str, here: Race) -> str:
 
     best, second = named(here.best), here.second["label"]
     elbo = f"test ELBO {nats(here.best['test_elbo_mean'], *_ends(here.best))} nats per datum"
-    if here.doubts:
-        why = _doubt(here, here.doubts[0], named)
-        return f"At {place} no strategy is the best: {best} has the highest mean ({elbo}), but {why}."
-    by = f"above {named(here.second)} by {_lead(here, second)}"
+    if here.doubts or here.broken:
+        why = _why_not(here, named)
+        return f"At {place} none can be called the best: {best} has the highest mean ({elbo}), but {why}."
+    by = f"{_on_common(here, second)}above {named(here.second)} by {_lead(here, second)}"
     if here.one_seed:
-        return f"At {place} the trained model of {best} is the best ({elbo}), {by}; {ONE_SEED}."
+        return f"At {place} the trained model of {best} is the best ({elbo}), {by}; {_one_seed(here)}."
     return f"At {place} the best{_where(here)} is {best} ({elbo}), {by}."

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
-from vem.report.aggregate import GROUP, present, shortened, whole
+from vem.report.aggregate import GROUP, brief, present, shortened, whole
 from vem.report.comparable import TRAIN_SIZE
 from vem.report.estimates import GAPS, GENERALIZATION
 from vem.report.findings import Axis
@@ -97,7 +97,8 @@ def _series(candidate: Candidate, groups: pd.DataFrame, runs: Sequence[GroupRun]
     for i, own in left.items():
         kin = [left[j] for j in left if strategy[j] == strategy[i]]
         telling = {k: v for k, v in own.items() if any(other.get(k) != v for other in kin)}
-        names[i] = ", ".join(f"{k}={v}" for k, v in sorted(telling.items()))
+        texts = {k: brief(o[k] for o in left.values() if k in o) for k in telling}
+        names[i] = ", ".join(f"{k}={texts[k][v]}" for k, v in sorted(telling.items()))
     told = {i: ", ".join(filter(None, (str(strategy[i]), shortened(text)))) for i, text in names.items()}
     return _apart(told, value)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from vem.report.findings import Axis
-from vem.report.style import Look, grid, legend_below, looks, new_figure, plain, tidy, titled, wrapped
+from vem.report.style import Look, grid, legend_below, looks, new_figure, tidy, titled, wrapped
+from vem.report.ticks import set_values
 
 MOST_SERIES = 8
 COLUMNS = 3
-LOG_RATIO = 8.0  # values that span more than this stand on a logarithmic axis
+MARGIN = 0.75  # inches of a panel that its numbers take
 
 
 def ranked_series(axis: Axis) -> list[str]:
@@ -43,9 +43,9 @@ def axis_figure(axis: Axis, table: str) -> Figure | None:
     figure = new_figure(max(6.4, 3.5 * columns), 2.7 * rows + 0.9)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, (key, title) in zip(panels, metrics.items(), strict=False):
-        _panel(panel, axis, key, styles)
+        places = set_values(panel, axis, figure.get_size_inches()[0] / columns - MARGIN)
+        _panel(panel, axis, key, styles, places)
         panel.set_title(wrapped(title, 44, 2), fontsize=9.5, loc="left")
-        panel.set_xlabel(plain(axis.key))
     for panel in panels[len(metrics) :]:
         panel.set_visible(False)
     handles = {h.get_label(): h for panel in panels for h in panel.get_lines() if not h.get_label().startswith("_")}
@@ -58,8 +58,7 @@ def _means(axis: Axis, key: str) -> pd.Series[bool]:
     return (axis.points["metric"] == key) & axis.points["mean"].notna()
 
 
-def _panel(panel: Panel, axis: Axis, key: str, styles: Mapping[str, Look]) -> None:
-    places = _places(panel, axis)
+def _panel(panel: Panel, axis: Axis, key: str, styles: Mapping[str, Look], places: Mapping[float | str, float]) -> None:
     rows = axis.points[_means(axis, key)]
     for name in dict.fromkeys(rows["series"]):
         own = rows[rows["series"] == name]
@@ -70,20 +69,6 @@ def _panel(panel: Panel, axis: Axis, key: str, styles: Mapping[str, Look]) -> No
             _line(panel, own, name, styles.get(name))
     grid(panel)
     tidy(panel)
-
-
-def _places(panel: Panel, axis: Axis) -> dict[float | str, float]:
-    """Where each value stands, and the ticks that say so."""
-    if not axis.numeric:
-        panel.set_xticks(range(len(axis.values)), [wrapped(str(value), 14, 2) for value in axis.values])
-        panel.set_xlim(-0.4, len(axis.values) - 0.6)
-        return {value: float(i) for i, value in enumerate(axis.values)}
-    numbers = [float(value) for value in axis.values]
-    if min(numbers) > 0 and max(numbers) >= LOG_RATIO * min(numbers):
-        panel.set_xscale("log")
-    panel.set_xticks(numbers, [f"{value:g}" for value in numbers])
-    panel.xaxis.set_minor_locator(NullLocator())
-    return dict(zip(axis.values, numbers, strict=True))
 
 
 def _line(panel: Panel, own: pd.DataFrame, name: str, look: Look | None) -> None:

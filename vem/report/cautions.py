@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vem.report.comparable import TRAIN_SIZE
-from vem.report.estimates import GAPS
+from vem.report.estimates import GAPS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.findings import Axis
 from vem.report.race import Race
 from vem.report.runs import DONE, RUNNING
@@ -28,13 +28,14 @@ class Sources:
     """What the cautions need beside the numbers.
 
     ``base``: the folder that directories are relative to. ``settings``: of each run, by its directory. ``states``: by
-    label, how many runs are done, running, failed, … ``progress``: of a sweep, as in
-    :class:`vem.report.findings.Findings`.
+    label, how many runs are done, running, failed, …; ``alone``: the same of runs that no sweep planned. ``progress``:
+    of the planned jobs of this table, as in :class:`vem.report.findings.Findings`.
     """
 
     base: Path
     settings: Mapping[str, Mapping[str, str]]
     states: Mapping[str, Mapping[str, int]]
+    alone: Mapping[str, Mapping[str, int]]
     progress: Mapping[str, int]
 
 
@@ -51,8 +52,10 @@ def cautions(rows: Sequence[Row], races: Sequence[Race], axes: Sequence[Axis], s
         *_other_models(rows),
         *_compute(races),
         *_held_out(rows, sources.settings),
-        *_seeds(rows),
+        *_seeds(rows, races[0]),
+        *_two_samples(rows),
         *_axes(axes),
+        *_partly(rows, sources.base),
         *_unmeasured(rows, sources.base),
     ]
 
@@ -69,16 +72,20 @@ def _between(progress: Mapping[str, int]) -> Iterator[str]:
 
 def _without_result(sources: Sources) -> Iterator[str]:
     """Runs that gave no result: those at work, where no sweep tells of them, and those that will give none."""
-    going = {label: n for label, found in sources.states.items() if (n := sum(found.get(s, 0) for s in AT_WORK))}
+    going = {label: n for label, found in sources.alone.items() if (n := _at_work(found))}
     ended = {label: sum(found.values()) - found.get(DONE, 0) for label, found in sources.states.items()}
-    lost = {label: n for label in ended if (n := ended[label] - going.get(label, 0))}
-    if going and not sources.progress:
+    lost = {label: n for label in ended if (n := ended[label] - _at_work(sources.states[label]))}
+    if going:
         are = "is" if sum(going.values()) == 1 else "are"
         yield (f"{plural(sum(going.values()), 'run')} of {listed(list(going))} {are} not finished yet: means are over "
                "the others, and the order may still change.")  # fmt: skip
     if lost:
         yield (f"{plural(sum(lost.values()), 'run')} of {listed(list(lost))} gave no result (failed, killed or "
                "damaged). Means are over those that finished; the others may have been the worse ones.")  # fmt: skip
+
+
+def _at_work(found: Mapping[str, int]) -> int:
+    return sum(found.get(state, 0) for state in AT_WORK)
 
 
 def _undefined(rows: Sequence[Row]) -> Iterator[str]:
@@ -101,7 +108,7 @@ def _one_seed(rows: Sequence[Row]) -> Iterator[str]:
                "move the numbers, and it may change the order.")  # fmt: skip
 
 
-def _seeds(rows: Sequence[Row]) -> Iterator[str]:
+def _seeds(rows: Sequence[Row], found: Race) -> Iterator[str]:
     many = [row for row in rows if row["seeds"] > 1]
     if many:
         data = many[0].get("num_data")
@@ -112,6 +119,9 @@ def _seeds(rows: Sequence[Row]) -> Iterator[str]:
     if len(counts) > 1:
         yield (f"The groups have unequal numbers of seeds ({min(counts)} to {max(counts)}): differences are over the "
                "seeds that both groups of a pair have.")  # fmt: skip
+    elif len(set(found.seeds.values())) > 1:
+        yield (f"{listed(list(found.seeds))} do not have the same seeds: each mean is over the group's own, a "
+               "difference over the seeds that both have, so that it is not the difference of the means.")  # fmt: skip
 
 
 def _correction(found: Race) -> Iterator[str]:
@@ -214,6 +224,26 @@ def _axes(axes: Sequence[Axis]) -> Iterator[str]:
                    "are each about training data of their own.")  # fmt: skip
 
 
+def _two_samples(rows: Sequence[Row]) -> Iterator[str]:
+    """What a comparison of held-out with training data cannot tell."""
+    names = (GENERALIZATION, *MODEL_GENERALIZATION.values())
+    if any(row.get(f"test_{kind}_mean") is not None for row in rows for kind in names):
+        yield ("Training and test data are different samples. An interval over data allows for how they were drawn, "
+               "not for a test set that is harder or easier by design.")  # fmt: skip
+
+
+def _partly(rows: Sequence[Row], base: Path) -> Iterator[str]:
+    """Gaps that some seeds of a group have, with the runs that lack them."""
+    for row in rows:
+        without = row.get("without_gaps") or []
+        if without:
+            first = shlex.quote(_from_here(base / without[0]))
+            which = "it" if len(without) == 1 else "the first of them"
+            yield (f"The gaps of {name(row['label'])} are over {int(row['gap_seeds'])} of {row['seeds']} seeds: they "
+                   f"were not measured in {', '.join(without)}. python -m vem.evaluate {first} evaluation=gaps "
+                   f"measures {which}.")  # fmt: skip
+
+
 def _unmeasured(rows: Sequence[Row], base: Path) -> Iterator[str]:
     """The command that would measure the gaps."""
     without = [
@@ -222,6 +252,7 @@ def _unmeasured(rows: Sequence[Row], base: Path) -> Iterator[str]:
         if row["seeds"]
         and row["test_elbo_mean"] is not None
         and row.get("test_log_marginal_mean") is None
+        and not row.get("gap_seeds")
         and all(row.get(f"{split}_{gap}_gap_mean") is None for split in ("test", "train") for gap in GAPS)
     ]
     if not without:
@@ -229,7 +260,8 @@ def _unmeasured(rows: Sequence[Row], base: Path) -> Iterator[str]:
     runs = [directory for row in without for directory in row["directories"]]
     first = shlex.quote(_from_here(base / runs[0]))
     rest = f", and likewise the other {len(runs) - 1}" if len(runs) > 1 else ""
-    yield (f"Where {listed([row['label'] for row in without])} lose is not measured. python -m vem.evaluate {first} "
+    lose = "loses" if len(without) == 1 else "lose"
+    yield (f"Where {listed([row['label'] for row in without])} {lose} is not measured. python -m vem.evaluate {first} "
            f"evaluation=gaps measures the first of {plural(len(runs), 'run')}{rest}.".replace(
                "the first of 1 run", "it"))  # fmt: skip
 

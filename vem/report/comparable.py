@@ -15,7 +15,7 @@ from typing import Any
 
 from vem.records import SPLITS
 from vem.report.rows import Evaluated
-from vem.report.runs import RunRecord
+from vem.report.runs import DONE, RunRecord
 
 NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data
 TRAIN_SIZE = "data.max_train"  # the one setting of the data that an axis may run over
@@ -36,11 +36,33 @@ def data_settings(run: RunRecord) -> dict[str, str]:
 
 def headings(runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> list[str]:
     """The name of the table that each run belongs to: its data, and what tells it from others on data of that name."""
-    settings = [data_settings(run) for run in runs]
-    names = _data_names(settings)
+    names = _data_names(_completed(runs))
     places = evaluated_sets(names, runs, found)
     texts = _row_texts(names, places, found)
     return [", ".join(filter(None, (both[0], texts[both]))) for both in zip(names, places, strict=True)]
+
+
+def _completed(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
+    """The data settings of each run; of one that ended before it knew them all, those of a run that it agrees with.
+
+    A run that fails while it is built has not resolved its likelihood: that sets it apart from no other.
+    """
+    settings = [data_settings(run) for run in runs]
+    known = [own for run, own in zip(runs, settings, strict=True) if run.status == DONE]
+    known += [own for own in settings if "likelihood" in own]
+    return [
+        own if run.status == DONE or "likelihood" in own else next((o for o in known if _agree(own, o)), own)
+        for run, own in zip(runs, settings, strict=True)
+    ]
+
+
+def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether no setting that both have differs.
+
+    >>> _agree({"data": "digits"}, {"data": "digits", "likelihood": "bernoulli"}), _agree({"k": "1"}, {"k": "2"})
+    (True, False)
+    """
+    return all(other[key] == value for key, value in one.items() if key in other)
 
 
 def _data_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
@@ -159,7 +181,13 @@ def _row_texts(names: Sequence[str], places: Sequence[int], found: Sequence[Eval
 
 def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
     """Sentences: which tables are not compared with which, and what differs by name."""
-    first = {table: data_settings(run) for table, run in reversed(list(zip(tables, runs, strict=True)))}
+    finished_first = sorted(zip(tables, runs, strict=True), key=lambda pair: pair[1].status != DONE)
+    first: dict[str, dict[str, str]] = {}
+    unknown: dict[str, tuple[str, ...]] = {}  # what runs without a result have not come to know
+    for table, run in finished_first:
+        if table not in first:
+            first[table] = data_settings(run)
+            unknown[table] = () if run.status == DONE else tuple(key for key in NAMED if key not in first[table])
     by_data: dict[str, list[str]] = {}
     for table in dict.fromkeys(tables):
         by_data.setdefault(first[table]["data"], []).append(table)
@@ -169,7 +197,10 @@ def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
     for data, several in by_data.items():
         if len(several) > 1:
             keys = dict.fromkeys(key for table in several for key in first[table])
-            found = {key: list(dict.fromkeys(first[table].get(key, "not set") for table in several)) for key in keys}
+            found = {
+                key: list(dict.fromkeys(first[t].get(key, "not set") for t in several if key not in unknown[t]))
+                for key in keys
+            }
             reasons = [f"{_key_name(key)} ({' | '.join(values)})" for key, values in found.items() if len(values) > 1]
             if len({frozenset(first[table].items()) for table in several}) < len(several):
                 reasons.append("the evaluated test rows")

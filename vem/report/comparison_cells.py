@@ -7,19 +7,24 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from typing import Any
 
+from vem.records import SPLITS
 from vem.report.aggregate import present, whole
+from vem.report.estimates import EXACT_LOSS, GAPS
 from vem.report.findings import Table
 from vem.report.table import UNDEFINED, number
+from vem.report.words import listed, plural
 
 Row = Mapping[str, Any]
 NATS = "nats per datum"
+DATA = {"train": "training", "valid": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Cell:
     """One cell: its text and error, the number that it is sorted by, and the reason where it is undefined.
 
-    ``note`` numbers the reason's footnote, from 1; ``detail`` is said when the cell is pointed at.
+    ``note`` numbers the reason's footnote, from 1; ``ends``: its intervals, a line each; ``detail`` is said when the
+    cell is pointed at.
     """
 
     text: str
@@ -27,6 +32,7 @@ class Cell:
     value: float | str | None = None
     reason: str = ""
     note: int = 0
+    ends: tuple[str, ...] = ()
     detail: str = ""
 
 
@@ -72,7 +78,8 @@ def comparison_cells(table: Table) -> ComparisonTable:
     """The comparison table of the page."""
     rows = [{str(k): present(v) for k, v in row.items()} for row in table.groups.to_dict("records")]
     rows.sort(key=lambda row: -row["test_elbo_mean"] if row.get("test_elbo_mean") is not None else float("inf"))
-    columns = [c for c in _columns(table) if c.always or any(c.cell(row).text != EMPTY.text for row in rows)]
+    known = _columns(table, measured_split(rows))
+    columns = [c for c in known if c.always or any(c.cell(row).text != EMPTY.text for row in rows)]
     notes: dict[str, int] = {}
     body = []
     for row in rows:
@@ -82,28 +89,31 @@ def comparison_cells(table: Table) -> ComparisonTable:
     spans = [(part, len(list(own))) for part, own in groupby(columns, key=lambda column: column.part)]
     opening = {0, *accumulate(span for _, span in spans)}
     columns = [replace(column, first=i in opening) for i, column in enumerate(columns)]
-    return ComparisonTable(tuple(columns), tuple(spans), tuple(body), tuple(notes), tuple(_remarks(table, rows)))
+    return ComparisonTable(tuple(columns), tuple(spans), tuple(body), tuple(notes), tuple(_remarks(table, rows, body)))
 
 
-def _columns(table: Table) -> list[Column]:
-    test, gaps = f"ELBO, {NATS}", f"Gaps on test data, {NATS}"
+def measured_split(rows: Sequence[Row]) -> str:
+    """The split whose gaps stand in the table: test, else the first that has some."""
+    known = [s for s in ("test", *SPLITS) for row in rows for gap in GAPS if row.get(f"{s}_{gap}_gap_mean") is not None]
+    return next(iter(known), "test")
+
+
+def _columns(table: Table, split: str) -> list[Column]:
+    test, gaps = f"ELBO, {NATS}", f"Gaps on {DATA[split]} data, {NATS}"
     return [
         Column("Test", test, _estimate("test_elbo"), larger_first=True, always=True, sorted=True),
         Column(
             "Test, to baseline", test, _paired(table.baseline), larger_first=True, always=table.baseline is not None
         ),
         Column("Train", test, _estimate("train_elbo"), larger_first=True, always=True),
-        Column("Test", f"log p(x), {NATS}", _log_marginal, larger_first=True),
-        Column("Approximation", gaps, _gap("approximation")),
-        Column("Amortization", gaps, _gap("amortization")),
-        Column("Optimization", gaps, _gap("optimization")),
-        Column("Inference", gaps, _gap("inference")),
+        Column(split.capitalize(), f"log p(x), {NATS}", _log_marginal(split), larger_first=True),
+        *(Column(gap.capitalize(), gaps, bounded(f"{split}_{gap}_gap")) for gap in GAPS),
         Column("Seconds", "Training", _cost("training_seconds", 1), always=True),
         Column("Decoder evaluations", "Training", _cost("decoder_evaluations", 0), always=True),
         Column("Seeds", "Training", _seeds, larger_first=True, always=True),
         Column("Kind", "Model", _model, numeric=False),
         Column("Parameters", "Model", _count("num_parameters"), always=True),
-        Column("Active units", "Model", _count("test_active_units_mean", 1), larger_first=True),
+        Column("Active units", "Model", _count(f"{split}_active_units_mean", 1), larger_first=True),
         Column("Trained on", "Data", _count("num_train")),
         Column("Evaluated on (test)", "Data", _count("num_data"), larger_first=True),
     ]
@@ -164,47 +174,77 @@ def _paired(baseline: str | None) -> Callable[[Row], Cell]:
             reason = row.get("paired_reason")
             return Cell(UNDEFINED, reason=str(reason)) if reason else EMPTY
         low, high, seeds = (row.get(f"paired_{part}") for part in ("ci95_low", "ci95_high", "seeds"))
-        ends = "" if low is None or high is None else f"95 % interval {signed(low)} to {signed(high)}; "
-        over = (
-            "paired over data, one seed" if seeds == 1 else f"paired over {whole(seeds)} seeds" if seeds else "paired"
+        ends = interval(low, high)
+        fewer = seeds is not None and seeds < (row.get("seeds") or 0)
+        ends = (f"{ends[0]}, {plural(int(seeds or 0), 'common seed')}",) if ends and fewer else ends
+        over = "over data, one seed" if seeds == 1 else f"over {whole(seeds)} seeds" if seeds else ""
+        return Cell(
+            signed(mean, plus=True), "" if se is None else f"± {number(se)}", mean, ends=ends, detail=f"paired {over}"
         )
-        over += f"; {row['paired_reason']}" if row.get("paired_reason") else ""
-        return Cell(signed(mean, plus=True), "" if se is None else f"± {number(se)}", mean, detail=ends + over)
 
     return cell
 
 
-def _log_marginal(row: Row) -> Cell:
-    name = "test_log_marginal_lower"
-    exact, lower = row.get("test_log_marginal_mean"), row.get(f"{name}_mean")
-    if exact is not None:
-        known = str(row.get("test_log_marginal_kind") or "exact")
-        return Cell(signed(exact), _error(row, "test_log_marginal")[0], exact, detail=known)
-    if lower is None:
-        return EMPTY
-    kind = str(row.get("test_log_marginal_kind") or "")
-    upper = row.get("test_log_marginal_upper_mean")
-    if upper is not None and upper > lower:
-        return Cell(
-            f"{signed(lower)} to {signed(upper)}", "", lower, detail=f"between a lower and an upper bound, {kind}"
-        )
-    sign = "≥ " if row.get(f"{name}_at_least") else ""
-    return Cell(sign + signed(lower), _error(row, name)[0], lower, detail=("a lower bound, " if sign else "") + kind)
+def interval(low: float | None, high: float | None) -> tuple[str, ...]:
+    """The line of an interval; none where there is none.
+
+    >>> interval(-0.5, 1), interval(None, None)
+    (('−0.50 to 1.00',), ())
+    """
+    return () if low is None or high is None else (f"{signed(low)} to {signed(high)}",)
 
 
-def _gap(gap: str) -> Callable[[Row], Cell]:
-    name = f"test_{gap}_gap"
+def _log_marginal(split: str) -> Callable[[Row], Cell]:
+    def cell(row: Row) -> Cell:
+        exact = row.get(f"{split}_log_marginal_mean")
+        if exact is not None:
+            known = str(row.get(f"{split}_log_marginal_kind") or "exact")
+            return Cell(signed(exact), _error(row, f"{split}_log_marginal")[0], exact, detail=known)
+        return marginal_bounds(split)(row)
+
+    return cell
+
+
+def marginal_bounds(split: str) -> Callable[[Row], Cell]:
+    """The bounds on log p(x), or the one that is known."""
+    name = f"{split}_log_marginal"
+
+    def cell(row: Row) -> Cell:
+        lower, upper = row.get(f"{name}_lower_mean"), row.get(f"{name}_upper_mean")
+        if lower is None:
+            return EMPTY
+        kind = str(row.get(f"{name}_kind") or "")
+        if upper is not None and number(upper) != number(lower):
+            both = f"{signed(lower)} to {signed(upper)}"
+            return Cell(both, "", lower, detail=f"between a lower and an upper bound, {kind}")
+        sign = "≥ " if row.get(f"{name}_lower_at_least") else ""
+        error, _ = _error(row, f"{name}_lower")
+        return Cell(sign + signed(lower), error, lower, detail=("a lower bound, " if sign else "") + kind)
+
+    return cell
+
+
+def bounded(name: str, over_data: bool = False) -> Callable[[Row], Cell]:
+    """A number with its interval, and ≥ before what is known from below alone.
+
+    ``over_data``: of several seeds with the interval over data beside the one over seeds.
+    """
+    exact = name.replace("inference_gap", EXACT_LOSS)  # of a model whose log p(x) is known, and no best q was sought
 
     def cell(row: Row) -> Cell:
         mean = row.get(f"{name}_mean")
+        if mean is None and exact != name and row.get(f"{exact}_mean") is not None:
+            return bounded(exact, over_data)(row)
         if mean is None:
             missing = row.get(f"{name}_sought")  # a gap that is not this strategy's was not
             return Cell(UNDEFINED, reason=str(row[f"{name}_reason"])) if missing else EMPTY
-        low, high = row.get(f"{name}_ci95_low"), row.get(f"{name}_ci95_high")
-        ends = "" if low is None or high is None else f"95 % interval {signed(low)} to {signed(high)}"
+        ends = interval(row.get(f"{name}_ci95_low"), row.get(f"{name}_ci95_high"))
+        data = interval(row.get(f"{name}_data_ci95_low"), row.get(f"{name}_data_ci95_high"))
+        if over_data and ends and data and row.get(f"{name}_se") is not None:
+            ends = (f"seeds {ends[0]}", f"data {data[0]}")
         sign = "≥ " if row.get(f"{name}_at_least") else ""
-        more = "; log p(x) is known from below alone" if sign else ""
-        return Cell(sign + signed(mean), _error(row, name)[0], mean, detail=ends + more)
+        error, over = _error(row, name)
+        return Cell(sign + signed(mean), error, mean, ends=ends, detail=over)
 
     return cell
 
@@ -234,7 +274,16 @@ def _seeds(row: Row) -> Cell:
     return Cell(f"{seeds}" if seeds == runs else f"{seeds} of {runs}", value=float(seeds))
 
 
-def _remarks(table: Table, rows: Sequence[Row]) -> list[str]:
+def _unpaired(rows: Sequence[Row]) -> list[str]:
+    """Which differences are not what the line above says."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("paired_mean") is not None and row.get("paired_reason"):
+            found.setdefault(str(row["paired_reason"]), []).append(str(row["label"]))
+    return [f"{listed(labels)}: {reason}." for reason, labels in found.items()]
+
+
+def _remarks(table: Table, rows: Sequence[Row], body: Sequence[TableRow]) -> list[str]:
     """What the signs in the table mean."""
     several, single = (any(test(row.get("seeds") or 0) for row in rows) for test in (lambda n: n > 1, lambda n: n == 1))
     over = "over seeds" if several else "over data"
@@ -242,6 +291,9 @@ def _remarks(table: Table, rows: Sequence[Row]) -> list[str]:
     lines[0] += ", over data where there is one seed." if several and single else "."
     if table.baseline is not None and len(rows) > 1:
         lines.append(f"Differences in test ELBO to the baseline, {table.baseline}, are paired; positive is better.")
-    if any(row.get("test_approximation_gap_at_least") or row.get("test_log_marginal_lower_at_least") for row in rows):
+        lines += _unpaired(rows)
+    if any(cell.ends for row in body for cell in row.cells):
+        lines.append("With a difference or a gap stands its 95 % interval.")
+    if any("≥" in cell.text for row in body for cell in row.cells):
         lines.append("≥: log p(x) is known from below alone, so the truth is at least this.")
     return lines

@@ -85,14 +85,16 @@ def comparison_figure(curves: Sequence[Curve], table: str) -> Figure:
     return figure
 
 
-def strategies_figure(curves: Sequence[Curve], coloured: Sequence[str], split: str, table: str) -> Figure:
+def strategies_figure(
+    curves: Sequence[Curve], rows: Sequence[str], coloured: Sequence[str], split: str, table: str
+) -> Figure:
     """Many groups on one split: a row for each strategy, its curves in colour before all the others in grey.
 
-    coloured: the settings, as :func:`beyond` gives them, that have a look, the same one in each row. A strategy's
-    only curve without settings is black.
+    rows: the strategies that have one. coloured: the settings, as :func:`beyond` gives them, that have a look, the
+    same one in each row. A strategy's only curve without settings is black.
     """
     curves = [curve for curve in curves if (curve.rows["split"] == split).any()]
-    strategies = list(dict.fromkeys(curve.strategy for curve in curves))[:MOST_STRATEGIES]
+    strategies = [name for name in dict.fromkeys(curve.strategy for curve in curves) if name in rows]
     styles = {"": ALONE, **dict(zip(coloured, looks(len(coloured)), strict=True))}
     figure, axes = _axes(curves, len(strategies), 2.2 * len(strategies) + 1.1)
     for row, strategy in zip(axes, strategies, strict=True):
@@ -116,6 +118,11 @@ def beyond(name: str, strategy: str) -> str:
     ('latent_dim=2', '')
     """
     return "" if name == strategy else name.removeprefix(f"{strategy}, ")
+
+
+def strategies_with_rows(ranked: Sequence[Curve]) -> list[str]:
+    """The strategies that :func:`strategies_figure` has room for: those of the best curves, which come first."""
+    return list(dict.fromkeys(curve.strategy for curve in ranked))[:MOST_STRATEGIES]
 
 
 def settings_to_colour(ranked: Sequence[Curve]) -> list[str]:

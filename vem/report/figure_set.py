@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -119,9 +119,13 @@ def spread_over_strategies(groups: Sequence[Group], most: int) -> list[Group]:
 
 
 class Reader:
-    """Reads files of runs, and remembers those that are damaged instead of giving up."""
+    """Reads files of runs, and remembers those that are damaged instead of giving up.
 
-    def __init__(self) -> None:
+    ``refused``: by directory of a run, why its per_datum.csv is not used.
+    """
+
+    def __init__(self, refused: Mapping[Path, str] | None = None) -> None:
+        self.refused = refused or {}
         self.damaged: dict[str, None] = {}
 
     def __call__(self, read: Callable[[Path], Read], directory: Path) -> Read | None:
@@ -132,15 +136,28 @@ class Reader:
             self.damaged[f"{directory.name} ({error})"] = None
             return None
 
+    def rows(self, directory: Path) -> pd.DataFrame | None:
+        """per_datum.csv; None where there is none, or where it cannot be used."""
+        if directory in self.refused:
+            self.damaged[f"{directory.name} ({self.refused[directory]})"] = None
+            return None
+        rows = self(read_per_datum, directory)
+        return rows if rows is not None and len(rows) else None
+
     def note(self) -> str:
         """A sentence on what was left out since the last one; empty where nothing was."""
         found, self.damaged = list(self.damaged), {}
         return f" Left out, because a file is damaged: {named(found)}." if found else ""
 
 
+def reader_of(table: Table, base: Path) -> Reader:
+    """A reader of the runs of one table."""
+    return Reader({base / directory: reason for directory, reason in table.refused.items()})
+
+
 def sketches(table: Table, base: Path) -> Iterator[Sketch]:
     """The figures of one table."""
-    groups, read = groups_of(table, base), Reader()
+    groups, read = groups_of(table, base), reader_of(table, base)
     yield from _curves(groups, table.name, read)
     yield from _gaps(table, groups, read)
     yield from _pictures(groups, table.name, read)
@@ -149,36 +166,49 @@ def sketches(table: Table, base: Path) -> Iterator[Sketch]:
 
 
 def _curves(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketch]:
-    found = []
-    for group in ranked(groups)[:MOST_CURVES]:
+    found, shortened = [], []
+    drawable = [group for group in ranked(groups) if group.directories]
+    for group in drawable[:MOST_CURVES]:
         whole = [d for d in group.directories if (rows := read(read_metrics, d)) is not None and len(rows)]
         rows = curves.seed_average(whole) if whole else pd.DataFrame()
         if len(rows):
             found.append(Curve(group.name, group.strategy, rows))
+            end, longest = int(rows["epoch"].max()), max(int(read_metrics(d)["epoch"].max()) for d in whole)
+            shortened += [f"{group.name} at {end} of {longest}"] if end < longest else []
     if not found:
         return
     best = list(found)
     order = [group.name for group in groups]
     found.sort(key=lambda curve: order.index(curve.name))
-    words = _curve_words(found) + read.note()
+    words = _curve_words(found)
+    if shortened:
+        words += f" Where seeds trained for unequal epochs a curve ends with the shortest: {named(shortened)}."
+    rest = [group.name for group in drawable[MOST_CURVES:]]
+    words += (f" Not drawn, with a lower test ELBO: {named(rest)}." if rest else "") + read.note()
     if len(found) <= MOST_TOGETHER:
         yield Sketch("curves", "curves", "ELBO while training", words, curves.comparison_figure(found, table))
         return
-    coloured = curves.settings_to_colour(best)
+    in_rows = curves.strategies_with_rows(best)
+    coloured = curves.settings_to_colour([curve for curve in best if curve.strategy in in_rows])
     words += " Behind each strategy's curves, those of the others in grey."
     shown = {"", *coloured}
-    grey = dict.fromkeys(setting for c in found if (setting := curves.beyond(c.name, c.strategy)) not in shown)
+    own = [curve for curve in found if curve.strategy in in_rows]
+    grey = dict.fromkeys(setting for c in own if (setting := curves.beyond(c.name, c.strategy)) not in shown)
     words += f" In grey throughout, because others are better: {named(list(grey))}." if grey else ""
+    without = list(dict.fromkeys(curve.strategy for curve in best if curve.strategy not in in_rows))
+    words += f" Without a row, in grey, because others are better: {named(without)}." if without else ""
     for split, title in (("valid", "held-out data"), ("train", "training data")):
         if any((curve.rows["split"] == split).any() for curve in found):
-            figure = curves.strategies_figure(found, coloured, split, table)
+            figure = curves.strategies_figure(found, in_rows, coloured, split, table)
             yield Sketch("curves", f"curves_{split}", f"ELBO while training, {title}", words, figure)
             words = "The same on the training data, as running averages of each epoch."
 
 
 def _curve_words(found: Sequence[Curve]) -> str:
-    words = "Each curve is the mean over seeds at equal epochs"
-    words += f", its band {curves.BANDS}." if any((c.rows["seeds"] > 1).any() for c in found) else "."
+    several = any((c.rows["seeds"] > 1).any() for c in found)
+    words = (
+        f"Each curve is the mean over seeds at equal epochs, its band {curves.BANDS}." if several else "One seed each."
+    )
     words += " Seconds compare on one machine, decoder evaluations within one decoder; neither counts what a strategy "
     words += "spends on test data."
     without = curves.uncounted(found)
@@ -201,12 +231,12 @@ def _gaps(table: Table, groups: Sequence[Group], read: Reader) -> Iterator[Sketc
         yield Sketch("gaps", "gaps", "Gaps", words, figure)
     data = []
     for group in shown:
-        rows = [found for d in group.directories if (found := read(read_per_datum, d)) is not None and len(found)]
+        rows = [found for d in group.directories if (found := read.rows(d)) is not None]
         if rows:
             data.append((group.name, pd.concat(rows)))
-    figure = distributions_figure(data, table.name)
+    figure, damaged = distributions_figure(data, table.name), read.note()
     if figure is not None:
-        words = caption([group.row for group in shown]) + more + read.note()
+        words = caption([group.row for group in shown]) + more + damaged
         yield Sketch("gaps", "gap_distributions", "Gaps datum by datum", words, figure)
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -51,7 +51,8 @@ class Table:
     ``num_data`` (evaluated test data) and ``paired_mean``, ``paired_se``, ``paired_ci95_low``,
     ``paired_ci95_high``, ``paired_seeds``, ``paired_reason`` (difference of test ELBOs to ``baseline``, paired), and
     ``paired_data_se``, ``paired_data_ci95_low``, ``paired_data_ci95_high`` (its error over data).
-    ``runs``: its single runs. ``name`` holds the data and what tells them from the other tables'.
+    ``runs``: its single runs. ``name`` holds the data and what tells them from the other tables'. ``refused``: by
+    directory, why the per_datum.csv of a run is not used.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Table:
     baseline: str | None  # label of the group that the others are compared with
     answer: tuple[Sentence, ...] = ()
     axes: tuple[Axis, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,14 @@ class Unfinished:
     status: str
     reason: str
     log: str = ""  # the last lines of run.log, for one that failed
+
+
+def alike(found: Sequence[Unfinished]) -> list[tuple[Unfinished, ...]]:
+    """The same runs, those of one status and one reason together."""
+    groups: dict[tuple[str, str], list[Unfinished]] = {}
+    for run in found:
+        groups.setdefault((run.status, run.reason), []).append(run)
+    return [tuple(runs) for runs in groups.values()]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ NOT_BEGUN = {
     "stopped": "planned, and not begun when the sweep ended: the same command goes on with it",
     RUNNING: "has just begun",
 }
-QUEUED = ("submitit_local", "submitit_slurm")  # launchers whose jobs may wait for long, and without a word
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def _sweeps(roots: Sequence[Path]) -> tuple[ledger.Sweep, ...]:
 
 def at_work(sweep: ledger.Sweep, ended: bool = False) -> bool:
     """Whether jobs that wait may still begin: one is alive, or something has lately changed, or they are in a queue."""
-    if sweep.launcher in QUEUED:
+    if sweep.launcher in ledger.DETACHED:
         return True
     if ended:
         return False
@@ -143,8 +142,13 @@ def _known_by_their_kin(found: Sequence[RunRecord]) -> list[RunRecord]:
     done = sorted((run for run in found if run.status == DONE and run.asked), key=lambda run: bool(run.evaluation))
     kin = {frozenset(run.asked.items()): run for run in done}  # a measured one before one that is not
     trained = {_training(run): run for run in done if run.evaluation}
+    families = {_chosen(run): run.facts.get("family") for run in done}
     return [
-        _told(run, kin.get(frozenset(run.asked.items())) if run.status != DONE else trained.get(_training(run)))
+        _told(
+            run,
+            kin.get(frozenset(run.asked.items())) if run.status != DONE else trained.get(_training(run)),
+            families.get(_chosen(run)),
+        )
         for run in found
     ]
 
@@ -154,7 +158,13 @@ def _training(run: RunRecord) -> frozenset[tuple[str, str]]:
     return frozenset((key, value) for key, value in run.asked.items() if not key.startswith("evaluation."))
 
 
-def _told(run: RunRecord, sibling: RunRecord | None) -> RunRecord:
+def _chosen(run: RunRecord) -> tuple[Any, ...]:
+    """The options that settle which family q has."""
+    choices = mapping(run.config.get("choices"))
+    return tuple(choices.get(group, run.directory) for group in ("strategy", "model", "family"))
+
+
+def _told(run: RunRecord, sibling: RunRecord | None, family: str | None) -> RunRecord:
     if run.status == REPEATS or (run.status == UNREADABLE and not run.asked):
         return run
     if run.placed and run.status in (DONE, UNREADABLE):
@@ -162,7 +172,8 @@ def _told(run: RunRecord, sibling: RunRecord | None) -> RunRecord:
     if sibling is not None and sibling.placed:
         told = replace(run, settings=sibling.settings if not run.evaluation else run.settings)
         return told.saying(**{key: sibling.facts.get(key) for key in TOLD})
-    said = {**{k: v for k, v in _named_in(run.config).items() if v is not None}, **run.facts}
+    named = _named_in(run.config) | {"family": family}
+    said = {**{key: value for key, value in named.items() if value is not None}, **run.facts}
     told = run.saying(**said)
     if run.status != DONE or told.placed:
         return told
@@ -172,12 +183,13 @@ def _told(run: RunRecord, sibling: RunRecord | None) -> RunRecord:
 
 def _named_in(config: Mapping[str, Any]) -> dict[str, Any]:
     choices, data, model = (mapping(config.get(key)) for key in ("choices", "data", "model"))
-    latent = model.get("latent_dim")
+    latent, likelihood = model.get("latent_dim"), model.get("likelihood")
     return {
         "strategy": _text(choices.get("strategy")),
         "model": _text(choices.get("model")),
         "data": _text(choices.get("data")),
         "binarize": _text(data.get("binarize")),
+        "likelihood": likelihood if likelihood in ("bernoulli", "gaussian") else None,  # auto is not resolved yet
         "latent_dim": latent if isinstance(latent, int) else None,
         "seed": config.get("seed") if isinstance(config.get("seed"), int) else None,
     }
@@ -269,16 +281,16 @@ def last_words(run: RunRecord) -> str:
     return "\n".join(text.rstrip().splitlines()[-LOG_LINES:])
 
 
-def progress(gathered: Gathered) -> dict[str, int]:
+def progress(gathered: Gathered, jobs: Iterable[Path] | None = None) -> dict[str, int]:
     """How many jobs of the sweeps are done, running, failed and waiting, and stopped where some were.
 
-    Empty where no sweep was planned.
+    ``jobs``: these of them. Empty where no sweep was planned.
     """
     if not gathered.sweeps:
         return {}
     counts = dict.fromkeys(("done", "running", "failed", "waiting"), 0)
     kinds = {REPEATS: DONE} | {state: state for state in (DONE, RUNNING, "waiting", "stopped")}
-    for path in gathered.jobs:
+    for path in gathered.jobs if jobs is None else jobs:
         kind = kinds.get(gathered.fate(path), FAILED)
         counts[kind] = counts.get(kind, 0) + 1
     return counts

@@ -4,36 +4,90 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
+from vem.report.estimates import EXACT_LOSS, GENERALIZATION, MODEL_GENERALIZATION
+from vem.report.leaders import why
+from vem.report.tables import Rivals
+from vem.report.words import EXACT, Row, failed, failed_on, interval, name, nats, trusted
 
-from vem.errors import VemError
-from vem.report.estimates import GENERALIZATION
-from vem.report.files import read_per_datum
-from vem.report.paired import Difference, Scores, paired
-from vem.report.tables import TEST, Rivals
-from vem.report.words import Row, failed, interval, name, nats, over
-
+INTERVAL = "95 % interval"
 MOST = 8  # groups whose losses are told one by one
-EXACT = 1e-3  # nats; below this q is the posterior
 WHY = {
     "approximation": "to its family, in which no q equals the posterior (approximation gap)",
     "amortization": "to its encoder, which does not find the best q for each datum (amortization gap)",
     "optimization": "to rows that are not at their optimum (optimization gap)",
 }
 ON = {"test": "test data", "train": "training data"}
-# Checks without which the bounds are no bounds, and a gap is not "at least" anything.
-BOUND_CHECKS = {"finite", "best_above_q", "richer_family", "best_below_upper", "lower_above_best", "interval_ordered",
-                "quadrature"}  # fmt: skip
-GAP, MARGINAL = "test_inference_gap", "test_log_marginal_lower"
+# What a gap below 0 says of its measurement.
+MISSED = {
+    "inference": "the measurement missed log p(x)",
+    "approximation": "the measurement missed log p(x)",
+    "amortization": "the measurement missed the best q",
+    "optimization": "the measurement missed the best q",
+}
 
 
 def losses(rows: Sequence[Row], leaders: Sequence[Row], rivals: Rivals, base: Path) -> list[str]:
     """A sentence for each group whose gaps were measured, the best test ELBO first; first why the best leads."""
     ranked = sorted(rows, key=lambda row: -(row.get("test_elbo_mean") or float("-inf")))
-    told = [text for row in ranked if (text := _loss(row)) is not None]
+    told = [text + _overfit(row) for row in ranked if (text := _loss(row)) is not None]
     more = [f"What the other {len(told) - MOST} lose stands in the table."] if len(told) > MOST else []
-    return [*_why(leaders, rivals, base), *told[:MOST], *more]
+    return [*why(leaders, rivals, base), *told[:MOST], *more]
+
+
+# --- one number
+
+
+class _Number(NamedTuple):
+    """A mean in nats per datum, its 95 % interval over seeds (over the data of one seed), and that over data."""
+
+    mean: float
+    ends: tuple[float, float] | None
+    data: tuple[float, float] | None
+    seeds: int
+    most: float | None  # where log p(x) lies between two bounds, what the mean could be at most
+
+    def text(self, at_least: str = "") -> str:
+        """The number itself."""
+        shown = at_least + nats(self.mean, *(self.ends or ()))
+        return shown if self.most is None else f"{shown} to {nats(self.most, *(self.ends or ()))}"
+
+    def sure(self, kind: str = "") -> str:
+        """Its interval, with ``kind`` before it what it is over; of several seeds that over data as well."""
+        if self.ends is None:
+            return "no interval"
+        lower = "" if self.most is None else "of the lower end" if kind else "lower end"
+        text = " ".join(filter(None, [kind, lower, interval(*self.ends)]))
+        if self.seeds < 2:
+            return f"{text}, over the data of one seed" if kind else text
+        text += f", over {self.seeds} seeds" if kind else ""
+        return f"{text}; over data {'not known' if self.data is None else interval(*self.data)}"
+
+    @property
+    def positive(self) -> bool:
+        return self.ends is not None and self.ends[0] > 0
+
+    @property
+    def on_other_data(self) -> bool:
+        """Whether it is positive beyond these data too."""
+        return self.positive and self.data is not None and self.data[0] > 0
+
+
+def _number(row: Row, column: str, sound: bool = True) -> _Number | None:
+    """A number of a group; ``sound``: whether the bounds on log p(x) that limit it passed their checks."""
+    mean = row.get(f"{column}_mean")
+    if mean is None:
+        return None
+    ends, data = (_both(row, f"{column}_{kind}") for kind in ("ci95", "data_ci95"))
+    most = row.get(f"{column}_identified_high")
+    count = int(row.get("gap_seeds") or row["seeds"])
+    return _Number(mean, ends, data, count, most if sound and most is not None and most > mean + EXACT else None)
+
+
+def _both(row: Row, column: str) -> tuple[float, float] | None:
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    return None if low is None or high is None else (low, high)
 
 
 # --- the gaps of one group
@@ -43,52 +97,49 @@ def _loss(row: Row) -> str | None:
     split = next((s for s in ON if row.get(f"{s}_inference_gap_mean") is not None), None)
     if split is None:
         return _exact(row)
-    mean, low, high = _estimate(row, f"{split}_inference_gap")
-    assert mean is not None
+    gap = _number(row, f"{split}_inference_gap", trusted(row, split))
+    assert gap is not None
     who, at_least = name(row["label"]) + failed(row), _at_least(row, split, "inference")
-    if not at_least and max(abs(v) for v in (mean, low, high) if v is not None) < EXACT:
-        return f"{who} loses nothing on {ON[split]}: its q is the posterior (inference gap {nats(mean)})."
-    sure = "" if low is None or high is None else f" (95 % interval {interval(low, high)}, {_over(row)})"
-    if low is not None and high is not None and low <= 0 <= high:
-        shown = f"{nats(mean, low, high)} nats per datum{sure}"
-        text = f"{who}: no loss is shown on {ON[split]}, its inference gap is {shown}"
-    else:
-        text = f"{who} loses {at_least}{nats(mean, low, high)} nats per datum{sure} on {ON[split]}"
-    parts = [told for gap in WHY if (told := _part(row, split, gap)) is not None]
+    if not at_least and max(abs(v) for v in (gap.mean, *(gap.ends or ()))) < EXACT:
+        return f"{who} loses nothing on {ON[split]}: its q is the posterior (inference gap {gap.text()})."
+    text = _headline(who, gap, at_least, split)
+    if "converged" in failed_on(row, split):
+        return (f"{text}. How it divides into its causes is not told: the search for the best q did not reach it "
+                "(check converged failed).")  # fmt: skip
+    parts = [told for kind in WHY if (told := _part(row, split, kind)) is not None]
     return text + (f": {'; '.join(parts)}." if parts else ".") + _generalization(row)
 
 
-def _estimate(row: Row, column: str) -> tuple[float | None, float | None, float | None]:
-    mean, low, high = (row.get(f"{column}_{end}") for end in ("mean", "ci95_low", "ci95_high"))
-    return mean, low, high
+def _headline(who: str, gap: _Number, at_least: str, split: str) -> str:
+    bounds = "log p(x) lies between two bounds; " if gap.most is not None else ""
+    sure = f"({bounds}{gap.sure(INTERVAL)})"
+    if gap.ends is not None and gap.ends[1] < 0:
+        return (f"{who}: its inference gap on {ON[split]} is below 0, {gap.text()} nats per datum {sure}: "
+                f"{MISSED['inference']}")  # fmt: skip
+    if gap.ends is not None and gap.ends[0] <= 0:
+        return f"{who}: no loss is shown on {ON[split]}, its inference gap is {gap.text()} nats per datum {sure}"
+    these = "" if gap.on_other_data or gap.ends is None else "these "
+    return f"{who} loses {gap.text(at_least)} nats per datum {sure} on {these}{ON[split]}"
 
 
-def _part(row: Row, split: str, gap: str) -> str | None:
-    """One gap; a cause is named only where its interval leaves out 0."""
-    mean, low, high = _estimate(row, f"{split}_{gap}_gap")
-    if mean is None:
+def _part(row: Row, split: str, kind: str) -> str | None:
+    """One gap; a cause is named where its interval leaves out 0, of these data alone where that over data does not."""
+    gap = _number(row, f"{split}_{kind}_gap", trusted(row, split))
+    if gap is None:
         return None
-    number = _at_least(row, split, gap) + nats(mean, low, high)
-    if low is None or high is None:
-        return f"its {gap} gap is {number}, without an interval"
-    if low > 0:
-        return f"{number} ({interval(low, high)}) {WHY[gap]}"
-    if high < 0:
-        return f"its {gap} gap is below 0, {number} ({interval(low, high)}): the measurement missed the best q"
-    return f"no {gap} gap is found ({number}, {interval(low, high)})"
+    shown = gap.text(_at_least(row, split, kind))
+    if gap.ends is None:
+        return f"its {kind} gap is {shown}, without an interval"
+    if gap.ends[1] < 0:
+        return f"its {kind} gap is below 0, {gap.text()} ({gap.sure()}): {MISSED[kind]}"
+    if not gap.positive:
+        return f"no {kind} gap is found ({shown}, {gap.sure()})"
+    return f"{'' if gap.on_other_data else 'on these data '}{shown} ({gap.sure()}) {WHY[kind]}"
 
 
-def _at_least(row: Row, split: str, gap: str) -> str:
+def _at_least(row: Row, split: str, kind: str) -> str:
     """The words before a gap that is known from one side alone; none where a check of its bounds failed."""
-    return "at least " if row.get(f"{split}_{gap}_gap_at_least") and _trusted(row, split) else ""
-
-
-def _trusted(row: Row, split: str) -> bool:
-    return not BOUND_CHECKS & set((row.get(f"{split}_checks") or "").split("; "))
-
-
-def _over(row: Row) -> str:
-    return f"over {row['seeds']} seeds" if row["seeds"] > 1 else "over the data of one seed"
+    return "at least " if row.get(f"{split}_{kind}_gap_at_least") and trusted(row, split) else ""
 
 
 def _exact(row: Row) -> str | None:
@@ -99,91 +150,46 @@ def _exact(row: Row) -> str | None:
     who = name(row["label"]) + failed(row)
     if abs(marginal - elbo) < EXACT:
         return f"{who} loses nothing on test data: its q is the exact posterior, so its ELBO is log p(x)."
-    return f"{who} loses {nats(marginal - elbo)} nats per datum on test data, where log p(x) is exact."
+    gap = _number(row, f"test_{EXACT_LOSS}") or _Number(marginal - elbo, None, None, row["seeds"], None)
+    return f"{_headline(who, gap, '', 'test')}, where log p(x) is exact."
+
+
+# --- new data against training data
 
 
 def _generalization(row: Row) -> str:
-    mean, low, high = _estimate(row, f"test_{GENERALIZATION}")
-    if mean is None:
+    """Of the encoder. Seeds say nothing of the two samples, so that the interval over data must leave out 0 as well."""
+    gap = _number(row, f"test_{GENERALIZATION}")
+    if gap is None or "converged" in failed_on(row, "train"):
         return ""
-    if low is None or high is None or low <= 0 <= high:
-        shown = nats(mean, low, high) + ("" if low is None or high is None else f", {interval(low, high)}")
+    if gap.ends is not None and gap.data is not None and gap.ends[1] < 0 and gap.data[1] < 0:
+        less = _less(gap)
+        return f" On test data its amortization gap is {less.text()} ({less.sure()}) smaller than on training data."
+    if not gap.on_other_data:
+        shown = gap.text() + ("" if gap.ends is None else f", {gap.sure()}")
         return f" That the encoder does worse on new data than on training data is not shown (difference {shown})."
-    if mean < 0:
-        smaller = f"{nats(-mean, low, high)} ({interval(-high, -low)})"
-        return f" On test data its amortization gap is {smaller} smaller than on training data."
-    return (f" {nats(mean, low, high)} ({interval(low, high)}) of its amortization gap is there on new data alone: "
+    return (f" {gap.text()} ({gap.sure()}) of its amortization gap is there on new data alone: "
             "so much smaller is the gap on training data (generalization).")  # fmt: skip
 
 
-# --- the two that lead
+def _less(gap: _Number) -> _Number:
+    """The number with its sign changed."""
+    ends, data = ((-both[1], -both[0]) if both is not None else None for both in (gap.ends, gap.data))
+    return gap._replace(mean=-gap.mean, ends=ends, data=data)
 
 
-def _why(leaders: Sequence[Row], rivals: Rivals, base: Path) -> list[str]:
-    """Whether the best leads by its inference or by its model: ΔELBO = Δ log p(x) − Δ inference gap."""
-    if len(leaders) < 2:
-        return []
-    best, second = leaders
-    gap, marginal = (_between(best, second, rivals, base, column) for column in (GAP, MARGINAL))
-    if gap is None or marginal is None or gap.mean is None or marginal.mean is None:
-        return []
-    # What is bounded from one side on one side alone limits the difference from that side.
-    bounded = [bool(row.get(f"{MARGINAL}_at_least")) for row in leaders]
-    one_sided = bounded[0] != bounded[1] and all(_trusted(row, TEST) for row in leaders)
-    sides = (bounded[0], bounded[1]) if one_sided else (False, False)
-    first = _compared(gap, "its inference gap is", "the two inference gaps are", ("larger", "smaller"), sides)
-    then = _compared(marginal, "the log p(x) of its model is", "the log p(x) of the two models is",
-                     ("higher", "lower"), sides)  # fmt: skip
-    loose = any(bounded) and not one_sided
-    limits = ", as far as the lower bounds on log p(x) tell, whose looseness may differ" if loose else ""
-    how = f", {over(gap)}" if gap.se is not None else ""
-    who = f"Against {name(second['label'])}{how}, {name(best['label'])} stands so"
-    return [f"Each strategy trained a model of its own. {who}: {first}, {then}{limits}."]
-
-
-def _compared(d: Difference, one: str, two: str, ways: tuple[str, str], sides: tuple[bool, bool]) -> str:
-    """A difference with its direction, where the interval shows one.
-
-    ``sides``: whether the number of the first, of the second, is a lower bound and that of the other exact.
-    """
-    assert d.mean is not None
-    way, size = ways[0] if d.mean > 0 else ways[1], abs(d.mean)
-    limit = ""
-    if sides[0] or sides[1]:
-        limit = "at least " if sides[0] == (d.mean > 0) else "at most "
-    if d.low is None or d.high is None:
-        return f"{one} {limit}{nats(size)} nats {way} (no interval)"
-    if d.low <= 0 <= d.high:
-        return f"{two} not told apart ({nats(d.mean, d.low, d.high)} nats, {interval(d.low, d.high)})"
-    ends = (d.low, d.high) if d.mean > 0 else (-d.high, -d.low)
-    return f"{one} {limit}{nats(size, d.low, d.high)} nats ({interval(*ends)}) {way}"
-
-
-def _between(one: Row, other: Row, rivals: Rivals, base: Path, column: str) -> Difference | None:
-    """The paired difference of another number than the ELBO, over common seeds, or over the data of the one."""
-    if one.get(f"{column}_mean") is None or other.get(f"{column}_mean") is None:
-        return None
-    labels = one["label"], other["label"]
-    common = set(rivals.rows[labels[0]]) & set(rivals.rows[labels[1]])
-    own, against = (
-        {seed: _scores(label, seed, rivals, base if len(common) == 1 else None, column) for seed in common}
-        for label in labels
-    )
-    return paired(own, against)
-
-
-def _scores(label: str, seed: int, rivals: Rivals, base: Path | None, column: str) -> Scores:
-    """A number of one run; with ``base`` that of each datum too, where the file has it and agrees."""
-    mean = rivals.number(label, seed, column)
-    if base is None or mean is None:
-        return Scores(mean)
-    try:
-        table = read_per_datum(base / rivals.rows[label][seed]["directory"])
-        table = table[table["split"] == TEST].sort_values("row")
-        values = table["log_marginal_lower"].to_numpy(float)
-        values = values - table["elbo"].to_numpy(float) if column == GAP else values
-        rows = table["row"].to_numpy(float)
-    except (VemError, KeyError, ValueError):
-        return Scores(mean)
-    known = len(values) > 0 and bool(np.isclose(values.mean(), mean, rtol=1e-4, atol=EXACT))
-    return Scores(mean, rows, values) if known else Scores(mean)
+def _overfit(row: Row) -> str:
+    """Of the model: log p(x) on training data less that on test data where it is exact, else L[q*]."""
+    kind, what = MODEL_GENERALIZATION["log_marginal"], "log p(x)"
+    ends = _both(row, f"test_{kind}_identified")
+    if ends is None or ends[1] - ends[0] > EXACT:  # bounds, each loose by an amount of its own
+        kind, what = MODEL_GENERALIZATION["best_elbo"], "L[q*]"
+        if "converged" in failed_on(row, "train") | failed_on(row, "test"):
+            return ""
+    gap = _number(row, f"test_{kind}")
+    if gap is None:
+        return ""
+    if gap.on_other_data:
+        return (f" Its model is overfit: {what} is {gap.text()} nats per datum ({gap.sure(INTERVAL)}) higher on "
+                "training data than on test data.")  # fmt: skip
+    return f" Overfitting is not shown ({what}, training − test data: {gap.text()}; {gap.sure(INTERVAL)})."

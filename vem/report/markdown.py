@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vem.report.aggregate import present, whole
-from vem.report.comparison_cells import Cell, comparison_cells
+from vem.report.aggregate import present, value_names, whole
+from vem.report.comparison_cells import Cell, comparison_cells, signed
 from vem.report.figure_set import Drawn
-from vem.report.findings import Axis, Findings, Table
+from vem.report.findings import Axis, Findings, Table, alike
+from vem.report.further import further_tables
 from vem.report.page import ABSENT, TITLES
 from vem.report.table import number
+from vem.report.words import plural
+from vem.report.worst import NUMBERS, Case, Cases, worst_of
 
 KINDS = {"finding": "", "loss": "What each loses, and why", "caution": "What cannot be concluded"}
 # Within a line of text: what would begin an element, a cell, emphasis or HTML.
@@ -23,12 +26,12 @@ def markdown(findings: Findings, drawn: Sequence[Drawn], folder: Path) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in findings.progress.items() if count)
     lines = [f"# {escaped(findings.title)}", "", f"Written {findings.provenance.written}."]
     lines += ["", f"{counts}."] if counts else []
-    body = {"answer": _answer, "comparison": _comparison, "axes": _axes, "provenance": _provenance}
+    body = {"answer": _answer, "comparison": _comparison, "gaps": _gaps, "axes": _axes, "provenance": _provenance}
     for index, (key, title) in enumerate(TITLES.items(), 1):
         lines += ["", f"## {index}. {title}", ""]
         own = list(body[key](findings)) if key in body else []
         figures = [line for one in drawn if one.section == key for line in _figure(one, findings, folder)]
-        lines += [*figures, *own] if figures or own else [" ".join(_absent(key))]
+        lines += [*([] if figures or (own and key != "gaps") else [" ".join(_absent(key))]), *figures, *own]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
@@ -92,7 +95,33 @@ def _comparison(findings: Findings) -> Iterator[str]:
 
 def _cell(cell: Cell) -> str:
     note = f" ({cell.note})" if cell.note else ""
-    return f"{cell.text} {cell.error}".strip() + note
+    ends = f" ({'; '.join(cell.ends)})" if cell.ends else ""
+    return f"{cell.text} {cell.error}".strip() + ends + note
+
+
+def _gaps(findings: Findings) -> Iterator[str]:
+    """What the figures do not say in numbers, and the data on which q does worst."""
+    for table in findings.tables:
+        for own in further_tables(table):
+            yield from _heading(findings, table, own.title)
+            yield from _cells(own.columns, [[_cell(cell) for cell in row] for row in own.rows])
+            yield from (f"{escaped(note)}\n" for note in own.notes)
+    for cases in worst_of(findings, pictures=False):
+        yield from _heading(findings, findings.tables[cases.table], "The worst cases")
+        titles = ["strategy", "seed", "datum", *(["class"] if cases.labelled else []), *cases.titles]
+        yield from _cells(titles, [_case(case, cases) for case in cases.rows])
+        yield escaped(cases.caption)
+
+
+def _case(case: Case, cases: Cases) -> list[str]:
+    numbers = (NUMBERS[title](case) for title in cases.titles)
+    texts = ["–" if value is None else sign + signed(value) for sign, value in numbers]
+    label = [case.label or "–"] if cases.labelled else []
+    return [case.group, "–" if case.seed is None else str(case.seed), f"{case.split}, row {case.row}", *label, *texts]
+
+
+def _heading(findings: Findings, table: Table, title: str) -> list[str]:
+    return ["", f"### {escaped(title + (f', {table.name}' if len(findings.tables) > 1 else ''))}", ""]
 
 
 def _figure(drawn: Drawn, findings: Findings, folder: Path) -> list[str]:
@@ -119,7 +148,7 @@ def _axis(axis: Axis, title: str) -> Iterator[str]:
             for name in dict.fromkeys(name for name, _ in found)
         ]
         if body:
-            yield from _cells([what, *(f"{axis.key}={value}" for value in axis.values)], body)
+            yield from _cells([what, *(f"{axis.key}={text}" for text in value_names(axis.values).values())], body)
 
 
 def _point(point: dict[str, object] | None) -> str:
@@ -138,7 +167,8 @@ def _provenance(findings: Findings) -> Iterator[str]:
     counted = (("Commits", p.commits), ("Machines", p.machines))
     for title, found in counted:
         if found:
-            yield f"- {title}: {', '.join(f'{escaped(name)} ({count} runs)' for name, count in found.items())}"
+            counts = ", ".join(f"{escaped(name)} ({plural(count, 'run')})" for name, count in found.items())
+            yield f"- {title}: {counts}"
     if p.versions:
         yield f"- Versions: {', '.join(escaped(f'{name} ' + ' | '.join(v)) for name, v in p.versions.items())}"
     yield from (f"- {escaped(remark)}" for remark in p.remarks)
@@ -148,7 +178,12 @@ def _provenance(findings: Findings) -> Iterator[str]:
         yield from ["", "### Settings that differ", *_cells(columns, rows)]
     if findings.unfinished:
         yield from ["", "### Runs without a result", ""]
-    for run in findings.unfinished:
-        yield f"- {run.status}: {escaped(run.who)}, {escaped(run.directory)}: {escaped(run.reason)}"
+    for runs in alike(findings.unfinished):
+        run = runs[0]
+        if len(runs) == 1:
+            yield f"- {run.status}: {escaped(run.who)}, {escaped(run.directory)}: {escaped(run.reason)}"
+        else:
+            places = "; ".join(f"{escaped(r.directory)} ({escaped(r.who)})" for r in runs)
+            yield f"- {run.status}, {len(runs)} runs: {escaped(run.reason)}: {places}"
         if run.log:
             yield from ["", *(f"  {line}" for line in _code("\n  ".join(run.log.splitlines()))), ""]

@@ -17,14 +17,17 @@ from markupsafe import Markup
 from vem.report.aggregate import present, whole
 from vem.report.comparison_cells import comparison_cells, signed
 from vem.report.figure_set import Drawn
-from vem.report.findings import Findings
+from vem.report.findings import Findings, alike
+from vem.report.further import further_tables
 from vem.report.style import DPI
-from vem.report.worst import Case, worst_cases
+from vem.report.worst import NUMBERS, worst_of
 
 REFRESH_SECONDS = 20
 RUNNING = ("running", "waiting")  # keys of Findings.progress
 BROAD = 640  # CSS pixels: a wider figure is not shrunk further than this on a phone, where it scrolls
 MOST_SENTENCES = 5  # of a list; the others open on demand
+MOST_ROWS = 15  # of a table beside the comparison; a longer one opens on demand
+LONG_WORD = 18  # characters that a column of labels has room for on a phone
 CSS_DPI = 96  # a CSS inch
 TITLES = {
     "answer": "The answer",
@@ -72,18 +75,6 @@ class Section:
     command: str = ""
 
 
-@dataclass(frozen=True)
-class Cases:
-    """The worst cases of one table, and which columns they have."""
-
-    table: int
-    rows: tuple[dict[str, Any], ...]
-    titles: tuple[str, ...]
-    pictured: bool
-    labelled: bool
-    caption: str
-
-
 def render(findings: Findings, drawn: Sequence[Drawn]) -> str:
     """The page as HTML.
 
@@ -105,8 +96,12 @@ def render(findings: Findings, drawn: Sequence[Drawn]) -> str:
         script=Markup(script),
         sections=_sections(findings, [_figure(one) for one in drawn]),
         comparisons=[comparison_cells(table) for table in findings.tables],
-        worst=_worst(findings),
+        further=[further_tables(table) for table in findings.tables],
+        worst=worst_of(findings),
+        numbers=NUMBERS,
+        most_rows=MOST_ROWS,
         differences=_differences(findings),
+        unfinished=alike(findings.unfinished),
         running=any(findings.progress.get(state) for state in RUNNING),
         counts=", ".join(f"{num} {state}" for state, num in findings.progress.items() if num),
         refresh_seconds=REFRESH_SECONDS,
@@ -124,6 +119,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["typeset"] = _typeset
+    environment.filters["breakable"] = _breakable
     environment.globals["most_sentences"] = MOST_SENTENCES  # macros see globals alone
     return environment
 
@@ -135,6 +131,17 @@ def _typeset(text: str) -> str:
     'at −84.23 (x-1, e=1e-3)'
     """
     return re.sub(r"(?<![\w.,)=-])-(?=\d)", "−", text).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _breakable(label: object) -> Markup:
+    """A label whose long words may end a line behind an equals sign, before a number is torn apart.
+
+    >>> _breakable("seed=1 training.schedule.rate=<b>")
+    Markup('seed=1 training.schedule.rate=<wbr>&lt;b&gt;')
+    """
+    words = str(label).split(" ")  # join escapes each part
+    ends = (Markup("=<wbr>" if len(word) > LONG_WORD else "=").join(word.split("=")) for word in words)
+    return Markup(" ").join(ends)
 
 
 def _hash(text: str) -> str:
@@ -167,33 +174,6 @@ def _sections(findings: Findings, figures: Sequence[Figure]) -> list[Section]:
         )
         found.append(Section(key, title, f"{template}.html", own, absent, command))
     return found
-
-
-def _worst(findings: Findings) -> list[Cases]:
-    cases = [_cases(i, worst_cases(table, findings.base)) for i, table in enumerate(findings.tables)]
-    return [found for found in cases if found is not None]
-
-
-def _cases(table: int, cases: Sequence[Case]) -> Cases | None:
-    if not cases:
-        return None
-    numbers: dict[str, list[float | None]] = {
-        "L[q]": [case.elbo for case in cases],
-        "L[q*]": [case.best_elbo for case in cases],
-        "log p(x)": [case.log_marginal for case in cases],
-        "L[q*] − L[q]": [case.gap_to_best for case in cases],
-        "log p(x) − L[q]": [case.inference_gap for case in cases],
-    }
-    numbers = {title: found for title, found in numbers.items() if any(value is not None for value in found)}
-    rows = tuple(
-        {**case._asdict(), "numbers": [found[i] for found in numbers.values()]} for i, case in enumerate(cases)
-    )
-    by = next(t for t in ("log p(x) − L[q]", "L[q*] − L[q]", "L[q]") if t in numbers)
-    order = "the lowest L[q]" if by == "L[q]" else f"the largest {by}"
-    pictured = any(case.x for case in cases)
-    caption = f"Of each strategy's first seed, the data with {order}, in nats; log p(x) is its lower bound."
-    caption += "" if pictured else " These runs hold no pictures of them."
-    return Cases(table, rows, tuple(numbers), pictured, any(case.label for case in cases), caption)
 
 
 def _differences(findings: Findings) -> Mapping[str, Any]:

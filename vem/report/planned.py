@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from vem.report.aggregate import GROUP, present
+from vem.report.comparable import TRAIN_SIZE
 from vem.report.frame import Framed
 from vem.report.gather import Gathered
 from vem.report.runs import DONE, key_of
@@ -54,6 +55,37 @@ def with_planned(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> pd
         out.loc[out.index[i], "runs"] = old + len(absent)
         out.loc[out.index[i], "status"] = _status(str(groups["status"].iloc[i]), old, len(absent))
     return out
+
+
+def jobs_of(table: str, framed: Framed, gathered: Gathered) -> list[Path]:
+    """The planned jobs whose results stand in a table, or may come to.
+
+    One that has not begun belongs to the tables of those of its sweep that were told the same of the data; where
+    none of its sweep is in a table yet, it may belong to any.
+    """
+    places: dict[Path, str] = {}
+    for directory, own in zip(framed.rows["directory"], framed.rows["table"], strict=True):
+        if (found := present(own)) is not None:
+            path = gathered.base / directory
+            names = (path, *(same.directory for same in gathered.repeats.get(path, ())))
+            places |= dict.fromkeys(names, found)
+    sweeps: dict[Path, dict[frozenset[str], set[str]]] = {}
+    for job, own in places.items():
+        if job in gathered.jobs:
+            sweeps.setdefault(job.parent, {}).setdefault(_data_of(job, gathered), set()).add(own)
+
+    def belongs(job: Path) -> bool:
+        if job in places:
+            return places[job] == table
+        return job.parent not in sweeps or table in sweeps[job.parent].get(_data_of(job, gathered), set())
+
+    return [job for job in gathered.jobs if belongs(job)]
+
+
+def _data_of(job: Path, gathered: Gathered) -> frozenset[str]:
+    """What a job was told of its data: with another number of training data it stays in one table."""
+    keys = {text: key_of(text) for text in gathered.jobs[job]}
+    return frozenset(text for text, key in keys.items() if key.split(".")[0] == "data" and key != TRAIN_SIZE)
 
 
 def _members(groups: pd.DataFrame, runs: pd.DataFrame) -> list[tuple[int, Mapping[Any, Any]]]:

@@ -16,6 +16,7 @@ from vem.report.findings import Provenance
 from vem.report.frame import Framed
 from vem.report.gather import Gathered, who
 from vem.report.runs import DONE, RunRecord
+from vem.report.words import plural
 
 NAMES_SHOWN = 4
 UNKNOWN = "not recorded"
@@ -97,8 +98,17 @@ def remarks(gathered: Gathered, framed: Framed) -> list[str]:
         for note in _split(row["notes"]):
             notes.setdefault(note, []).append(who(row))
     out += [f"{some(names, len(rows))}: {note}" for note, names in notes.items()]
-    out += [f"{row['repeated_in']} repeats {row['directory']}" for row in rows if row["repeated_in"]]
+    out += [repeated(row) for row in rows if row["repeated_in"]]
     return [*out, *_several_codes(gathered)]
+
+
+def repeated(row: Mapping[str, Any]) -> str:
+    """Which directories hold the same run.
+
+    >>> repeated({"repeated_in": "a b", "directory": "c"})
+    'a b repeat c'
+    """
+    return f"{row['repeated_in']} {'repeat' if ' ' in row['repeated_in'] else 'repeats'} {row['directory']}"
 
 
 def _split(text: str | None) -> list[str]:
@@ -110,7 +120,7 @@ def _several_codes(gathered: Gathered) -> list[str]:
     commits = _counted(str(run.facts.get("commit")) for run in done if run.facts.get("commit"))
     if len(commits) < 2:
         return []
-    shown = ", ".join(f"{commit} ({number} runs)" for commit, number in commits.items())
+    shown = ", ".join(f"{commit} ({plural(number, 'run')})" for commit, number in commits.items())
     return [f"The runs were made by {len(commits)} versions of the code: {shown}; rerun=stale runs the old ones again."]
 
 

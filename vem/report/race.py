@@ -7,25 +7,29 @@ wrongly called the best only when its lead over the true best is false, and thes
 "Constrained simultaneous confidence intervals for multiple comparisons with the best", Annals of Statistics 12). That
 a group which is not shown to be the best leads some other one is said of any pair, and allows for all pairs.
 
-A lead counts beyond these test data when the interval over data, at the same level, leaves out 0 as well.
+A lead counts beyond these test data when the interval over data, at the same level, leaves out 0 as well. One below
+:data:`vem.report.words.EXACT` is none, however sure it is, and a group whose own bound is in doubt is not the best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vem.report.aggregate import present
 from vem.report.paired import LEVEL, Difference
 from vem.report.tables import Rivals
-from vem.report.words import Row
+from vem.report.words import EXACT, Row, failed_on
 
+# Checks without which a mean test ELBO is no bound that could be compared, or one that single data carry.
+ELBO_CHECKS = ("finite", "best_above_q", "best_below_upper", "better_than_prior", "outliers")
 Verdict = Literal[
     "ahead",  # over seeds and over data
     "here",  # over seeds, on these test data
     "models",  # over the data of one seed: of these trained models, not of the strategies
     "open",  # the interval covers 0
+    "equal",  # the means differ by less than what counts
     "behind",  # it lies below 0: on the common seeds the other one is better
     "unknown",  # there is no interval
 ]
@@ -39,6 +43,7 @@ class Race:
     leads: Mapping[str, Difference]
     compared: int  # leads that are judged, in this race and in those beside it: what every interval allows for
     pairs: int  # of groups in the whole table
+    seeds: Mapping[str, frozenset[int]] = field(default_factory=dict)  # of each group
 
     @property
     def best(self) -> Row:
@@ -62,8 +67,11 @@ class Race:
         """What the lead over this group tells."""
         lead = self.leads[label]
         ends, data = lead.interval(self.level), lead.data_interval(self.level)
-        if ends is None:
+        if ends is None or lead.mean is None:
             return "unknown"
+        # Within the floor as a whole, or too small a difference however sure it is.
+        if abs(lead.mean) < EXACT and (max(map(abs, ends)) < EXACT or ends[0] > 0 or ends[1] < 0):
+            return "equal"
         if ends[0] <= 0:
             return "behind" if ends[1] < 0 else "open"
         if lead.over == "data":
@@ -77,14 +85,32 @@ class Race:
     @property
     def doubts(self) -> list[str]:
         """The groups that keep the first from being called the best."""
-        return self.having("behind", "open", "unknown", *(() if self.one_seed else ("models",)))
+        return self.having("behind", "open", "equal", "unknown", *(() if self.one_seed else ("models",)))
 
     @property
-    def won(self) -> list[str]:
-        """The groups that it leads beyond doubt, on these test data at least, where all pairs are allowed for."""
+    def won(self) -> tuple[list[str], list[str]]:
+        """The groups that it leads beyond doubt where all pairs are allowed for: everywhere, and on these data."""
         level = 1 - (1 - LEVEL) / max(self.pairs, 1)
         sure = [label for label in self.leads if label not in self.doubts]
-        return [label for label in sure if (self.leads[label].interval(level) or (0,))[0] > 0]
+        sure = [label for label in sure if (self.leads[label].interval(level) or (0,))[0] > 0]
+        everywhere = [label for label in sure if (self.leads[label].data_interval(level) or (0,))[0] > 0]
+        return everywhere, [label for label in sure if label not in everywhere]
+
+    @property
+    def broken(self) -> list[str]:
+        """The failed checks that put the first one's own bound in doubt."""
+        return in_doubt(self.best)
+
+    def common(self, label: str) -> int | None:
+        """The number of common seeds, where this group or the first has others than those; else None."""
+        one, other = self.seeds.get(self.best["label"], frozenset()), self.seeds.get(label, frozenset())
+        return None if one == other else len(one & other)
+
+
+def in_doubt(row: Row) -> list[str]:
+    """The failed checks that put a group's test ELBO in doubt."""
+    found = failed_on(row, "test")
+    return [check for check in ELBO_CHECKS if check in found]
 
 
 def race(rows: Sequence[Row], rivals: Rivals, compared: int | None = None, pairs: int | None = None) -> Race:
@@ -95,7 +121,8 @@ def race(rows: Sequence[Row], rivals: Rivals, compared: int | None = None, pairs
     known = entered(rows)
     leads = {row["label"]: rivals.difference(known[0]["label"], row["label"]) for row in known[1:]}
     every = len(known) * (len(known) - 1) // 2
-    return Race(known, leads, len(leads) if compared is None else compared, every if pairs is None else pairs)
+    seeds = {row["label"]: frozenset(rivals.scores[row["label"]]) for row in known}
+    return Race(known, leads, len(leads) if compared is None else compared, every if pairs is None else pairs, seeds)
 
 
 def entered(rows: Sequence[Row]) -> tuple[Row, ...]:

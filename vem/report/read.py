@@ -12,9 +12,10 @@ from vem.report.axes import axes_of
 from vem.report.cautions import Sources
 from vem.report.comparable import apart, other_rows
 from vem.report.findings import Findings, Sentence, Table
-from vem.report.frame import Framed, frame
+from vem.report.frame import Framed, frame, relative_damage
 from vem.report.gather import Gathered, gather, progress, unfinished
-from vem.report.planned import states, with_planned
+from vem.report.over_data import with_data_errors
+from vem.report.planned import jobs_of, states, with_planned
 from vem.report.provenance import provenance, rebuild_command
 from vem.report.tables import (
     Rivals,
@@ -66,15 +67,23 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, 
     runs = framed.rows[framed.rows["table"] == name]
     rivals = Rivals(groups, runs, framed)
     baseline = chosen_baseline(groups, wanted)
-    compared = with_differences(groups, rivals, baseline)
+    compared = with_data_errors(with_differences(groups, rivals, baseline), runs, gathered.base)
     axes = axes_of(compared, framed, gathered)
     rows = [framed.evaluated[directory] for found in groups["directories"] for directory in found]
     settings = {directory: run.settings for directory, run in framed.runs.items()}
-    sources = Sources(gathered.base, settings, states(compared, runs), progress(gathered))
+    alone = runs[[gathered.base / directory not in gathered.jobs for directory in runs["directory"]]]
+    jobs = progress(gathered, jobs_of(name, framed, gathered))
+    sources = Sources(gathered.base, settings, states(compared, runs), states(compared, alone), jobs)
     said = answer(contenders(compared), rivals, axes, sources)
     careful = [*measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
     said = (*said, *(Sentence(text, "caution") for text in careful))
-    return Table(name, compared, runs, baseline, said, axes)
+    refused = {
+        directory: text
+        for directory in runs["directory"]
+        for text in relative_damage([framed.evaluated[directory].refused], gathered.base)
+        if text
+    }
+    return Table(name, compared, runs, baseline, said, axes, refused)
 
 
 def _title(roots: list[Path]) -> str:

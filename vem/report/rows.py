@@ -33,6 +33,7 @@ class Evaluated:
     digests: Mapping[str, str] = field(default_factory=dict)
     elbo: Mapping[str, tuple[Numbers, Numbers]] = field(default_factory=dict)
     damage: tuple[str, ...] = ()  # one sentence for each file of the run that cannot be used
+    refused: str = ""  # the one on per_datum.csv
 
 
 def evaluated(run: RunRecord) -> Evaluated:
@@ -46,7 +47,7 @@ def evaluated(run: RunRecord) -> Evaluated:
         digests, elbo = _rows(table)
         _check(run, elbo, counts if digests else {})
     except VemError as error:
-        return Evaluated(counts, damage=(*damage, str(error)))
+        return Evaluated(counts, damage=(*damage, str(error)), refused=str(error))
     return Evaluated({s: len(rows) for s, (rows, _) in elbo.items()} or counts, digests, elbo, tuple(damage))
 
 

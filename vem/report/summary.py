@@ -13,17 +13,19 @@ from vem.errors import VemError
 from vem.records import FIGURES, write_csv, write_text
 from vem.report.aggregate import present
 from vem.report.figure_set import draw
-from vem.report.findings import Findings, Table
+from vem.report.findings import Findings, Table, Unfinished
 from vem.report.frame import frame
 from vem.report.gather import gather, who
 from vem.report.markdown import markdown
 from vem.report.page import render
+from vem.report.provenance import repeated
 from vem.report.read import findings
 from vem.report.table import comparison_table
 from vem.report.words import plural
 from vem.report.writing import staged
 
 WIDTH = 110  # of the answer on the terminal
+ALIKE = 3  # runs of one error from which on it is told once, and how many of them are named
 PAGE, TEXT, SUMMARY, RUNS = "report.html", "report.md", "summary.csv", "runs.csv"
 
 
@@ -102,8 +104,11 @@ def terminal(found: Findings, out: Path) -> list[str]:
 def _said(table: Table, alone: bool) -> list[str]:
     said = [sentence.text for sentence in table.answer if sentence.kind == "finding"]
     cautions = sum(sentence.kind == "caution" for sentence in table.answer)
-    if cautions:
-        said.append(f"What each loses, and {plural(cautions, 'reason')} to be careful, stand in the report.")
+    careful, losses = f"{plural(cautions, 'reason')} to be careful", "What each loses"
+    if any(sentence.kind == "loss" for sentence in table.answer):
+        said.append(f"{losses}, and {careful}, stand in the report." if cautions else f"{losses} stands in the report.")
+    elif cautions:
+        said.append(f"{careful} {'stands' if cautions == 1 else 'stand'} in the report.")
     lines = [
         line for text in said for line in textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
     ]
@@ -113,7 +118,7 @@ def _said(table: Table, alone: bool) -> list[str]:
 def _remarks(found: Findings) -> list[str]:
     """Below the tables: runs without a result, checks that failed, damaged files, notes, repeats."""
     rows = records(found.runs)
-    bad = [f"  {run.directory} ({run.who}): {run.status}: {run.reason}" for run in found.unfinished]
+    bad = _without_result(found.unfinished)
     doubted = [
         f"  {r['directory']} ({who(r)}): {r['checks_failed']}; read evaluation.json"
         for r in rows
@@ -133,13 +138,23 @@ def _remarks(found: Findings) -> list[str]:
     ]
 
 
+def _without_result(found: Sequence[Unfinished]) -> list[str]:
+    """A line for each run without a result; several of the very same reason have it once."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for run in found:
+        alike.setdefault((run.status, run.reason), []).append(f"{run.directory} ({run.who})")
+    lines = []
+    for (status, reason), names in alike.items():
+        if len(names) < ALIKE:
+            lines += [f"  {name}: {status}: {reason}" for name in names]
+        else:
+            more = f" and {len(names) - ALIKE} more" if len(names) > ALIKE else ""
+            lines += [f"  {plural(len(names), 'run')} {status}: {reason}", f"    {'; '.join(names[:ALIKE])}{more}"]
+    return lines
+
+
 def _repeats(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [repeated(row) for row in rows if row["repeated_in"]]
-
-
-def repeated(row: Mapping[str, Any]) -> str:
-    """Which directories hold the same run."""
-    return f"{row['repeated_in']} repeats {row['directory']}"
 
 
 def report_folder(roots: Sequence[Path], out: Path | None) -> Path:

@@ -13,6 +13,10 @@ from vem.report.paired import Difference
 
 NAMES_SHOWN = 4
 MOST_DIGITS = 3
+EXACT = 1e-3  # nats per datum; what differs by less is called equal
+# Checks without which the bounds are no bounds, and a gap is not "at least" anything.
+BOUND_CHECKS = {"finite", "best_above_q", "richer_family", "best_below_upper", "lower_above_best", "interval_ordered",
+                "quadrature"}  # fmt: skip
 Row = Mapping[str, Any]
 
 
@@ -94,6 +98,22 @@ def failed(row: Row) -> str:
     """
     checks = re.sub(r" \([^)]*\)", "", row.get("checks_failed") or "").split("; ")
     return f" (checks failed: {', '.join(dict.fromkeys(checks))})" if checks[0] else ""
+
+
+def failed_on(row: Row, split: str) -> set[str]:
+    """The checks that failed there, of any seed.
+
+    >>> failed_on({"checks_failed": "finite (test); converged (train, test); quadrature (train)"}, "train") == {
+    ...     "converged", "quadrature"}
+    True
+    """
+    found = re.findall(r"([^;()]+) \(([^)]*)\)", row.get("checks_failed") or "")
+    return {name.strip() for name, places in found if split in places.split(", ")}
+
+
+def trusted(row: Row, split: str) -> bool:
+    """Whether no check failed without which the bounds there are no bounds."""
+    return not BOUND_CHECKS & failed_on(row, split)
 
 
 def evaluated_data(row: Row, which: str) -> str:

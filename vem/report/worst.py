@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,21 +12,27 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from vem.errors import VemError
-from vem.report.figure_set import Group, groups_of, spread_over_strategies
-from vem.report.files import read_per_datum, read_pictures
-from vem.report.findings import Table
+from vem.report.figure_set import Group, Reader, groups_of, named, reader_of, spread_over_strategies
+from vem.report.files import read_pictures
+from vem.report.findings import Findings, Table
+from vem.report.losses import EXACT
 from vem.report.panels import is_image, is_point, value_limits
 
 MOST_CASES = 18  # in one table
 MOST_OF_A_GROUP = 3
-REFERENCES = ("log_marginal_lower", "best_elbo")  # what L[q] is held against; the lowest L[q] where there is neither
+LOWEST = "L[q]"
+# What L[q] is held against, and what the difference is called; the lowest L[q] where there is neither.
+REFERENCES = {"log_marginal_lower": "log p(x) − L[q]", "best_elbo": "L[q*] − L[q]"}
+ORDERS = {**{gap: f"the largest {gap}" for gap in REFERENCES.values()}, LOWEST: f"the lowest {LOWEST}"}
 ARRAYS = tuple(f"worst_{name}" for name in ("x", "reconstruction", "split", "row"))
 SIZE = 56  # pixels of a picture's longer side, at least
 
 
 class Case(NamedTuple):
-    """One datum of one run: numbers in nats, None where they were not measured; pictures as data: URIs."""
+    """One datum of one run: numbers in nats, None where they were not measured; pictures as data: URIs.
+
+    ``at_least``: log p(x) is its lower bound. ``by``: what makes the datum one of the worst, a key of ``ORDERS``.
+    """
 
     group: str
     seed: int | None
@@ -36,6 +42,8 @@ class Case(NamedTuple):
     elbo: float
     best_elbo: float | None
     log_marginal: float | None
+    at_least: bool
+    by: str
     x: str
     reconstruction: str
 
@@ -50,50 +58,108 @@ class Case(NamedTuple):
         return None if self.best_elbo is None else self.best_elbo - self.elbo
 
 
-def worst_cases(table: Table, base: Path) -> list[Case]:
-    """The worst data of each group, of the first of its finished seeds: the largest gap first."""
+class Cases(NamedTuple):
+    """The worst cases of one table, the columns of numbers that they have, and what is to be said of them."""
+
+    table: int
+    rows: tuple[Case, ...]
+    titles: tuple[str, ...]
+    caption: str
+
+    @property
+    def pictured(self) -> bool:
+        return any(case.x for case in self.rows)
+
+    @property
+    def labelled(self) -> bool:
+        return any(case.label for case in self.rows)
+
+
+def worst_of(findings: Findings, pictures: bool = True) -> list[Cases]:
+    """The worst cases of every table that has some; without their pictures where these are not wanted."""
+    found = []
+    for i, table in enumerate(findings.tables):
+        read = reader_of(table, findings.base)
+        cases = worst_cases(table, findings.base, read, pictures)
+        if not cases:
+            continue
+        titles = tuple(title for title in NUMBERS if any(NUMBERS[title](case)[1] is not None for case in cases))
+        caption = _caption(cases) + read.note()
+        caption += " These runs hold no pictures of them." if pictures and not any(case.x for case in cases) else ""
+        found.append(Cases(i, tuple(cases), titles, caption))
+    return found
+
+
+def _caption(cases: Sequence[Case]) -> str:
+    """By what the data were chosen, which may differ between groups."""
+    groups: dict[str, dict[str, None]] = {}
+    for case in cases:
+        groups.setdefault(case.by, {})[case.group] = None
+    most, *others = sorted(groups, key=lambda by: -len(groups[by]))
+    words = f"Of one seed of each group, the data with {ORDERS[most]}, in nats"
+    words += "".join(f"; of {named(list(groups[by]))} those with {ORDERS[by]}" for by in others) + "."
+    if others and LOWEST in groups:
+        words += f" {LOWEST} counts where no gap was measured, or where q is the posterior and each gap is rounding."
+    return words + (" ≥: log p(x) is known from below alone." if any(case.at_least for case in cases) else "")
+
+
+def worst_cases(table: Table, base: Path, read: Reader, pictures: bool = True) -> list[Case]:
+    """The worst data of each group, of the first of its seeds whose rows can be used: the largest gap first."""
     groups = [group for group in groups_of(table, base) if group.directories]
     chosen = spread_over_strategies(groups, MOST_CASES)
     each = max(1, min(MOST_OF_A_GROUP, MOST_CASES // max(1, len(chosen))))
-    return [case for group in chosen for case in _of_group(group, table.runs, base, each)]
+    return [case for group in chosen for case in _of_group(group, table.runs, base, each, read, pictures)]
 
 
-def _of_group(group: Group, runs: pd.DataFrame, base: Path, num: int) -> list[Case]:
-    directory = group.directories[0]
-    try:
-        rows = worst_rows(read_per_datum(directory), num)
-        pictures = _pictures(directory) if len(rows) else {}
-    except VemError:  # the caption of the gaps names the damaged file
-        return []
+def _of_group(group: Group, runs: pd.DataFrame, base: Path, num: int, read: Reader, pictures: bool) -> Iterator[Case]:
+    usable = ((directory, rows) for directory in group.directories if (rows := read.rows(directory)) is not None)
+    directory, rows = next(usable, (base, pd.DataFrame({"split": []})))
+    by, worst = worst_rows(rows, num)
+    shown = read(_pictures, directory) if pictures and len(worst) else None
     same = [base / str(found) == directory for found in runs["directory"]]
     seeds = runs.loc[same, "seed"].dropna()
-    seed = int(seeds.iloc[0]) if len(seeds) else None
-    return [_case(row, group.name, seed, pictures) for row in rows.to_dict("records")]
+    for row in worst.to_dict("records"):
+        yield _case(row, group.name, int(seeds.iloc[0]) if len(seeds) else None, by, shown or {})
 
 
-def worst_rows(rows: pd.DataFrame, num: int) -> pd.DataFrame:
-    """The rows of per_datum.csv with the largest gap, the worst first: of test, else of train.
+def worst_rows(rows: pd.DataFrame, num: int) -> tuple[str, pd.DataFrame]:
+    """The rows of per_datum.csv with the largest gap, the worst first: of test, else of train; and by which gap.
 
-    The inference gap where log p(x) was bounded, else L[q*] − L[q], else the lowest L[q].
+    The inference gap where log p(x) was bounded, else L[q*] − L[q], else the lowest L[q]: also where every gap is
+    rounding.
     """
     for split in ("test", "train"):
         part = rows[rows["split"] == split]
         if len(part) and "elbo" in part:
             numbers = {n: pd.to_numeric(part[n], errors="coerce") for n in ("elbo", *REFERENCES) if n in part}
-            reference = next((numbers[n] for n in REFERENCES if n in numbers and numbers[n].notna().any()), 0.0)
-            loss = reference - numbers["elbo"]
+            losses = {REFERENCES[n]: numbers[n] - numbers["elbo"] for n in REFERENCES if n in numbers}
+            by = next((name for name, loss in losses.items() if (loss.abs() >= EXACT).any()), LOWEST)
+            loss = losses.get(by, -numbers["elbo"])
             finite = loss[np.isfinite(loss)].sort_values(ascending=False, kind="stable")
-            return part.loc[finite.index[:num]]
-    return rows[:0]
+            return by, part.loc[finite.index[:num]]
+    return LOWEST, rows[:0]
 
 
-def _case(row: Mapping[Any, Any], group: str, seed: int | None, pictures: Mapping[Any, tuple[str, str]]) -> Case:
+def _case(
+    row: Mapping[Any, Any], group: str, seed: int | None, by: str, pictures: Mapping[Any, tuple[str, str]]
+) -> Case:
     key = str(row["split"]), int(row.get("row", -1))
     label = row.get("label")
     x, again = pictures.get(key, ("", ""))
-    named = "" if label is None or pd.isna(label) else f"{label:g}" if isinstance(label, float) else str(label)
-    best, marginal = _number(row.get("best_elbo")), _number(row.get("log_marginal_lower"))
-    return Case(group, seed, *key, named, float(row["elbo"]), best, marginal, x, again)
+    name = "" if label is None or pd.isna(label) else f"{label:g}" if isinstance(label, float) else str(label)
+    best, lower, upper = (_number(row.get(k)) for k in ("best_elbo", "log_marginal_lower", "log_marginal_upper"))
+    at_least = lower is not None and (upper is None or upper - lower >= EXACT)
+    return Case(group, seed, *key, name, float(row["elbo"]), best, lower, at_least, by, x, again)
+
+
+# Title of a column → of a case the sign before its number, and the number.
+NUMBERS: Mapping[str, Callable[[Case], tuple[str, float | None]]] = {
+    "L[q]": lambda case: ("", case.elbo),
+    "L[q*]": lambda case: ("", case.best_elbo),
+    "log p(x)": lambda case: ("≥ " if case.at_least else "", case.log_marginal),
+    "L[q*] − L[q]": lambda case: ("", case.gap_to_best),
+    "log p(x) − L[q]": lambda case: ("≥ " if case.at_least else "", case.inference_gap),
+}
 
 
 def _number(value: Any) -> float | None:

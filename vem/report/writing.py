@@ -10,15 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vem import locks
 from vem.errors import VemError
 from vem.ledger import gone
 from vem.records import unwritable, write_json
 from vem.report.style import make_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 STAGING = ".report."  # and the process that writes there: its machine, a dot, its number
 FILES = ".report.json"  # the names of what the last report wrote: what the next one does not write again goes
@@ -43,7 +39,7 @@ def staged(out: Path) -> Iterator[Path]:
         yield folder
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         write_json(folder / FILES, {"files": names})
-        with _alone(out):
+        with locks.held(out):  # on the folder itself: no file stays
             _publish(folder, out, [*names, FILES])
     except VemError as error:
         text = str(error).replace(f"{folder.name}/", "")
@@ -54,21 +50,6 @@ def staged(out: Path) -> Iterator[Path]:
 
 def _kept(out: Path) -> str:
     return "the earlier report is kept" if (out / FILES).exists() else "nothing was overwritten"
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Be the only one who publishes in ``out``. The lock is on the folder itself, and ends with its process."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems cannot lock a folder: published without
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _publish(folder: Path, out: Path, names: Sequence[str]) -> None:
