@@ -45,7 +45,33 @@ def test_one_of_many_gets_the_claim(tmp_path):
             holders = set(pool.map(lambda n, d=digest: ledger.claim(tmp_path, d, f"job {n}"), range(16)))
             assert len(holders) == 1
             assert ledger.claim(tmp_path, digest, "late") in holders
-            assert ledger.take_over(tmp_path, digest, "late") == ledger.claim(tmp_path, digest, "other") == "late"
+            (holder,) = holders
+            assert (
+                ledger.take_over(tmp_path, digest, "late", holder) == ledger.claim(tmp_path, digest, "other") == "late"
+            )
+
+
+def test_one_of_many_takes_a_claim_over(tmp_path):
+    """Repeats of a dead holder ask at once: one of them runs, the others learn who."""
+    with ThreadPoolExecutor(16) as pool:
+        for digest in map(str, range(20)):
+            ledger.claim(tmp_path, digest, "dead")
+            told = list(pool.map(lambda n, d=digest: ledger.take_over(tmp_path, d, f"job {n}", "dead"), range(16)))
+            assert len(set(told)) == 1 and set(told) == {ledger.claim(tmp_path, digest, "late")}
+
+
+def test_plans_of_two_starts_at_once_keep_the_jobs_of_both(tmp_path, monkeypatch):
+    write = ledger.write
+
+    def slow(sweep):
+        time.sleep(0.02)
+        write(sweep)
+
+    monkeypatch.setattr(ledger, "write", slow)
+    with ThreadPoolExecutor(6) as pool:
+        jobs = [ledger.Job(f"seed={n}", ()) for n in range(6)]
+        list(pool.map(lambda job: ledger.plan(tmp_path, job.folder, "basic", [job], job.folder), jobs))
+    assert sorted(job.folder for job in ledger.read(tmp_path).jobs) == [job.folder for job in jobs]
 
 
 def test_a_job_is_alive_while_its_block_runs(tmp_path):

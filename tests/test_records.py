@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vem import records
 from vem.errors import VemError, at_least, choice, did_you_mean
@@ -128,3 +129,10 @@ def test_refusals_name_the_place_and_the_remedy() -> None:
     with pytest.raises(VemError, match=r"did you mean 'local'\? Choose one of: local, gmm"):
         choice("locl", ["local", "gmm"], "strategy")
     assert "local" in did_you_mean("locl", ["local", "gmm"]) and "local" not in did_you_mean("zebra", ["local"])
+
+
+def test_what_is_not_hashed_names_no_folder():
+    """Else a sweep that is typed again with another value of it would begin again, in folders of other names."""
+    content = yaml.safe_load((Path(__file__).parents[1] / "conf" / "config.yaml").read_text(encoding="utf-8"))
+    naming = content["hydra"]["job"]["config"]["override_dirname"]
+    assert set(records.NOT_HASHED) <= set(naming["exclude_keys"])

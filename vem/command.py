@@ -72,19 +72,39 @@ def folder_name(overrides: str) -> str:
     return f"{name[: LONGEST_FOLDER - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
+def handed_out(jobs: int) -> int | str:
+    """How many jobs joblib is given at a time: as many as run at once; all for −1, its word for every core.
+
+    >>> handed_out(4), handed_out(-1)
+    (4, 'all')
+    """
+    return jobs if jobs > 0 else "all"
+
+
 # Registered here, not where the program starts: a launcher's worker imports this module, and never that one.
 OmegaConf.register_new_resolver("vem.folder", folder_name, replace=True)
 OmegaConf.register_new_resolver("vem.threads_of_a_job", threads_of_a_job, replace=True)
 OmegaConf.register_new_resolver("vem.jobs_at_once", jobs_at_once, replace=True)
+OmegaConf.register_new_resolver("vem.handed_out", handed_out, replace=True)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
     """The config as plain values, with the groups' chosen options under ``choices``."""
     content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
+    find_data(content.get("data"), Path(HydraConfig.get().runtime.cwd))
     chosen = HydraConfig.get().runtime.choices
     content["choices"] = {str(k): v for k, v in chosen.items() if not str(k).startswith("hydra/") and v}
     return {str(k): v for k, v in content.items()}
+
+
+def find_data(section: Any, typed_in: Path) -> None:
+    """A relative path means the folder that the command was typed in: a launcher's worker may stand elsewhere."""
+    if not isinstance(section, dict) or typed_in == Path.cwd():
+        return
+    for key in ("path", "root"):
+        if isinstance(section.get(key), str):
+            section[key] = str(typed_in / Path(section[key]).expanduser())
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
@@ -139,6 +159,11 @@ def explain(error: BaseException | None) -> str | None:
         return _first_line(error)
     if isinstance(error, ValueError) and str(error).startswith("No trials are completed yet"):
         return "no trial of this search has a validation ELBO: each run's run.log says why; seek in another interval."
+    if isinstance(error, ConnectionError) and "ray" in str(error).lower():
+        return (
+            f"launcher=ray finds no cluster ({_first_line(error)}): start one with `ray start --head`, or leave "
+            "hydra.launcher.ray.init.address=null for one of this machine alone."
+        )
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return "a group cannot be null: what it holds can, with a dot, as in evaluation.best=null."
     return None
@@ -146,10 +171,11 @@ def explain(error: BaseException | None) -> str | None:
 
 def no_folder(error: OSError) -> Exception:
     """The error to show where Hydra, which makes the folder of a run before the run begins, could not make it."""
-    if isinstance(error, HydraException):  # an unknown option of a group is an OSError too
+    # An unknown option of a group is an OSError too, and so is what a launcher meets that finds no cluster.
+    if isinstance(error, HydraException | ConnectionError) or error.filename is None:
         return error
     return VemError(
-        f"{error.filename or 'the folder of the run'} cannot be made ({error.strerror or error}): name another folder "
+        f"{error.filename} cannot be made ({error.strerror or error}): name another folder "
         "with hydra.run.dir=DIR, or hydra.sweep.dir=DIR for a sweep."
     )
 
@@ -244,6 +270,15 @@ def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[str]:
         yield f"{prefix}{key}"
         if isinstance(child, Mapping):
             yield from _flat({str(k): v for k, v in child.items()}, f"{prefix}{key}.")
+
+
+def misplaced_flag(arguments: Sequence[str]) -> VemError | None:
+    """What to say of ``strategy=local -m seed=0,1``: the overrides must stand together, after the flags."""
+    for i, argument in enumerate(arguments):
+        after = [a for a in arguments[i + 1 :] if not a.startswith("-") and "=" in a]
+        if argument in ("-m", "--multirun") and after and any("=" in a for a in arguments[:i] if not a.startswith("-")):
+            return VemError(f"{argument} goes before the overrides: python -m vem.run {argument} KEY=VALUE …")
+    return None
 
 
 def report(directory: Path) -> None:

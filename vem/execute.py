@@ -26,7 +26,7 @@ from vem.report.figures import draw_run
 from vem.targets import conform
 from vem.training.fit import Progress, fit
 from vem.training.recorder import Recorder
-from vem.training.signals import InterruptedRun
+from vem.training.signals import AT_ONCE, InterruptedRun, terminable
 from vem.version import VERSION
 
 log = logging.getLogger("vem")
@@ -41,20 +41,26 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
     ``rerun=stale`` was said and other code made it. ``start`` says which start of a sweep this is.
 
     Raises:
-        VemError: bad input, a directory that holds another config, an interruption.
+        VemError: bad input, a directory that holds another config or in which another process is at work, an
+            interruption.
     """
-    started = time.monotonic()
-    config = identified(config)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise records.unwritable(directory, error) from error
+        with terminable():
+            config = identified(config)
+            with resume.alone(directory):
+                return _execute(config, overrides, directory, start)
+    except KeyboardInterrupt:
+        raise InterruptedRun(AT_ONCE) from None
+
+
+def _execute(config: dict[str, Any], overrides: list[str], directory: Path, start: str | None) -> float:
+    started = time.monotonic()
     digest = records.config_hash(config)
     earlier = resume.left_behind(directory, config, sweeping=start is not None)
     if earlier is not None and earlier.get("status") == "done":
         log.info("%s is finished: left alone. Another hydra.run.dir, or hydra.sweep.dir, runs it again.", directory)
         assess.judge(directory, config["evaluation"].get("strict", False))
-        return valid_elbo(directory)
+        return records.valid_elbo(directory)
     started -= (earlier or {}).get("seconds", 0.0)  # seconds of all starts, but for one that was killed
     status = _status(config, overrides, digest, earlier) | ({"start": start} if start else {})
     records.write_text(directory / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
@@ -64,13 +70,14 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
         _train_and_measure(config, directory, status, started)
     except (Exception, KeyboardInterrupt) as error:
         # An interrupted run can go on: it stays "running", with the reason beside it.
-        interrupted = isinstance(error, InterruptedRun | KeyboardInterrupt)
-        status.update(status="running" if interrupted else "failed", error=command.message(error))
+        told = InterruptedRun(AT_ONCE) if isinstance(error, KeyboardInterrupt) else error
+        interrupted = isinstance(told, InterruptedRun)
+        status.update(status="running" if interrupted else "failed", error=command.message(told))
         status["seconds"] = time.monotonic() - started
         _write_last_words(directory, status, error)
         raise
     assess.judge(directory, config["evaluation"].get("strict", False))
-    return valid_elbo(directory)
+    return records.valid_elbo(directory)
 
 
 def _write_last_words(directory: Path, status: dict[str, Any], error: BaseException) -> None:
@@ -210,12 +217,3 @@ def _peak_memory_mib() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def valid_elbo(directory: Path) -> float:
-    """The validation ELBO that a finished run wrote, for a sweeper; NaN if it wrote none."""
-    if not (directory / records.EVALUATION).exists():
-        return float("nan")
-    elbo = records.read_json(directory / records.EVALUATION).get("valid", {}).get("elbo", {})
-    value = elbo.get("mean") if isinstance(elbo, dict) else None
-    return float(value) if isinstance(value, int | float) else float("nan")

@@ -7,6 +7,8 @@
     SWEEP/.sweep/alive/FOLDER  touched every few seconds while the job is at work
     SWEEP/.sweep/outcomes/FOLDER.json  how the job ended, and in which start of the sweep
     SWEEP/.sweep/locks/FOLDER  held by the process that is at work in the folder
+    SWEEP/.sweep/lock          held while the plan or a claim is read, changed and written
+    SWEEP/.sweep/stop.json     which start was told to stop, and by which signal
     SWEEP/.sweep/claims/HASH   the folder that runs the config of this hash; a second job with it points there
 
 Plain files, so that it holds across the machines of a cluster that share a file system.
@@ -25,17 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vem import records
+from vem import locks, records
 from vem.errors import VemError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 FOLDER = ".sweep"
 BEAT = 5.0  # seconds between two signs of life
 SILENCE = 60.0  # seconds without one after which a job is taken for dead
+DETACHED = ("submitit_local", "submitit_slurm")  # launchers whose jobs may wait long, and outlive who waits for them
 
 
 class Outcome(NamedTuple):
@@ -82,12 +80,21 @@ def plan(directory: Path, command: str, launcher: str, jobs: Sequence[Job], star
     Raises:
         VemError: the folder cannot be written.
     """
-    earlier = read(directory)
-    both = {job.folder: job for job in (*(earlier.jobs if earlier else ()), *jobs)}
-    commands = tuple(dict.fromkeys((*(earlier.commands if earlier else ()), command)))
-    sweep = Sweep(directory, commands, launcher, tuple(both.values()), tuple(job.folder for job in jobs), start)
-    write(sweep)
+    with _changing(directory):
+        earlier = read(directory)
+        both = {job.folder: job for job in (*(earlier.jobs if earlier else ()), *jobs)}
+        commands = tuple(dict.fromkeys((*(earlier.commands if earlier else ()), command)))
+        sweep = Sweep(directory, commands, launcher, tuple(both.values()), tuple(job.folder for job in jobs), start)
+        write(sweep)
     return sweep
+
+
+@contextmanager
+def _changing(directory: Path) -> Iterator[None]:
+    """Of two who read and write the same file of the sweep, the second sees what the first has written."""
+    _make(directory / FOLDER)
+    with locks.held(directory / FOLDER / "lock"):
+        yield
 
 
 def write(sweep: Sweep) -> None:
@@ -140,18 +147,24 @@ def claim(directory: Path, digest: str, folder: str) -> str:
             file.write(folder)
         return folder
     except FileExistsError:
-        return _holder(path) or take_over(directory, digest, folder)
+        return _holder(path) or take_over(directory, digest, folder, "")
     except OSError as error:
         raise records.unwritable(path, error) from error
 
 
-def take_over(directory: Path, digest: str, folder: str) -> str:
-    """Claim a config from a folder that will not run it; returns ``folder``.
+def take_over(directory: Path, digest: str, folder: str, holder: str) -> str:
+    """Claim a config from a ``holder`` that will not run it; returns who has it now: another may have been faster.
 
     Raises:
         VemError: the folder cannot be written.
     """
-    records.write_text(_claim_path(directory, digest), folder)
+    path = _claim_path(directory, digest)
+    with _changing(directory):
+        with suppress(OSError):
+            now = path.read_text(encoding="utf-8")
+            if now not in (holder, ""):
+                return now
+        records.write_text(path, folder)
     return folder
 
 
@@ -204,20 +217,10 @@ def alone(directory: Path, folder: str) -> Iterator[None]:
     Two trials of a search may have the same values, and two people may start the same sweep. The lock ends with its
     process, however that comes about.
     """
-    if fcntl is None:
-        yield
-        return
     path = directory / FOLDER / "locks" / folder
     _make(path.parent)
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise records.unwritable(path, error) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.held(path):
         yield
-    finally:
-        os.close(file)
 
 
 def is_alive(directory: Path, folder: str) -> bool:

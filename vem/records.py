@@ -133,6 +133,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def valid_elbo(directory: Path) -> float:
+    """The validation ELBO that a finished run wrote, for a sweeper; NaN if it wrote none.
+
+    Raises:
+        VemError: evaluation.json cannot be read.
+    """
+    if not (directory / EVALUATION).exists():
+        return math.nan
+    elbo = read_json(directory / EVALUATION).get("valid", {}).get("elbo", {})
+    value = elbo.get("mean") if isinstance(elbo, dict) else None
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV atomically; the columns are those of all rows, in order of appearance.
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import hashlib
 import itertools
 import logging
+import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vem import records
+from vem import ledger, locks, records
 from vem.errors import VemError, choice
 from vem.version import VERSION
 
@@ -25,6 +29,46 @@ class OtherConfig(VemError):
     """The directory holds a run of another config."""
 
 
+class AtWork(VemError):
+    """Another process is at work in the directory."""
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Be the only one at work in a run's directory, made if missing. (A sweep's jobs wait in line: see vem.ledger.)
+
+    The lock is on run.log, the one file that is never replaced or moved; a folder cannot be locked on NFS.
+
+    Raises:
+        AtWork: another process is; the message names it.
+        VemError: the folder cannot be made or written.
+    """
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.held(directory / records.LOG, wait=False))
+        except locks.Taken:
+            raise AtWork(
+                f"{directory}: {_holder(directory)} is at work on this run. Wait for its end, or name another "
+                "hydra.run.dir."
+            ) from None
+        except OSError as error:
+            raise records.unwritable(directory, error) from error
+        yield
+
+
+def _holder(directory: Path) -> str:
+    """``process 123 on HOST``, as far as run.json tells."""
+    try:
+        found = records.read_json(directory / records.RUN)
+    except VemError:  # it has not written it yet
+        found = {}
+    host, pid = found.get("host"), found.get("pid")
+    if found.get("status") != "running" or pid is None or ledger.gone(host, pid):
+        return "another process"
+    return f"process {pid} on {host}"
+
+
 def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False) -> dict[str, Any] | None:
     """What an earlier start left in the directory; with ``rerun=stale`` a run by other code or config is put aside.
 
@@ -33,6 +77,7 @@ def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False)
     Raises:
         VemError: it holds a run of another config; the difference is shown.
     """
+    _end_the_move(directory)
     again = choice(config.get("rerun") or "never", ("never", "stale"), "rerun") == "stale"
     try:
         earlier = earlier_run(directory, config)
@@ -70,12 +115,27 @@ def _put_aside(directory: Path) -> None:
     place = next(p for n in itertools.count(1) if not (p := parent / f"{n:03d}").exists())
     try:
         place.mkdir(parents=True)
-        for path in sorted(directory.iterdir()):
-            if path.name not in (records.ASIDE, records.LOG):
+    except OSError as error:
+        raise records.unwritable(place, error) from error
+    _move(directory, place)
+    log.info("the earlier run is kept in %s", place)
+
+
+def _move(directory: Path, place: Path) -> None:
+    """Move all but the log and what is there already. run.json goes first: none says "done" where files are gone."""
+    try:
+        for path in sorted(directory.iterdir(), key=lambda path: (path.name != records.RUN, path.name)):
+            if path.name not in (records.ASIDE, records.LOG) and not (place / path.name).exists():
                 path.rename(place / path.name)
     except OSError as error:
         raise records.unwritable(place, error) from error
-    log.info("the earlier run is kept in %s", place)
+
+
+def _end_the_move(directory: Path) -> None:
+    """After a kill between two files: what is left here is of the run that was put aside, and not of the next one."""
+    places = sorted((directory / records.ASIDE).glob("[0-9]*"))
+    if places and not (directory / records.RUN).exists() and (places[-1] / records.RUN).exists():
+        _move(directory, places[-1])
 
 
 def earlier_run(directory: Path, config: dict[str, Any]) -> dict[str, Any] | None:
@@ -121,13 +181,36 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return "\n".join(f"  {line}" for line in changes if not line.startswith(("---", "+++", "@@")))
 
 
+@functools.cache
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from, ``+`` appended if it was changed; else None."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
+    """The commit of the checkout that this package runs from; None if it runs from none. Asked once in a process.
+
+    Where ``vem`` or ``conf`` were changed since, ``+`` and a hash of the changes are appended.
+    """
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / ".git").exists():
         return None
     try:
-        call = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return commit_of(checkout)
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def commit_of(checkout: Path) -> str:
+    """``abc123``, or ``abc123+1f2e3d`` where the code in ``vem`` and ``conf`` is not the one of that commit.
+
+    Raises:
+        OSError, subprocess.SubprocessError: there is no git, or it fails.
+    """
+
+    def git(*arguments: str) -> bytes:
+        call = ["git", "-C", str(checkout), *arguments]
+        return subprocess.run(call, capture_output=True, check=True, timeout=10).stdout
+
+    code = ("--", "vem", "conf")
+    changes = hashlib.sha256(changed := git("diff", "--no-ext-diff", "--no-color", "HEAD", *code))
+    new = git("ls-files", "-z", "--others", "--exclude-standard", *code).split(b"\0")[:-1]
+    for name in new:
+        changes.update(name + b"\0" + (checkout / os.fsdecode(name)).read_bytes())
+    base = git("rev-parse", "--short=12", "HEAD").decode().strip()
+    return f"{base}+{changes.hexdigest()[:6]}" if changed or new else base

@@ -18,9 +18,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vem import command
-from vem.sweep import ending, isolated, plan
+from vem.sweep import ending, isolated, plan, stopping
 from vem.sweep.progress import Jobs, watched
-from vem.training.signals import InterruptedRun
+from vem.training.signals import InterruptedRun, stop_requests, terminable
 
 STOPPED = "stopped: the same command with the same hydra.run.dir, or hydra.sweep.dir, goes on."
 
@@ -33,8 +33,10 @@ def task(config: DictConfig) -> float | None:
     overrides, directory = list(map(str, typed)), Path(found.runtime.output_dir)
     if found.mode == RunMode.MULTIRUN:
         return _job(command.resolved(config), overrides, directory)
-    from vem import execute  # torch: not needed for --help, --cfg and a command that does not compose
-
+    with stop_requests() as asked:  # an import that breaks off halfway is met again in odd places
+        from vem import execute  # torch: not needed for --help, --cfg and a command that does not compose
+    if asked.name:
+        raise command.PastHydra(InterruptedRun(STOPPED))
     try:
         return execute.execute(command.resolved(config), overrides, directory)
     except Exception as error:
@@ -47,6 +49,8 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
     A job has one thread unless ``threads`` says otherwise: n jobs on n cores do not fight, and the last bits of its
     numbers do not depend on the launcher.
     """
+    if not plan.listeners and HydraConfig.get().runtime.choices.get("hydra/launcher") == "joblib":
+        stopping.leave_the_terminal_to_the_command()
     sweep = directory.parent
     content = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     assert isinstance(content, dict)
@@ -59,7 +63,7 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
         logging=isolated.without_console({str(k): v for k, v in content.items()}),
     )
     ended = isolated.run(work)
-    if ended.outcome.status == "stopped" or ended.signal is not None:
+    if ended.signal is not None:  # to the sweep, or its worker; one that was sent to the job alone costs the job alone
         said = ended.outcome.message or f"stopped by {ended.signal}: the same command goes on."
         raise command.PastHydra(InterruptedRun(said))
     return None if math.isnan(ended.value) else ended.value
@@ -77,8 +81,11 @@ def complain(error: BaseException | None) -> int:
 
 def main() -> None:
     """The command line."""
+    misplaced = command.misplaced_flag(sys.argv[1:])
+    if misplaced:
+        sys.exit(complain(misplaced))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands every exception over, composition errors too
-    with watched() as sweeps:
+    with terminable(), watched() as sweeps:
         error = _error_of_task(sweeps)
     if sweeps:
         sys.exit(ending.end(sweeps[0], error, complain))

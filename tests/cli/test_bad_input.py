@@ -191,6 +191,30 @@ def test_one_message(here, vem_run, typed, words):
         assert word in ended.err, ended.err
 
 
+# --- what launchers raise
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/s"), ["/s cannot be made", "hydra.sweep.dir=DIR"]),
+        (ConnectionError("Could not find any running Ray instance."), ["Ray instance", "`ray start --head`", "=null"]),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+            None,
+        ),  # not foreseen, and not about a folder
+        (OSError("handle is closed"), None),
+    ],
+)
+def test_an_error_of_a_launcher_is_about_a_folder_only_if_it_names_one(error, words):
+    from vem import command
+
+    said = command.explain(command.no_folder(error))
+    assert (said is None) == (words is None)
+    for word in words or ():
+        assert word in said
+
+
 # --- what is already computed survives
 
 

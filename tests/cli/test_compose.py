@@ -17,10 +17,12 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from vem import command
 from vem.build import Built, build
 from vem.command import explain
 from vem.errors import VemError
 from vem.noise import generator
+from vem.sweep import plan
 
 CONF = CHECKOUT / "conf"
 OPTIONS = sorted(
@@ -135,6 +137,33 @@ def test_an_option_composes_with_every_strategy(group, name):
     for strategy in [] if brings_its_own else STRATEGIES:
         assert composed(f"strategy={strategy}", f"{group}={name}")["strategy"] is not None
     composed(f"{group}={name}")
+
+
+@pytest.mark.parametrize(("jobs", "handed"), [(3, "3"), (-1, "all")])
+def test_joblib_is_handed_as_many_jobs_as_run_at_once_and_all_where_it_counts_the_cores(jobs, handed):
+    _skip_without_its_extra("launcher", "joblib")
+    overrides = ["launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
+    assert compose("config", overrides=overrides, return_hydra_config=True).hydra.launcher.pre_dispatch == handed
+
+
+def test_a_worker_that_stands_elsewhere_finds_the_data(tmp_path, monkeypatch):
+    """A relative path means the folder that the command was typed in."""
+    section = {"path": "x.npy", "root": "data", "num": 3}
+    command.find_data(section, tmp_path)
+    assert section == {"path": str(tmp_path / "x.npy"), "root": str(tmp_path / "data"), "num": 3}
+    absolute = {"path": "/x.npy", "root": None}
+    command.find_data(absolute, tmp_path)
+    assert absolute == {"path": "/x.npy", "root": None}
+    monkeypatch.chdir(tmp_path)
+    here = {"path": "x.npy"}
+    command.find_data(here, tmp_path)
+    assert here == {"path": "x.npy"}  # as it was typed, for messages
+
+    monkeypatch.setenv("VEM_DATA", "my data")
+    config = compose("config", overrides=["hydra.runtime.cwd=."], return_hydra_config=True)
+    plan._tell_the_jobs(config, tmp_path / "sweep")
+    told = compose("config", overrides=list(config.hydra.overrides.hydra), return_hydra_config=True)
+    assert told.hydra.job.env_set["VEM_DATA"] == str(tmp_path / "my data")
 
 
 def test_every_yaml_is_reached():

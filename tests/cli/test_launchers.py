@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from survival import in_a_process
 
-from vem import records
+from vem import ledger, records
 from vem.command import config_directory
 from vem.cores import jobs_at_once
 
@@ -101,6 +102,27 @@ def test_one_that_is_not_installed_says_how_it_would_be(option, plugin, extra, v
 def test_an_unknown_launcher_is_met_with_the_known_ones(vem_run):
     ended = vem_run("-m", *SMALL, "launcher=slrum").bad()
     assert "did you mean 'slurm'?" in ended.err and "joblib" in ended.err
+
+
+def test_a_mistake_in_a_sweep_for_a_queue_is_met_at_once(here, vem_run):
+    pytest.importorskip(EXTRAS["submitit_local"], reason="its extra is not installed")
+    ended = vem_run("-m", *SMALL, "strategy=gmm,amortised", "launcher=submitit_local", "hydra.sweep.dir=s").bad()
+    assert "did you mean 'amortized'?" in ended.err
+    assert not (here / "s" / ledger.FOLDER).exists()
+
+
+def test_a_queue_that_takes_no_job_is_met_at_once(here, vem_run, monkeypatch):
+    pytest.importorskip(EXTRAS["slurm"], reason="its extra is not installed")
+    for name in ("srun", "sbatch"):
+        program = here / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\necho no such partition >&2\nexit 1\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here / 'bin'}:{os.environ['PATH']}")
+    ended = vem_run("-m", *SMALL, "strategy=gmm", "seed=0,1", "launcher=slurm", "hydra.sweep.dir=s")
+    assert ended.code == 1 and "Traceback" not in ended.text and ended.err.count("vem: ") == 1
+    assert "could hand no job over" in ended.err and "no such partition" in ended.err
+    assert not (here / "s" / ledger.FOLDER).exists()
 
 
 def composed(*overrides: str) -> Any:

@@ -61,6 +61,17 @@ def test_a_search_in_which_every_trial_fails_says_so(here, vem_run):
     assert len(trials(here / "s")) == 2
 
 
-def test_the_step_size_is_sought_unless_something_else_is_named(vem_run):
-    out = vem_run("--cfg", "hydra", "-p", "hydra.sweeper.params", "sweeper=optuna").good().out
-    assert "training.rate: tag(log, interval(" in out
+@pytest.mark.parametrize(("named", "sought"), [((), True), (("training.rate=1e-3",), False)])
+def test_the_step_size_is_sought_beside_what_else_is_named_unless_it_has_a_value(here, vem_run, named, sought):
+    other = "objective.num_draws=choice(1,2)"
+    vem_run(*SEARCH, other, *named, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2").good()
+    rates = {rate for rate, _ in trials(here / "s").values()}
+    best = yaml.safe_load((here / "s" / "optimization_results.yaml").read_text(encoding="utf-8"))["best_params"]
+    assert set(best) == {"objective.num_draws"} | ({"training.rate"} if sought else set())
+    assert (len(rates) == 2 and 1e-3 not in rates) if sought else rates == {1e-3}
+
+
+def test_a_search_that_measures_nothing_is_refused_before_it_begins(here, vem_run):
+    ended = vem_run(*SEARCH, "evaluation=none", "hydra.sweeper.n_trials=2").bad()
+    assert "evaluation=none" in ended.err and "evaluation=quick" in ended.err and "interval" not in ended.err
+    assert not list((here / "s").glob("*/run.json"))

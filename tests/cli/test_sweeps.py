@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
+import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli_support import CHECKOUT, SMALL, TINY, contents, table
+from cli_support import SMALL, TINY, contents, table
 
 from vem import ledger, records
 from vem.command import LONGEST_FOLDER, folder_name
@@ -28,8 +23,15 @@ def statuses(folder) -> dict[str, str]:
 
 
 def test_three_strategies_end_in_the_comparison(here, vem_run):
-    sweep = ("-m", *SMALL, "evaluation.draws=2", "hydra.sweep.dir=s", "strategy=local,amortized,gmm")
+    vem_run(*SWEEP, "strategy=local,gmm").good()
+    two = finished(here / "s")
+    assert len(two) == 2
+
+    # One more value: what is finished stays as it is, and one folder is added.
+    sweep = (*SWEEP, "strategy=local,amortized,gmm")
     ended = vem_run(*sweep).good()
+    three = finished(here / "s")
+    assert len(three) == 3 and {name: three[name] for name in two} == two
     assert sorted(statuses(here / "s").values()) == ["done"] * 3
     rows = table(here / "s" / "summary.csv")
     assert {row["strategy"] for row in rows} == {"local", "amortized", "gmm"}
@@ -38,14 +40,14 @@ def test_three_strategies_end_in_the_comparison(here, vem_run):
         assert word in text
 
     # The same folder again: nothing is run a second time.
-    before = {path.name: contents(path) for path in records.run_directories([here / "s"])}
     again = vem_run(*sweep).good()
     assert "3 of 3 done" in again.err
-    assert {path.name: contents(path) for path in records.run_directories([here / "s"])} == before
+    assert finished(here / "s") == three
 
-    # One more value: the finished folders keep their names.
-    vem_run(*sweep[:-1], "strategy=exact_em,local,amortized,gmm", "model=linear_gaussian")
-    assert {name for name in before if name in statuses(here / "s")} == set(before)
+
+def finished(sweep: Path) -> dict[str, dict[str, bytes]]:
+    """The name of each run's folder, and the bytes of its files."""
+    return {path.name: contents(path) for path in records.run_directories([sweep])}
 
 
 def test_a_failing_job_costs_only_itself(here, vem_run):
@@ -91,58 +93,33 @@ def test_an_unforeseen_error_of_a_job_is_in_its_log_alone(here, vem_run):
 def test_a_job_that_does_not_compose_refuses_the_sweep(here, vem_run):
     ended = vem_run(*SWEEP, "strategy=gmm,amortised").bad()
     assert "did you mean 'amortized'?" in ended.err
-    assert not list(here.rglob("run.json"))
+    assert not list(here.rglob("run.json")) and not (here / "s" / ledger.FOLDER).exists()
 
 
-ENDLESS = (*TINY, "training.epochs=100000", "training.records=1000", "seed=0,1", "hydra.sweep.dir=s")
+def test_a_sign_of_life_from_an_earlier_start_is_none_of_this_one(here, vem_run):
+    """A job was killed; a mistake in the next command is a mistake, and no launcher that broke off."""
+    vem_run(*FEW, "model.components=2", "evaluation=quick").good()
+    before = ledger.read(here / "s")
+    (folder,) = before.current
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    sign = {"host": socket.gethostname(), "pid": gone.pid}
+    (here / "s" / ledger.FOLDER / "alive" / folder).write_text(json.dumps(sign))
+    ended = vem_run(*FEW, "model.components=2", "evaluation=quick,quikc").bad()
+    assert "did you mean 'quick'?" in ended.err
+    assert ledger.read(here / "s") == before
 
 
-@contextmanager
-def sweeping(here, *overrides: str) -> Iterator[subprocess.Popen]:
-    """An endless sweep in a process of its own, once its first run has recorded something."""
-    command = [sys.executable, "-m", "vem.run", "-m", *ENDLESS, *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
-        try:
-            wait_until(lambda: list(here.rglob(records.METRICS)))
-            yield run
-        finally:
-            run.kill()
+def test_ctrl_c_while_the_report_is_written_is_one_line(here, vem_run, monkeypatch):
+    from vem import command
 
+    def report(directory: Path) -> None:
+        raise KeyboardInterrupt
 
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_sweep_after_a_checkpoint(here, number):
-    """Ctrl-C is a wish of the user's, not a fault of one job: the jobs that wait are not begun."""
-    with sweeping(here) as run:
-        run.send_signal(number)
-        out, err = run.communicate(timeout=300)
-    assert run.returncode == 1 and "Traceback" not in out + err
-    assert f"vem: stopped by {number.name}" in err and "the checkpoint" in err
-    assert "2 of 2 jobs are not done: 1 stopped, 1 not begun." in err
-    (directory,) = records.run_directories([here / "s"])
-    assert (directory / records.CHECKPOINT).exists()
-    assert records.read_json(directory / records.RUN)["status"] == "running"
-    assert f"stopped by {number.name}" in out and (here / "s" / "report.html").exists()
-
-
-def test_a_sweep_that_is_killed_leaves_no_process_and_a_checkpoint(here):
-    with sweeping(here) as run:
-        (directory,) = records.run_directories([here / "s"])
-        pid = records.read_json(directory / records.RUN)["pid"]
-        run.kill()
-        run.wait()
-        wait_until(lambda: not Path(f"/proc/{pid}").exists())
-    assert (directory / records.CHECKPOINT).exists()
-    assert "stopped by SIGTERM" in records.read_json(directory / records.RUN)["error"]
+    monkeypatch.setattr(command, "report", report)
+    ended = vem_run(*FEW, "model.components=2")
+    assert ended.code == 1 and "Traceback" not in ended.text
+    assert f"vem: stopped before the report was whole: python -m vem.report {here / 's'} writes it." in ended.err
 
 
 def test_the_latent_size_is_swept_across_strategies(here, vem_run):
@@ -192,28 +169,6 @@ def test_folder_names_never_collide():
 def test_folder_names_are_names(overrides):
     name = folder_name(overrides)
     assert name not in ("", ".", "..") and len(name) <= LONGEST_FOLDER and not set(name) & set('/\\:*?"<>| ')
-
-
-def test_a_worker_that_is_killed_costs_nothing(here):
-    """Of two workers of joblib one is killed: the launcher breaks off, and is started again for what is left."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib is not installed")
-    with sweeping(here, "seed=0,1,2", "training.epochs=300", "launcher=joblib", "hydra.launcher.n_jobs=2") as run:
-        workers = {parent(parent(sign["pid"])) for sign in signs_of_life(here / "s")}
-        assert run.pid not in workers
-        os.kill(min(workers), signal.SIGKILL)
-        out, err = run.communicate(timeout=300)
-    assert run.returncode == 0, out + err
-    assert "the launcher joblib broke off" in err and "started again" in err
-    assert sorted(statuses(here / "s").values()) == ["done"] * 3
-
-
-def signs_of_life(sweep: Path) -> list[dict[str, int]]:
-    return [json.loads(path.read_text()) for path in (sweep / ledger.FOLDER / "alive").iterdir()]
-
-
-def parent(pid: int) -> int:
-    """Who started the process: of a job its fork server, of that the launcher's worker."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.mark.parametrize("overrides", [("seed=0,0",), ("seed=0", "threads=1,2"), ("device=cpu,auto",)])

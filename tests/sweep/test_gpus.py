@@ -21,7 +21,7 @@ context = multiprocessing.get_context("spawn")
 
 
 def _job(folder: Path, events: Queue, seconds: float) -> None:
-    with gpus.slot(folder, PRETENDED, 2) as number:
+    with gpus.slot(PRETENDED, 2, folder) as number:
         events.put((time.monotonic(), +1, number))
         time.sleep(seconds)
         events.put((time.monotonic(), -1, number))
@@ -69,16 +69,31 @@ def test_every_place_is_used_and_a_killed_holder_frees_its_own(tmp_path: Path) -
 
 
 def test_jobs_spread_before_they_share(tmp_path: Path) -> None:
-    with gpus.slot(tmp_path, PRETENDED, 2) as first, gpus.slot(tmp_path, PRETENDED, 2) as second:
+    with gpus.slot(PRETENDED, 2, tmp_path) as first, gpus.slot(PRETENDED, 2, tmp_path) as second:
         assert (first, second) == (0, 1)
-        with gpus.slot(tmp_path, PRETENDED, 2) as third:
+        with gpus.slot(PRETENDED, 2, tmp_path) as third:
             assert third == 0
-    with gpus.slot(tmp_path, ("GPU-b",), 1) as only:  # a queue showed this job the second GPU alone
+    with gpus.slot(("GPU-b",), 1, tmp_path) as only:  # a queue showed this job the second GPU alone
         assert only == 0
 
 
+def test_two_sweeps_of_a_user_share_the_gpus_of_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place is the machine's, not the sweep's: neither names a folder, and the second does not take GPU 0 again."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with gpus.slot(PRETENDED, 1) as first, gpus.slot(PRETENDED, 1) as second:
+        assert (first, second) == (0, 1)
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {"GPU-a-0", "GPU-b-0"} and folder.stat().st_mode & 0o77 == 0
+
+
+def test_a_folder_for_places_that_cannot_be_made_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(VemError, match="TMPDIR"), gpus.slot(PRETENDED, 1, tmp_path / "file" / "gpus"):
+        pass
+
+
 def test_without_gpus_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
-    with gpus.slot(tmp_path, (), 1) as number:
+    with gpus.slot((), 1, tmp_path) as number:
         assert number is None
     assert gpus.visible("cpu") == []
     assert not list(tmp_path.iterdir())
@@ -86,5 +101,5 @@ def test_without_gpus_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, "two", None])
 def test_a_number_per_gpu_that_is_none_is_refused(tmp_path: Path, number: object) -> None:
-    with pytest.raises(VemError, match="jobs_per_gpu"), gpus.slot(tmp_path, PRETENDED, number):  # type: ignore[arg-type]
+    with pytest.raises(VemError, match="jobs_per_gpu"), gpus.slot(PRETENDED, number, tmp_path):  # type: ignore[arg-type]
         pass

@@ -14,7 +14,7 @@ import pytest
 
 from vem import ledger, records
 from vem.command import composed
-from vem.sweep import isolated
+from vem.sweep import isolated, stopping
 
 TINY = (
     *("data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10", "data.dims=3", "latent_dim=2"),
@@ -22,7 +22,8 @@ TINY = (
     "progress=false",
 )
 MODULE = """
-import os, signal, sys
+import os, signal, sys, time
+from pathlib import Path
 from vem.strategies.amortized import Amortized
 
 class Odd(Amortized):
@@ -38,6 +39,9 @@ class Odd(Amortized):
         if self.how == "not a number":
             for parameter in model.parameters():
                 parameter.data.fill_(float("nan"))
+        if self.how == "slow":
+            Path("job", "begun").touch()
+            time.sleep(3)
         if isinstance(self.how, int):
             os.kill(os.getpid(), self.how)
         return super().step(model, batch, noise, schedule)
@@ -133,6 +137,32 @@ def test_a_signal_is_handed_on_and_the_run_goes_on_later(here):
     assert ledger.state(here, "job") == "stopped"
 
 
+def test_a_cluster_that_takes_the_time_away_leaves_it_for_a_checkpoint(here, monkeypatch):
+    """submitit leaves by SystemExit; a step may take longer than a user who presses Ctrl-C twice will wait."""
+    monkeypatch.setattr(isolated, "HASTE", 0.5)
+
+    def leave(work, process, receiver, asked):
+        deadline = time.monotonic() + 60
+        while not (here / "job" / "begun").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        raise SystemExit(-1)
+
+    monkeypatch.setattr(isolated, "_wait", leave)
+    with pytest.raises(SystemExit):
+        isolated.run(work(here, "slow", "training.epochs=100000"))
+    assert (here / "job" / records.CHECKPOINT).exists()
+    assert "stopped by SIGTERM" in run_json(here)["error"]
+
+
+def test_a_job_begins_no_more_once_the_sweep_was_told_to_stop(here):
+    job = work(here)
+    stopping._tell(ledger.plan(here, "vem", "joblib", [], job.start), "SIGINT")
+    outcome, value, asked = isolated.run(job)
+    assert outcome.status == "stopped" and math.isnan(value) and asked == "SIGINT"
+    assert not (here / "job" / records.RUN).exists() and ledger.outcome(here, "job", job.start) is None
+    assert isolated.run(work(here)).outcome.status == "done"  # that is another start
+
+
 def test_the_same_config_in_another_folder_runs_once(here):
     first = isolated.run(work(here, None, "strategy=gmm", "model.components=2", "latent_dim=2", name="a"))
     second = isolated.run(work(here, None, "strategy=gmm", "model.components=2", "latent_dim=3", name="b"))
@@ -199,11 +229,24 @@ def test_what_is_done_stays_done(here):
     assert run_json(here) == before
 
 
+def test_a_trial_whose_values_came_up_before_has_their_value(here):
+    """A search asks again for a run that has ended, and for one that another folder holds."""
+    gmm = ("strategy=gmm", "model.components=2")
+    job, twin = work(here, None, *gmm, "latent_dim=2"), work(here, None, *gmm, "latent_dim=3", name="twin")
+    first = isolated.run(job)
+    assert math.isfinite(first.value) and isolated.run(job) == first
+    assert isolated.run(twin).value == isolated.run(twin).value == first.value
+    # Its process was killed after the last word was written.
+    told = isolated._killed(job, -signal.SIGKILL, None)
+    assert told.outcome.status == "done" and told.value == first.value
+
+
 def test_a_job_that_ended_in_this_start_is_not_tried_again(here):
     job = work(here, "raise")
     first = isolated.run(job)
     started = run_json(here)["started"]
-    assert isolated.run(job).outcome == first.outcome and run_json(here)["started"] == started
+    again = isolated.run(job)
+    assert again.outcome == first.outcome and math.isnan(again.value) and run_json(here)["started"] == started
 
 
 def test_a_strict_run_fails_its_job_although_it_is_done(here):

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from vem import ledger, records
+from vem.training.signals import AT_ONCE
 
 if TYPE_CHECKING:
     from vem.sweep.isolated import Told, Work
 
-STOPPED = "stopped before training began, or after it had ended: the same command goes on."
-
 
 def main(work: Work, sender: Connection, environment: Mapping[str, str]) -> None:
     """A session of its own, so that the terminal's Ctrl-C reaches the parent alone; tells its outcome at the end."""
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGINT):  # the latter may come ignored from a launcher's worker
+        signal.signal(number, _stop)
     if hasattr(os, "setsid"):
         os.setsid()
     os.environ.update(environment)
@@ -59,7 +59,7 @@ def _end_with_parent() -> None:
 def _job(work: Work) -> Told:
     import threadpoolctl
 
-    from vem import execute, resume
+    from vem import assess, execute, resume
     from vem.sweep import gpus
     from vem.sweep.isolated import Told
     from vem.sweep.repeats import holder_of, write_repeat
@@ -70,8 +70,9 @@ def _job(work: Work) -> Told:
     holder = holder_of(config, work.sweep, work.directory)
     if holder is not None:
         write_repeat(config, list(work.overrides), work.directory, holder, work.start)
-        return Told(ledger.Outcome(records.REPEATS, holder.name), execute.valid_elbo(holder))
-    place = gpus.slot(work.sweep / ledger.FOLDER, gpus.visible(config["device"]), config["jobs_per_gpu"])
+        assess.judge(holder, config["evaluation"].get("strict", False))
+        return Told(ledger.Outcome(records.REPEATS, holder.name), records.valid_elbo(holder))
+    place = gpus.slot(gpus.visible(config["device"]), config["jobs_per_gpu"])
     with threadpoolctl.threadpool_limits(limits=config["threads"]), place as number:
         if number is not None:
             config["device"] = f"cuda:{number}"
@@ -82,18 +83,18 @@ def _job(work: Work) -> Told:
 def _explained(work: Work, error: BaseException) -> Told:
     """What the job raised; where run.json does not tell of it yet, it does now, and so does the log."""
     from vem import command
-    from vem.resume import OtherConfig
+    from vem.resume import AtWork, OtherConfig
     from vem.sweep.isolated import Told, record, write_failure
     from vem.training.signals import InterruptedRun
 
     if isinstance(error, KeyboardInterrupt | InterruptedRun):
-        message = str(record(work.directory).get("error") or STOPPED) if not str(error) else str(error)
+        message = str(record(work.directory).get("error") or AT_ONCE) if not str(error) else str(error)
         return Told(ledger.Outcome("stopped", message), math.nan)
     message = command.message(error)
     found = record(work.directory)
     if message != found.get("error") or found.get("start") != work.start:
         logging.getLogger("vem").error("%s", message)
-    refused = isinstance(error, OtherConfig)  # what lies there is not this job's
+    refused = isinstance(error, OtherConfig | AtWork)  # what lies there is not this job's
     if not refused and (found.get("start") != work.start or found.get("status") == "running"):
         logging.getLogger("vem").debug("traceback", exc_info=error)
         write_failure(work.directory, message, work.start, work.config.get("seed"))

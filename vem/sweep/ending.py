@@ -13,24 +13,30 @@ from pathlib import Path
 
 from vem import command, ledger, records
 from vem.errors import VemError
-from vem.sweep import plan
+from vem.sweep import plan, stopping
 from vem.sweep.isolated import write_failure
 from vem.sweep.progress import Jobs
 from vem.training.signals import InterruptedRun
-
-GRACE = 60.0  # seconds that jobs which were asked to stop may take for their checkpoints
-ELSEWHERE = ("submitit_local", "submitit_slurm")  # launchers whose jobs outlive the process that waits for them
 
 
 def end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseException], int]) -> int:
     """Settle what is left, write and print the report; returns the exit code: 0 where every job is done.
 
-    error: what the launcher raised, if it did; ``complain`` prints a message. Ctrl-C ends the waiting, and no more.
+    error: what the launcher raised, if it did; ``complain`` prints a message. Ctrl-C ends the waiting, then the rest.
     """
+    try:
+        return _end(jobs, error, complain)
+    except KeyboardInterrupt:
+        place = shlex.quote(str(jobs.sweep.directory))
+        print(f"vem: stopped before the report was whole: python -m vem.report {place} writes it.", file=sys.stderr)
+        return 1
+
+
+def _end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseException], int]) -> int:
     stopped = isinstance(error, InterruptedRun)
-    if error is not None and not stopped and jobs.sweep.launcher not in ELSEWHERE and not jobs.begun():
+    if error is not None and not stopped and not _launched(jobs):
         plan.undo(jobs.sweep)
-        return complain(error)
+        return complain(_not_handed_over(jobs, error))
     try:
         settle(jobs, error is not None, stopped)
     except KeyboardInterrupt:
@@ -43,6 +49,22 @@ def end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseExcepti
     if text:
         print(f"vem: {text}", file=sys.stderr)
     return code or int(error is not None)
+
+
+def _launched(jobs: Jobs) -> bool:
+    """Whether the launcher that broke has begun a job, or put one into its queue."""
+    return plan.submitted(jobs.sweep) if jobs.sweep.launcher in ledger.DETACHED else jobs.begun()
+
+
+def _not_handed_over(jobs: Jobs, error: BaseException) -> BaseException:
+    """A queue that takes no jobs (``sbatch`` fails, or is not there) is no fault in vem."""
+    if jobs.sweep.launcher not in ledger.DETACHED or command.explain(error) is not None:
+        return error
+    return VemError(f"the launcher {jobs.sweep.launcher} could hand no job over ({_line(error)}). Nothing was begun.")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _report(jobs: Jobs) -> None:
@@ -70,9 +92,9 @@ def worth_another_go(sweeps: Sequence[Jobs], error: BaseException | None, ended_
     if error is None or isinstance(error, InterruptedRun) or not sweeps:
         return None
     (jobs,) = sweeps
-    if jobs.sweep.launcher in ELSEWHERE or not jobs.begun():
+    if jobs.sweep.launcher in ledger.DETACHED or not jobs.begun():
         return None
-    _wait_while_running(jobs)
+    stopping.wait_while_running(jobs)
     states = list(jobs.states().values())
     ended = sum(state in ("done", "failed") for state in states)
     if ended == len(states) or ended <= ended_before:
@@ -81,16 +103,10 @@ def worth_another_go(sweeps: Sequence[Jobs], error: BaseException | None, ended_
     return ended
 
 
-def _wait_while_running(jobs: Jobs) -> None:
-    deadline = time.monotonic() + GRACE
-    while "running" in jobs.states().values() and time.monotonic() < deadline:
-        time.sleep(0.2)
-
-
 def _broken(jobs: Jobs, error: BaseException) -> VemError:
     """One message where the launcher itself broke; the traceback goes to a file."""
     place = _keep_traceback(jobs, error, "launcher.log")
-    said = command.explain(error) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    said = command.explain(error) or _line(error)
     return VemError(f"the launcher {jobs.sweep.launcher} broke off ({said}; in full in {place}).")
 
 
@@ -100,18 +116,20 @@ def settle(jobs: Jobs, broken: bool, stopped: bool) -> None:
     broken: the launcher raised, though no job did. stopped: the user asked for an end; jobs in the queue of a cluster
     go on then, and are left alone.
     """
-    detached = jobs.sweep.launcher in ELSEWHERE
+    detached = jobs.sweep.launcher in ledger.DETACHED
     if broken and detached and not stopped:
         _wait_for_signs_of_life(jobs)
     elif not (stopped and detached):
-        _wait_while_running(jobs)
+        stopping.wait_while_running(jobs)
 
 
 def _bury(jobs: Jobs) -> None:
     """Write down as failed the runs whose process is gone."""
     for folder, state in jobs.states().items():
         if state == "lost":
-            message = "killed: the process that saw to this run is gone. The same command goes on from its checkpoint."
+            kept = (jobs.sweep.directory / folder / records.CHECKPOINT).exists()
+            onward = "goes on from its checkpoint" if kept else "begins it again"
+            message = f"killed: the process that saw to this run is gone. The same command {onward}."
             write_failure(jobs.sweep.directory / folder, message, jobs.sweep.start)
             ledger.write_outcome(jobs.sweep.directory, folder, jobs.sweep.start, ledger.Outcome("failed", message))
 

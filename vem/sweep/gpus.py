@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from vem import records
-from vem.errors import at_least
+from vem import locks
+from vem.errors import VemError, at_least
 from vem.targets import conform
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-FOLDER = "gpus"
 POLL = 0.2  # seconds between two looks for a free place
 
 
@@ -37,47 +31,46 @@ def visible(device: str) -> list[str]:
 
 
 @contextmanager
-def slot(directory: Path, gpus: Sequence[str], per_gpu: int) -> Iterator[int | None]:
+def slot(gpus: Sequence[str], per_gpu: int, folder: Path | None = None) -> Iterator[int | None]:
     """Hold a place on one of the ``gpus`` while the block runs; waits while all are taken. Gives the GPU's number.
 
-    A place is a lock on a file in ``directory``, so it is free again when its holder ends, however that comes about.
-    None where there are no GPUs, or no such locks (Windows): the device is then what the config says.
+    A place is a lock on a file in ``folder``, so it is free again when its holder ends, however that comes about. It
+    is the same folder for all sweeps of a user on a machine, so that two of them share its GPUs, too. None where there
+    are no GPUs, or no locks (Windows): the device is then what the config says.
 
     Raises:
         VemError: ``per_gpu`` is not a whole number of at least 1, or the folder cannot be written.
     """
     per_gpu = conform(per_gpu, int, "jobs_per_gpu")
     at_least(per_gpu, 1, "jobs_per_gpu")
-    if not gpus or fcntl is None:
+    if not gpus:
         yield None
         return
-    number, file = _wait(_places(directory / FOLDER, gpus, per_gpu))
-    try:
-        yield number
-    finally:
-        os.close(file)
+    with ExitStack() as stack:
+        yield _wait(_places(folder or _of_this_user(), gpus, per_gpu), stack)
+
+
+def _of_this_user() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else "user"  # no such numbers on Windows, and no locks either
+    return Path(tempfile.gettempdir(), f"vem-gpus-{user}")
 
 
 def _places(folder: Path, gpus: Sequence[str], per_gpu: int) -> list[tuple[int, Path]]:
     """Every place, the first one of each GPU before the second of any: jobs spread before they share."""
-    host = socket.gethostname()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise records.unwritable(folder, error) from error
-    return [(i, folder / f"{host}-{name}-{place}") for place in range(per_gpu) for i, name in enumerate(gpus)]
+        raise VemError(
+            f"{folder} cannot be made ({error.strerror or error}), where jobs take their places on the GPUs: name a "
+            "folder for temporary files with the environment variable TMPDIR."
+        ) from error
+    return [(i, folder / f"{name}-{place}") for place in range(per_gpu) for i, name in enumerate(gpus)]
 
 
-def _wait(places: Sequence[tuple[int, Path]]) -> tuple[int, int]:
-    """The number of the GPU, and the open file whose lock is the place on it."""
+def _wait(places: Sequence[tuple[int, Path]], stack: ExitStack) -> int | None:
+    """The number of the GPU that a place is on, held until the stack is closed; None where there are no locks."""
     while True:
         for number, path in places:
-            try:
-                file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            except OSError as error:
-                raise records.unwritable(path, error) from error
-            with suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return number, file
-            os.close(file)
+            with suppress(locks.Taken):
+                return number if stack.enter_context(locks.held(path, wait=False)) else None
         time.sleep(POLL)

@@ -21,10 +21,12 @@ from typing import Any, NamedTuple
 
 from vem import ledger, records
 from vem.errors import VemError
-from vem.sweep import child
+from vem.sweep import child, stopping
 from vem.training.signals import Asked, stop_requests
 
 POLL = 0.2  # seconds between two looks for a signal
+HASTE = 5.0  # seconds for a child's checkpoint after a second Ctrl-C
+PATIENCE = 90.0  # seconds for it where a cluster has taken the job's time away; Slurm gives notice (signal_delay_s)
 PRELOADED = ["vem.execute", "vem.command", "torch._dynamo"]  # the last is what the first optimizer imports, for seconds
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -60,21 +62,25 @@ def run(work: Work) -> Ended:
     """Do the job in a child process, wait for it, and write its outcome down, for one that died without a word, too.
 
     SIGTERM and Ctrl-C are handed on: the child writes a checkpoint and stops. A job that has ended in this start
-    already is not tried again when a launcher that broke is started again.
+    already is not tried again when a launcher that broke is started again, or a search comes to its values again.
     """
     already = ledger.outcome(work.sweep, work.directory.name, work.start)
     if already is not None and already.status != "stopped":
-        return Ended(already, math.nan, None)
+        return Ended(already, _value(work, already), None)
+    name = stopping.told(work.sweep, work.start)
+    if name is not None:
+        return Ended(_not_begun(name), math.nan, name)
     with stop_requests() as asked:
         receiver, sender = _context().Pipe(duplex=False)
         process = _start(work, sender)
         sender.close()
         try:
-            _wait(process, receiver, asked)
+            _wait(work, process, receiver, asked)
             told = _told(receiver)
             process.join()
-        finally:
-            _end(process)
+        except BaseException as error:
+            _end(process, HASTE if isinstance(error, KeyboardInterrupt) else PATIENCE)
+            raise
     told = told or _killed(work, process.exitcode, asked.name)
     ledger.write_outcome(work.sweep, work.directory.name, work.start, told.outcome)
     return Ended(told.outcome, told.value, asked.name)
@@ -87,12 +93,28 @@ def _told(receiver: Connection) -> Told | None:
         return None
 
 
-def _end(process: BaseProcess) -> None:
-    """At a second Ctrl-C: no child is left behind, and none is waited for without an end."""
-    for stop in (process.terminate, process.kill):
-        if process.is_alive():
-            stop()
-            process.join(5)
+def _value(work: Work, outcome: ledger.Outcome) -> float:
+    """The validation ELBO of a run that has ended well, or of the run that it repeats; else NaN."""
+    if outcome.status not in ("done", records.REPEATS):
+        return math.nan
+    directory = work.directory if outcome.status == "done" else work.sweep / outcome.message
+    try:
+        return records.valid_elbo(directory)
+    except VemError:
+        return math.nan
+
+
+def _not_begun(name: str) -> ledger.Outcome:
+    return ledger.Outcome("stopped", f"stopped by {name} before it began: the same command goes on.")
+
+
+def _end(process: BaseProcess, seconds: float) -> None:
+    """No child is left behind, and none is waited for without an end."""
+    process.terminate()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join(HASTE)
 
 
 def _context() -> multiprocessing.context.BaseContext:
@@ -124,10 +146,11 @@ def _start(work: Work, sender: Connection) -> BaseProcess:
     return process
 
 
-def _wait(process: BaseProcess, receiver: Connection, asked: Asked) -> None:
-    """Until the child has told its outcome or ended; the first signal that comes in is handed on, once."""
+def _wait(work: Work, process: BaseProcess, receiver: Connection, asked: Asked) -> None:
+    """Until the child has told its outcome or ended; the first signal, to here or to the sweep, is handed on, once."""
     handed = False
     while not wait_for([receiver, process.sentinel], timeout=POLL):
+        asked.name = asked.name or stopping.told(work.sweep, work.start)
         if asked.name and not handed and process.pid is not None:
             handed = True
             with suppress(ProcessLookupError):
@@ -138,10 +161,11 @@ def _killed(work: Work, code: int | None, asked: str | None) -> Told:
     """What to say for a child that said nothing. A finished run is never made a failed one."""
     how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
     if asked is not None and how == asked:
-        return Told(ledger.Outcome("stopped", f"stopped by {how} before it began: the same command goes on."))
+        return Told(_not_begun(how))
     found = record(work.directory)
     if found.get("status") == "done" and found.get("start") == work.start:
-        return Told(ledger.Outcome("done"))
+        done = ledger.Outcome("done")
+        return Told(done, _value(work, done))
     hint = " It may have asked for more memory than there is." if how == "SIGKILL" else ""
     message = f"killed: the process of this run ended by {how} without a word.{hint}"
     write_failure(work.directory, message, work.start, work.config.get("seed"))

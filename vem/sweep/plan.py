@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,17 @@ SUBDIR = "${vem.folder:${hydra.job.override_dirname}}"  # as in conf/config.yaml
 listeners: list[Callable[[ledger.Sweep], None]] = []
 
 
+# Of the start that this command is; each has one entry at most.
 _start: list[str] = []
+_directory: dict[str, Path] = {}  # start → its directory: ${now:…} is another one when a launcher is started again
+_before: dict[Path, ledger.Sweep | None] = {}  # directory → the plan that stood there before
+_queue: dict[Path, tuple[Path, dict[Path, int]]] = {}  # directory → submitit's folder, and what it had submitted before
 
 
 def new_start() -> None:
     """Forget the start that was: the next plan is a start of its own, not a launcher that is started again."""
-    _start.clear()
+    for known in (_start, _directory, _before, _queue):
+        known.clear()
 
 
 def start_of_this_command() -> str:
@@ -44,9 +51,6 @@ def start_of_this_command() -> str:
     return _start[0]
 
 
-_before: dict[Path, ledger.Sweep | None] = {}  # the plan that stood in a directory before this start
-
-
 def undo(sweep: ledger.Sweep) -> None:
     """Put the plan back that stood there before a start that came to nothing, such as one that does not compose."""
     earlier = _before.pop(sweep.directory, None)
@@ -54,6 +58,17 @@ def undo(sweep: ledger.Sweep) -> None:
         ledger.write(earlier)
     else:
         shutil.rmtree(sweep.directory / ledger.FOLDER, ignore_errors=True)
+
+
+def submitted(sweep: ledger.Sweep) -> bool:
+    """Whether submitit has handed a job of this start to its queue."""
+    folder, before = _queue[sweep.directory]
+    return _submissions(folder) != before
+
+
+def _submissions(folder: Path) -> dict[Path, int]:
+    """The files that submitit names so once a job is in the queue, and their times: a job's number may come again."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*_submitted.pkl")}
 
 
 class Plan(Callback):
@@ -73,14 +88,20 @@ class Plan(Callback):
                 f"hydra.sweep.subdir={subdir}: a sweep's folders are named by its overrides, so that extending it "
                 "moves nothing. Leave hydra.sweep.subdir alone; hydra.sweep.dir=DIR names the folder of the sweep."
             )
-        directory = Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
+        here, start = Path(config.hydra.runtime.cwd), start_of_this_command()
+        directory = _directory.setdefault(start, here / config.hydra.sweep.dir)
         jobs = jobs_of(config)
         _refuse_shared_folders(jobs)
         _tell_the_jobs(config, directory)
+        _no_idle_workers(config, len(jobs) or config.hydra.sweeper.get("n_jobs", 0))  # trials at a time
         command = shlex.join(["python", "-m", "vem.run", *sys.argv[1:]])
         launcher = str(config.hydra.runtime.choices.get("hydra/launcher"))
         _before.setdefault(directory, ledger.read(directory))
-        sweep = ledger.plan(directory, command, launcher, jobs, start_of_this_command())
+        if launcher in ledger.DETACHED:
+            parts = (here / Path(config.hydra.launcher.submitit_folder).expanduser()).parts
+            folder = Path(*takewhile(lambda part: "%" not in part, parts))  # %j is a job's number
+            _queue[directory] = folder, _submissions(folder)
+        sweep = ledger.plan(directory, command, launcher, jobs, start)
         for listener in listeners:
             listener(sweep)
 
@@ -111,6 +132,17 @@ def _tell_the_jobs(config: DictConfig, directory: Path) -> None:
         quoted = QuotedString(str(directory), Quote.single).with_quotes()
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted}")
         config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{START}='{start_of_this_command()}'")
+        if os.environ.get("VEM_DATA"):
+            data = QuotedString(str(Path(os.environ["VEM_DATA"]).expanduser().absolute()), Quote.single).with_quotes()
+            config.hydra.overrides.hydra.append(f"++hydra.job.env_set.VEM_DATA={data}")
+
+
+def _no_idle_workers(config: DictConfig, jobs: int) -> None:
+    """Of more workers than jobs some never work; Ctrl-C kills these, and joblib then kills the others."""
+    launcher = config.hydra.launcher
+    if 0 < jobs < launcher.get("n_jobs", 0):
+        with read_write(config.hydra):
+            launcher.n_jobs = jobs
 
 
 def jobs_of(config: DictConfig) -> list[ledger.Job]:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import FrameType
 from typing import TextIO
 
 from vem import ledger, records
 from vem.errors import VemError
-from vem.sweep import plan
+from vem.sweep import plan, stopping
 
 EVERY = 1.0  # seconds between two looks
 QUIET = 60.0  # seconds between two lines where the output is no terminal
 
 
-class Stopped(KeyboardInterrupt):
-    """SIGTERM to a sweep."""
-
-
 @contextmanager
 def watched() -> Iterator[list[Jobs]]:
-    """Show the line of a sweep that begins while the block runs; SIGTERM then ends it as Ctrl-C does.
+    """Show the line of a sweep that begins while the block runs, and obey the signals to it.
 
     Gives a list, empty if no sweep began.
     """
@@ -38,28 +32,12 @@ def watched() -> Iterator[list[Jobs]]:
                 return  # a launcher that is started again
             sweeps.append(Jobs(sweep))
             stack.enter_context(Line(sweeps[0]))
-            stack.enter_context(_terminable())
+            stack.enter_context(stopping.obeyed(sweeps[0]))
 
         plan.new_start()
         plan.listeners.append(begin)
         stack.callback(plan.listeners.remove, begin)
         yield sweeps
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Jobs:
@@ -116,10 +94,9 @@ class Jobs:
             return False
 
     def begun(self) -> bool:
-        """Whether this start has begun any job."""
-        known = self.sweep.directory / ledger.FOLDER / "alive"
-        folders = self.folders()
-        return any(self.outcome(f) or (known / f).exists() or self.ran(f) for f in folders)
+        """Whether this start has begun any job. A job that was killed in an earlier one has left its sign of life."""
+        sweep = self.sweep.directory
+        return any(self.outcome(f) or ledger.is_alive(sweep, f) or self.ran(f) for f in self.folders())
 
 
 class Line:
@@ -151,6 +128,8 @@ class Line:
         states = self.jobs.states()
         if not self.jobs.begun():
             return  # the sweep may still be refused
+        if self.jobs.sweep.launcher in ledger.DETACHED and not final:  # a job that the cluster took off queues again
+            states = {folder: "waiting" if state == "lost" else state for folder, state in states.items()}
         self._tell_failures(states)
         text = summary(states, self._left(states))
         before, when = self._last

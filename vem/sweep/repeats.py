@@ -24,11 +24,10 @@ def holder_of(config: Mapping[str, Any], sweep: Path, directory: Path) -> Path |
     if own is not None and own.get("config_hash") == digest and own.get("status") == "done":
         return None  # from a time before the claims
     holder = ledger.claim(sweep, digest, folder)
-    if holder == folder:
-        return None
-    if _will_have_run(sweep, holder, digest, config.get("rerun") == "stale"):
-        return sweep / holder
-    ledger.take_over(sweep, digest, folder)
+    while holder != folder:
+        if _will_have_run(sweep, holder, digest, config.get("rerun") == "stale"):
+            return sweep / holder
+        holder = ledger.take_over(sweep, digest, folder, holder)
     return None
 
 

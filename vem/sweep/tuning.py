@@ -8,7 +8,10 @@ from typing import Any
 
 import yaml
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from vem.command import PastHydra
+from vem.errors import VemError
 
 RESULTS = "optimization_results.yaml"  # written by the sweeper
 
@@ -17,7 +20,16 @@ class Best(Callback):
     """Hydra's hook, which Hydra calls once the search has come to its end."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Raises PastHydra: of an Exception in a callback, Hydra makes a warning and goes on."""
         import optuna
+
+        if OmegaConf.select(config, "evaluation.num_data") == 0:
+            raise PastHydra(
+                VemError(
+                    "sweeper=optuna seeks the best validation ELBO, and no trial has one with evaluation=none "
+                    "(evaluation.num_data=0): take evaluation=quick."
+                )
+            )
 
         # The sweep has its one line, a trial that fails is told there, and the end says the best.
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -111,7 +111,7 @@ class Loop:
             if asked.name:
                 raise InterruptedRun(
                     f"stopped by {asked.name} after the last epoch, before evaluation: start the same command with "
-                    "the same hydra.run.dir to finish."
+                    "the same hydra.run.dir, or hydra.sweep.dir, to finish."
                 )
         if settings.keep == "best":
             self._restore_best()
@@ -227,7 +227,7 @@ class Loop:
         where = f" in {self.directory}" if self.directory else ""
         raise InterruptedRun(
             f"stopped by {name} in epoch {self.at.epoch + 1}, step {self.at.step}; the checkpoint{where} is written: "
-            "start the same command with the same hydra.run.dir to go on."
+            "start the same command with the same hydra.run.dir, or hydra.sweep.dir, to go on."
         )
 
     def _last_good(self) -> str:

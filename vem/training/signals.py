@@ -12,13 +12,38 @@ from vem.errors import VemError
 
 
 class InterruptedRun(VemError):
-    """Training was asked to stop; its checkpoint is written."""
+    """A run was asked to stop; while it trained, its checkpoint is written."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM. (Where code that is read in meets a bare KeyboardInterrupt, Python ends with 130, caught or not.)"""
+
+
+# For a stop that no checkpoint answers: while data, model or figures are made, or at a second signal.
+AT_ONCE = "stopped at once: the same command with the same hydra.run.dir, or hydra.sweep.dir, goes on."
 
 
 class Asked:
     """Which signal asked for a stop, if any; read by the loop after each step."""
 
     name: str | None = None
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise while the block runs, as Ctrl-C does; in the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -1,0 +1,29 @@
+"""The end of a sweep: what is said of runs whose process is gone."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+
+import pytest
+
+from vem import ledger, records
+from vem.sweep import ending
+from vem.sweep.progress import Jobs
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_checkpoint_is_promised_where_there_is_one(tmp_path, kept):
+    sweep = ledger.plan(tmp_path, "vem", "joblib", [ledger.Job("job", ())], "now")
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    (tmp_path / "job").mkdir()
+    status = {"status": "running", "error": None, "start": "now", "pid": gone.pid, "host": socket.gethostname()}
+    records.write_json(tmp_path / "job" / records.RUN, status)
+    if kept:
+        (tmp_path / "job" / records.CHECKPOINT).touch()
+    ending._bury(Jobs(sweep))
+    found = records.read_json(tmp_path / "job" / records.RUN)
+    assert found["status"] == "failed" and found["error"].startswith("killed: ")
+    assert ("goes on from its checkpoint" in found["error"]) == kept
+    assert ("begins it again" in found["error"]) != kept
