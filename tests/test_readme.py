@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -9,11 +10,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from warm import Warm
+
+from vem import locks
 
 Call = Callable[[list[str]], str]
 
@@ -49,10 +53,23 @@ SETUP = [line for line in COMMANDS if line.startswith("python3 -m venv")]
 RUNS = [line for line in COMMANDS if line not in SETUP]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory outside the package, with the files that the README asks for."""
-    folder = tmp_path_factory.mktemp("readme")
+    """A working directory outside the package, with the files that the README asks for.
+
+    One for all processes of the tests: what a command of the page makes, others read.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder = base / "readme"
+    with locks.held(base / "readme.lock"):
+        if not folder.exists():
+            _write_files(folder)
+    return folder
+
+
+def _write_files(folder: Path) -> None:
+    folder.mkdir()
     for block in blocks("python") + blocks("yaml"):
         named = re.match(r"# ([\w/]+\.(?:py|yaml))\n", block)
         if named:
@@ -60,7 +77,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block, encoding="utf-8")
     np.save(folder / "my.npy", np.random.default_rng(0).normal(size=(120, 5)))
-    return folder
 
 
 @pytest.fixture
@@ -104,7 +120,9 @@ def test_command_of_the_readme(command: str, folder: Path, call: Call, request: 
     if "sweeper=optuna" in words:
         words.append("hydra.sweeper.n_trials=3")
     # joblib's workers do not start from a process that was itself forked.
-    out = cold(words, folder) if any(word.startswith("launcher=") for word in words) else call(words)
+    run = functools.partial(cold, folder=folder) if any(word.startswith("launcher=") for word in words) else call
+    with _alone(words, folder):
+        out = run(words)
     assert "ELBO" in out
     if "-m" in words[3:]:
         assert "Figures:" in out or "figures" in out
@@ -125,14 +143,26 @@ def _skip_what_is_not_here(words: list[str]) -> None:
 
 
 def _made(runs: str, folder: Path, call: Call) -> None:
-    """What an earlier command of the page makes: another process of the tests may have run that one."""
-    if not list((folder / runs).rglob("run.json")):
-        (command,) = (
-            line
-            for line in RUNS
-            if f"hydra.run.dir={runs}" in line.split() or f"hydra.sweep.dir={runs}" in line.split()
-        )
-        call([*shlex.split(command), *SHORT["vem.run"]])
+    """What an earlier command of the page makes, if it has not been run yet."""
+    line = next(line for line in RUNS if _place(line.split()) == runs)
+    words = [*shlex.split(line), *SHORT["vem.run"]]
+    with _alone(words, folder):
+        if not list((folder / runs).rglob("evaluation.json")):
+            call(words)
+
+
+def _place(words: list[str]) -> str | None:
+    """The folder of the runs that a command makes or measures."""
+    if words[2] == "vem.evaluate":
+        return next((word for word in words if word.startswith("runs/")), None)
+    named = (word.partition("=") for word in words)
+    return next((value for key, _, value in named if key in ("hydra.run.dir", "hydra.sweep.dir")), None)
+
+
+def _alone(words: list[str], folder: Path) -> AbstractContextManager[object]:
+    """One command at a time works in a folder of runs."""
+    place = _place(words)
+    return nullcontext() if place is None else locks.held(folder / f"{Path(place).name}.lock")
 
 
 @pytest.mark.slow
