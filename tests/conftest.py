@@ -37,6 +37,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that at the end no worker waits for another's."""
+    items.sort(key=lambda item: ("test_survival" not in item.nodeid, "slow" not in item.keywords))
+
+
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device that numerical tests run on (``pytest --device cuda``)."""
