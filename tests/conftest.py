@@ -26,9 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which may be missing
 def pytest_xdist_auto_num_workers() -> int:
-    """``-n auto``: a worker more than processors, for many tests wait for processes; as long as memory lasts."""
+    """``-n auto``: a worker for each processor, as long as the memory of an ordinary machine lasts."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable + 1, 8)
+    return min(usable, 8)
 
 
 def pytest_configure() -> None:
