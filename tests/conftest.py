@@ -39,7 +39,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that at the end no worker waits for another's."""
-    items.sort(key=lambda item: ("test_survival" not in item.nodeid, "slow" not in item.keywords))
+    items.sort(key=lambda item: "test_survival" not in item.nodeid)
 
 
 @pytest.fixture(scope="session")
