@@ -27,7 +27,7 @@ def start(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[
     return subprocess.run(call, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-LONG = pytest.mark.skipif(not os.environ.get("VEM_LONG"), reason="takes a minute: set VEM_LONG=1 to run it")
+LONG = pytest.mark.skipif(not os.environ.get("VEM_STUDIES"), reason="takes a minute: set VEM_STUDIES=1 to run it")
 
 
 @pytest.mark.slow
