@@ -165,7 +165,7 @@ BAD = {
         {},
         r"\(5,\) in valid",
     ),
-    "label column of npy": (("own.npy", REAL), {"label_column": "y"}, r"are for \.csv"),
+    "label column of npy": (("own.npy", REAL), {"label_column": "y"}, r"is for \.csv"),
     "unknown binarize": (("own.npy", REAL), {"binarize": "stochastc"}, r"did you mean 'stochastic'"),
     "not grey": (("own.npy", REAL), {"binarize": "stochastic"}, r"grey levels in \[0, 1\]"),
     "max_train": (("own.npy", REAL), {"max_train": 0}, r"data.max_train=0"),

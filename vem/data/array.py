@@ -12,6 +12,7 @@ from torch import Tensor
 from vem.data.dataset import Data, Split, check
 from vem.data.prepare import prepare, split_rows, take
 from vem.data.tables import Array, classes, numbers, read_table
+from vem.data.wishes import Wishes
 from vem.errors import VemError
 from vem.records import SPLITS
 
@@ -43,7 +44,7 @@ def array(
     """
     if path is None:
         raise VemError("data=array needs the path of your data: data.path=FILE.npy (or .npz, .csv).")
-    arrays = read_table(Path(path).expanduser(), label_column, header)
+    arrays, notes = read_table(Path(path).expanduser(), Wishes(label_column, header))
     if "x" in arrays:
         x, labels = _pair(arrays, "x", "labels", path)
         sizes = _sizes(len(x), FRACTIONS if fractions is None else fractions)
@@ -55,7 +56,7 @@ def array(
             )
         train, valid, test = (Split(*_pair(arrays, name, f"{name}_labels", path)) for name in SPLITS)
         _same_event(train, valid, test, path)
-    data = check(Data("array", train, valid, test, kind="real", seed=seed))
+    data = check(Data("array", train, valid, test, kind="real", seed=seed, notes=notes))
     return prepare(_as_images(data, image_shape), binarize, max_train)
 
 
