@@ -128,7 +128,7 @@ def state_hash(*parts: Any) -> str:
 
 def fingerprint(section: Mapping[str, Any], seed: int, state: str) -> str:
     """What a result depends on: the settings, less ``strict``, the seed, what was trained, the version, the format."""
-    relevant = {key: value for key, value in section.items() if key != "strict"}
+    relevant = records.without_later({key: value for key, value in section.items() if key != "strict"}, "evaluation")
     text = json.dumps([relevant, seed, state, VERSION, FORMAT], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -21,7 +21,7 @@ from vem.errors import VemError, choice
 from vem.evaluation.elbo import SplitScores, evaluating, score, spread
 from vem.evaluation.settings import Evaluation
 from vem.noise import fill, generator
-from vem.targets import check_targets, conform, instantiate
+from vem.targets import check_targets, conform, instantiate, takes
 from vem.training import checkpoint
 from vem.training.settings import Training
 
@@ -257,7 +257,18 @@ def read_config(path: Path) -> dict[str, Any]:
     lacking = [key for key in NEEDED if not isinstance(config, dict) or key not in config]
     if lacking:
         raise VemError(f"{path} is damaged: it has no {', '.join(lacking)}. Run it again in a fresh hydra.run.dir.")
-    return dict(config)
+    return as_before(config)
+
+
+def as_before(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config with the options that it was made without, at the value that means the same."""
+    out = dict(config)
+    for key, value in records.AS_BEFORE.items():
+        place, _, name = key.rpartition(".")
+        section = records.option(config, place)
+        if isinstance(section, Mapping) and name not in section and takes(section, name, place):
+            out = records.with_option(out, key, value)
+    return out
 
 
 def checkpoint_name(training: Training) -> str:

@@ -48,7 +48,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
         with terminable():
             config = identified(config)
             with resume.alone(directory):
-                return _execute(config, overrides, directory, start)
+                return _execute(resume.as_begun(directory, config, overrides), overrides, directory, start)
     except KeyboardInterrupt:
         raise InterruptedRun(AT_ONCE) from None
 

@@ -171,6 +171,12 @@ HASHED = ("data", "model", "strategy", "training", "evaluation", "seed", "dtype"
 FILE_HASH = "sha256"  # data.sha256, beside data.path: what the user's own file holds
 NOT_HASHED = ("data.root", "training.checkpoint_seconds", "evaluation.strict")
 
+# Options that came after the first release, each with the value that means what runs without it did. At that value,
+# and where it changes nothing, an option is no part of the hash: an old run and a new one are then the same run.
+AS_BEFORE: dict[str, Any] = {}
+MOVED_DEFAULTS: dict[str, tuple[Any, Any]] = {}  # options whose default was another one: (the old, the new)
+REAL_ONLY: tuple[str, ...] = ()  # of these, the ones that change nothing for binary data
+
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """A hash of what a run's numbers depend on, and of nothing else: not of paths, device or threads.
@@ -198,7 +204,56 @@ def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
     walk({key: config[key] for key in HASHED if key in config}, "")
     if f"data.{FILE_HASH}" in flat:
         del flat["data.path"]  # what the file holds counts, not where it lies
-    return flat
+    idle = _neutral(flat)
+    return {k: v for k, v in flat.items() if k not in AS_BEFORE or not (k in idle or v == AS_BEFORE[k])}
+
+
+def _neutral(flat: Mapping[str, Any]) -> set[str]:
+    """The keys of ``AS_BEFORE`` that change no number under this config, as far as the config alone tells."""
+    return set(REAL_ONLY) if _is_binary(flat) else set()
+
+
+def _is_binary(flat: Mapping[str, Any]) -> bool:
+    """Whether x is surely 0 or 1, and the likelihood made for that.
+
+    >>> _is_binary({"model.likelihood": "auto", "data.binarize": "static"})
+    True
+    """
+    likelihood = flat.get("model.likelihood")
+    drawn = flat.get("data.binarize") not in (None, "none") or "silhouettes" in str(flat.get("data._target_"))
+    return likelihood == "bernoulli" or (likelihood == "auto" and drawn)
+
+
+def option(config: Mapping[str, Any], key: str) -> Any:
+    """The value under a dotted key; None where a config does not have it.
+
+    >>> option({"model": {"units": "none"}}, "model.units"), option({}, "model.units")
+    ('none', None)
+    """
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def without_later(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """The config without the options of ``AS_BEFORE`` that stand at the value that means the same as their absence."""
+    out = {}
+    for name, child in config.items():
+        key = f"{path}.{name}" if path else str(name)
+        if not (key in AS_BEFORE and child == AS_BEFORE[key]):
+            out[name] = without_later(child, key) if isinstance(child, Mapping) else child
+    return out
+
+
+def with_option(config: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The config with another value under a dotted key.
+
+    >>> with_option({"model": {"units": "auto"}, "seed": 0}, "model.units", "none")
+    {'model': {'units': 'none'}, 'seed': 0}
+    """
+    head, _, rest = key.partition(".")
+    return {**config, head: with_option(config.get(head) or {}, rest, value) if rest else value}
 
 
 def run_directories(roots: Iterable[Path]) -> list[Path]:

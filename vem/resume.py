@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,33 @@ def _holder(directory: Path) -> str:
     if found.get("status") != "running" or pid is None or ledger.gone(host, pid):
         return "another process"
     return f"process {pid} on {host}"
+
+
+def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The config, with the old value of every option that came after the run in the directory was begun.
+
+    An unfinished run goes on as it began; a finished one of binary data is the same run, whatever an option for real
+    data says. An option that was typed is not touched.
+    """
+    try:
+        run = records.read_json(directory / records.RUN)
+        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
+    except (VemError, OSError, UnicodeDecodeError, yaml.YAMLError):
+        return config  # no run yet, or a damaged one, of which others tell
+    unfinished, binary = run.get("status") != "done", run.get("likelihood") == "bernoulli"
+    typed = {override.lstrip("+~").split("=", 1)[0] for override in overrides}
+    old_values = {k: v for k, v in records.AS_BEFORE.items() if records.option(old, k) is None}
+    old_values |= {k: v for k, (v, new) in records.MOVED_DEFAULTS.items()
+                   if records.option(old, k) == v and records.option(config, k) == new}  # fmt: skip
+    kept = []
+    for key, before in old_values.items():
+        moved = records.option(config, key) not in (None, before) and key not in typed
+        if moved and (unfinished or (binary and key in records.REAL_ONLY)):
+            config = records.with_option(config, key, before)
+            kept.append(f"{key}={before}")
+    if kept and unfinished and any((directory / name).exists() for name in COMPUTED):
+        log.info("%s goes on as it was begun, with %s.", directory, ", ".join(kept))
+    return config
 
 
 def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False) -> dict[str, Any] | None:
@@ -174,10 +201,10 @@ def earlier_run(directory: Path, config: dict[str, Any]) -> dict[str, Any] | Non
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The lines that differ between two configs, as far as the numbers of a run depend on them."""
 
-    def lines(config: Mapping[str, Any]) -> list[str]:
-        return [f"{key}={value}" for key, value in sorted(records.hashed_part(config).items())]
-
-    changes = difflib.unified_diff(lines(old), lines(new), lineterm="", n=0)
+    parts = [records.hashed_part(config) for config in (old, new)]
+    later = {k: v for k, v in records.AS_BEFORE.items() if any(k in part for part in parts)}
+    before, after = ([f"{key}={value}" for key, value in sorted({**later, **part}.items())] for part in parts)
+    changes = difflib.unified_diff(before, after, lineterm="", n=0)
     return "\n".join(f"  {line}" for line in changes if not line.startswith(("---", "+++", "@@")))
 
 

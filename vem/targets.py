@@ -85,6 +85,16 @@ def _parameters(target: str, place: str) -> dict[str, Any] | None:
     return {name: hints.get(p.name, Any) for name, p in named.items()}
 
 
+def takes(section: Mapping[str, Any], name: str, place: str) -> bool:
+    """Whether the section's target is one of vem's own that has a parameter of this name.
+
+    >>> takes({"_target_": "vem.data.array.array"}, "header", "data"), takes({}, "header", "data")
+    (True, False)
+    """
+    target = str(section.get("_target_", ""))
+    return target.startswith("vem.") and name in (_parameters(target, place) or {})
+
+
 def _find(target: str, place: str) -> Callable[..., Any]:
     try:
         found = locate(target)

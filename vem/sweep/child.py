@@ -64,7 +64,7 @@ def _job(work: Work) -> Told:
     from vem.sweep.isolated import Told
     from vem.sweep.repeats import holder_of, write_repeat
 
-    config = execute.identified(dict(work.config))
+    config = resume.as_begun(work.directory, execute.identified(dict(work.config)), work.overrides)
     execute.set_threads(config["threads"])
     resume.left_behind(work.directory, config, sweeping=True)  # refuses a folder with a run of another config
     holder = holder_of(config, work.sweep, work.directory)

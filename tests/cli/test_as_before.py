@@ -1,0 +1,91 @@
+"""Runs of the first release (``as_before/``), met by the code of today: what is done is done, what is begun goes on.
+
+The folders were written by 0.1.0 at commit 6d21ef0: a sweep of digits, a sweep and a run of a 0/1 table, and runs
+stopped by SIGTERM in their third epoch of four, beside the metrics of the same runs that were not stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from cli_support import contents, table
+
+from vem import build, records, resume
+
+OLD = Path(__file__).parent / "as_before"
+DIGITS = ("-m", "strategy=local,amortized,gmm", "seed=0", "training.epochs=2", "training.batch_size=64", "latent_dim=2",
+          "evaluation.num_data=20", "data.max_train=100", "hydra.sweep.dir=sweep")  # fmt: skip
+BINARY = ("data=array", "data.path=binary.csv", "training.epochs=2")
+UNFINISHED = sorted(path.name for path in (OLD / "unfinished").iterdir())
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+@pytest.fixture
+def old(here) -> Path:
+    shutil.copytree(OLD, here, dirs_exist_ok=True)
+    return here
+
+
+def of_runs(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for run in records.run_directories([folder]):
+        found |= {f"{run.name}/{name}": content for name, content in contents(run).items()}
+    return found
+
+
+def test_a_finished_sweep_reruns_nothing(old, vem_run):
+    before = of_runs(old / "sweep")
+    ended = vem_run(*DIGITS).good()
+    assert "3 of 3 done" in ended.err
+    assert of_runs(old / "sweep") == before
+
+
+def test_a_finished_sweep_of_a_table_of_0_and_1_reruns_nothing(old, vem_run):
+    before = of_runs(old / "binary")
+    vem_run("-m", "strategy=amortized,gmm", *BINARY, "latent_dim=2", "hydra.sweep.dir=binary").good()
+    assert of_runs(old / "binary") == before
+
+
+def test_a_finished_run_of_a_bernoulli_mixture_is_left_alone(old, vem_run):
+    before = contents(old / "em")
+    command = ("strategy=exact_em", "model=mixture", *BINARY, "model.components=3", "hydra.run.dir=em")
+    assert "left alone" in vem_run(*command).good().text
+    assert contents(old / "em") == before
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_an_unfinished_run_goes_on_as_it_was_begun(old, vem_run, name):
+    path = old / "unfinished" / name
+    typed = yaml.safe_load((path / records.OVERRIDES).read_text())
+    vem_run(*typed, f"hydra.run.dir=unfinished/{name}").good()
+    made, expected = table(path / records.METRICS), table(old / "whole" / f"{name}.csv")
+    assert len(made) == len(expected) == 8
+    for row, other in zip(made, expected, strict=True):
+        # Another processor rounds otherwise; the start of today would be whole nats away.
+        assert float(row["elbo"]) == pytest.approx(float(other["elbo"]), abs=1e-4)
+    run = build.load(path)
+    assert run.score("test").elbo.isfinite().all()
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_the_hash_of_an_old_config_is_what_it_was(name):
+    path = OLD / "unfinished" / name
+    config = build.read_config(path / records.CONFIG)
+    assert records.config_hash(config) == records.read_json(path / records.RUN)["config_hash"]
+
+
+def test_an_option_that_was_typed_is_refused_and_shown(old, vem_run, monkeypatch):
+    """Not taken back in silence: here an option that no run of the first release had."""
+    monkeypatch.setitem(records.AS_BEFORE, "objective.novel", "no")
+    old_config = yaml.safe_load((old / "unfinished" / "gmm" / records.CONFIG).read_text())
+    config = records.with_option(old_config, "objective.novel", "yes")
+    path = old / "unfinished" / "gmm"
+    assert records.option(resume.as_begun(path, config), "objective.novel") == "no"
+    assert resume.as_begun(path, config, ["objective.novel=yes"]) == config
+    with_model = records.with_option(old_config, "model.novel", "yes")
+    monkeypatch.setitem(records.AS_BEFORE, "model.novel", "no")
+    assert resume.difference(old_config, with_model).split() == ["-model.novel=no", "+model.novel=yes"]
