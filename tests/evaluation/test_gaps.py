@@ -14,7 +14,7 @@ from vem.evaluation.checks import Thresholds, check
 from vem.evaluation.elbo import SplitScores
 from vem.evaluation.gaps import across_splits, per_datum, summarize
 from vem.evaluation.measured import ESS, MC_VARIANCE, Measured
-from vem.evaluation.paired import between, gap, sample
+from vem.evaluation.paired import between, estimate, gap, raised, sample
 from vem.families.gaussian import DiagonalGaussianPosterior
 from vem.models.mixture import Mixture
 
@@ -283,3 +283,32 @@ def test_no_data_at_all() -> None:
     empty = by_hand(torch.empty(0), torch.empty(0), torch.empty(0))
     assert per_datum("test", empty, None) == []
     assert across_splits({"train": empty, "test": empty}) == {}
+
+
+def test_a_number_of_some_data_is_raised_to_all() -> None:
+    """4000 repeats: M of N fresh data are measured; the mean is unbiased, and its error is that of the repeats."""
+    total, measured, noise = 60, 20, 0.4
+    means, errors, monte_carlo = [], [], []
+    for z, known, found in zip(
+        normal(4000, total, seed=1), normal(4000, total, seed=2), normal(4000, measured, seed=3), strict=True
+    ):
+        a, v = 2 * z - 3, 2.4 * z[:measured].square() + z[:measured] - 1  # E[v] = 1.4, correlated with a
+        whole = sample(a + noise * known, torch.full((total,), noise**2))
+        values = sample(v + noise * found, torch.full((measured,), noise**2))
+        part = sample(whole.values[:measured], whole.mc_variance[:measured])
+        numbers = raised(whole, part, values)
+        means.append(numbers["mean"])
+        errors.append(numbers["se"])
+        monte_carlo.append(numbers["mc_se"])
+    spread = torch.tensor(means, dtype=torch.float64)
+    assert float(spread.mean()) == pytest.approx(1.4, abs=4 * float(spread.std()) / 4000**0.5)
+    assert sum(e**2 for e in errors) / 4000 == pytest.approx(float(spread.var()), rel=0.08)
+    weights = [1 / measured - 1 / total] * measured + [1 / total] * (total - measured)
+    expected = noise * (sum(w**2 for w in weights) + 1 / measured) ** 0.5
+    assert monte_carlo == pytest.approx([expected] * 4000)
+
+
+def test_raised_from_all_data_is_the_mean() -> None:
+    a, v = normal(2, 9)
+    numbers = estimate(sample(v, torch.ones(9)))
+    assert raised(sample(a, torch.ones(9)), sample(a, torch.ones(9)), sample(v, torch.ones(9))) == pytest.approx(numbers)

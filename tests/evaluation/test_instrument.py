@@ -119,6 +119,28 @@ def test_the_gaps_of_a_factorized_posterior(size: int, turned: bool, device: tor
     assert (upper is not None) == (size == 2)  # real data have no upper bound from annealing
 
 
+def test_gaps_of_some_data_beside_the_elbo_of_all() -> None:
+    """Every term is known by 1-D integrals; the means keep the gaps, which are paired over the data that have them."""
+    size, model, x = 4, *factorized_bernoulli(3.0, 4, torch.float64, None, num=40, bias_scale=0.3)
+    log_p, best = model.log_marginal_exact(x), model.best_bound(x)
+    q = model.bound_of(x, torch.full((len(x), size), 0.2), 0.49 * torch.eye(size).double().expand(len(x), size, size))
+    settings = Evaluation(num_data=40, draws=400, best=BEST, annealing=ANNEALING, gap_data=10)
+    result = measure_given(model, x, Given(0.2, 0.7), settings)
+    numbers, chosen = result.evaluation["test"], torch.arange(0, 40, 4)
+    assert (numbers["num_data"], numbers["gap_data"]) == (40, 10)
+    elbo, gaps = numbers["elbo"], numbers["gaps"]
+    assert elbo["mean"] == pytest.approx(float(q.mean()), abs=4 * elbo["mc_se"])
+    for name, truth in {"amortization": best - q, "approximation": log_p - best, "inference": log_p - q}.items():
+        assert gaps[name]["mean"] == pytest.approx(float(truth[chosen].mean()), abs=0.01 + 4 * gaps[name]["mc_se"])
+    lower, found = numbers["log_marginal"]["lower"], numbers["best_elbo"]
+    assert lower["mean"] - elbo["mean"] == pytest.approx(gaps["inference"]["mean"])
+    assert found["mean"] - elbo["mean"] == pytest.approx(gaps["amortization"]["mean"])
+    assert lower["mean"] == pytest.approx(float(q.mean() + (log_p - q)[chosen].mean()), abs=0.01 + 4 * lower["mc_se"])
+    measured = [row["row"] for row in result.per_datum if row["best_elbo"] is not None]
+    assert measured == chosen.tolist() and [row["row"] for row in result.per_datum] == list(range(40))
+    assert failed(result.evaluation) == []
+
+
 def test_exact_em_loses_nothing(device: torch.device, dtype: torch.dtype) -> None:
     """The exact posterior of a linear-Gaussian model is a full Gaussian; the best diagonal one is known."""
     built = trained("exact_em", 3, device, dtype)

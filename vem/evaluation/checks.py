@@ -47,6 +47,15 @@ def check(measured: Measured, thresholds: Thresholds | None = None) -> list[Chec
     return [found for part in parts for found in part(measured, limits)]
 
 
+def check_all(measured: Measured, thresholds: Thresholds | None = None) -> list[Check]:
+    """:func:`check`, and where L[q] is known of more data than the rest, what these allow as well."""
+    found = check(measured, thresholds)
+    if measured.everything is None:
+        return found
+    more = {one.name: one for one in check(Measured(measured.everything), thresholds)}
+    return [_all(one.name, [one, more[one.name]]) if one.name in more else one for one in found]
+
+
 def named_numbers(measured: Measured) -> dict[str, Sample]:
     """The numbers of each datum that the checks look at, by the names of ``per_datum.csv``."""
     high = gaps.upper(measured)

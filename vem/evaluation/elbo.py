@@ -172,6 +172,18 @@ def joined(rows: Tensor, parts: list[dict[str, Tensor]], exact: Tensor | None, r
     return SplitScores(rows.cpu(), elbo, reconstruction, kl, variance, exact, reason, *floor)
 
 
+def merged(one: SplitScores, other: SplitScores) -> SplitScores:
+    """The scores of two disjoint sets of rows of a split, in the order of the rows; what one lacks is left out."""
+    order = torch.cat([one.rows, other.rows]).argsort()
+
+    def both(name: str) -> Tensor | None:
+        parts = getattr(one, name), getattr(other, name)
+        return None if any(part is None for part in parts) else torch.cat(parts)[order]
+
+    columns = {name: both(name) for name in SplitScores._fields if name != "reason"}
+    return SplitScores(**columns, reason=one.reason)  # type: ignore[arg-type]  # rows are always there
+
+
 def _draw_scores(model: Any, objective: ELBO, x: Tensor, posterior: Any, stream: torch.Generator) -> dict[str, Tensor]:
     """Scores averaged over single draws, with the variance of that average."""
     spec = posterior.noise(1)

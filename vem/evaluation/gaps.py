@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vem.contracts import LogMarginal
 from vem.evaluation.effective import effective
 from vem.evaluation.elbo import SplitScores
 from vem.evaluation.measured import ESS, MC_VARIANCE, FamilyScores, Measured
-from vem.evaluation.paired import CI_METHOD, Interval, Sample, between, estimate, gap, sample
+from vem.evaluation.paired import CI_METHOD, Interval, Sample, between, estimate, gap, raised, sample
 from vem.evaluation.thresholds import Thresholds
 from vem.records import number
 
@@ -32,14 +33,16 @@ def summarize(measured: Measured, thresholds: Thresholds | None = None) -> dict[
 
     Source: Cremer, Li and Duvenaud, 2018, eq. 3–5.
     """
-    out = _scores(measured.scores)
+    out = _scores(measured.everything or measured.scores)
+    if measured.everything is not None:
+        out["gap_data"] = len(measured.scores.rows)
     bound, best = log_marginal(measured), best_elbo(measured)
-    out["best_elbo"] = number(None, NO_BEST) if best is None else estimate(best)
-    out["log_marginal"] = None if bound is None else _bound_entry(bound)
+    out["best_elbo"] = number(None, NO_BEST) if best is None else _level(measured, best)
+    out["log_marginal"] = None if bound is None else _bound_entry(measured, bound)
     out["gaps"] = _gaps(measured)
     out["families"] = {name: _family_entry(measured, name) for name in measured.families}
     out["others"] = {
-        name: _bound_entry(other) | _trust(other, thresholds or Thresholds()) for name, other in measured.others.items()
+        name: _bound_entry(measured, other) | _trust(other, thresholds or Thresholds()) for name, other in measured.others.items()
     }
     out["ci_method"] = CI_METHOD
     return out
@@ -92,7 +95,7 @@ def _family_entry(measured: Measured, name: str) -> dict[str, Any]:
     best, own = best_of(found), best_elbo(measured)
     entry: dict[str, Any] = {
         "own": name == measured.own,
-        "best_elbo": estimate(best),
+        "best_elbo": _level(measured, best),
         "approximation": _below_marginal(measured, best, NO_BEST),
         "certificate": _certificate(found),
         "converged": number(_mean(found.converged.double())),
@@ -117,13 +120,21 @@ def _most(values: Tensor) -> dict[str, Any]:
     return {"max": number(float(values.double().max()) if len(values) else None)}
 
 
-def _bound_entry(bound: LogMarginal) -> dict[str, Any]:
+def _level(measured: Measured, values: Sample) -> dict[str, Any]:
+    """The mean of a number over the data; where L[q] is known of more data than it, of all those."""
+    everything, q = measured.everything, elbo(measured)
+    if everything is None or everything.elbo is None or q is None:
+        return estimate(values)
+    return raised(sample(everything.elbo, everything.mc_variance), q, values)
+
+
+def _bound_entry(measured: Measured, bound: LogMarginal) -> dict[str, Any]:
     entry: dict[str, Any] = {"lower": None, "upper": None, "kind": bound.kind}
     noise = bound.diagnostics.get(MC_VARIANCE)
     if bound.lower is not None:
-        entry["lower"] = estimate(sample(bound.lower, noise))
+        entry["lower"] = _level(measured, sample(bound.lower, noise))
     if bound.upper is not None:
-        entry["upper"] = entry["lower"] if bound.upper is bound.lower else estimate(sample(bound.upper))
+        entry["upper"] = entry["lower"] if bound.upper is bound.lower else _level(measured, sample(bound.upper))
     else:
         entry["reason"] = LOWER_ONLY
     if (ess := bound.diagnostics.get(ESS)) is not None and ess.numel():
@@ -252,13 +263,22 @@ def per_datum(split: str, measured: Measured, labels: Tensor | None) -> list[dic
 
     Columns of the strategy's own family have no suffix, those of another end in ``.FAMILY``.
     """
-    scores = measured.scores
+    scores = measured.everything or measured.scores
     columns: dict[str, list[Any]] = {"row": scores.rows.tolist()}
     columns["label"] = [None] * len(scores.rows) if labels is None else labels.cpu()[scores.rows].tolist()
+    whole = measured.everything is None
+    places = torch.arange(len(scores.rows)) if whole else torch.searchsorted(scores.rows, measured.scores.rows)
 
     def add(name: str, values: Tensor | None) -> None:
         if values is not None:
             columns[name] = values.double().expand(len(scores.rows)).tolist()
+
+    def add_measured(name: str, values: Tensor | None) -> None:
+        if values is not None:  # an empty cell where L[q] alone is known
+            cells: list[float | None] = [None] * len(scores.rows)
+            for place, value in zip(places.tolist(), values.double().expand(len(places)).tolist(), strict=True):
+                cells[place] = value
+            columns[name] = cells
 
     add("elbo", scores.elbo)
     add("reconstruction", scores.reconstruction)
@@ -269,16 +289,16 @@ def per_datum(split: str, measured: Measured, labels: Tensor | None) -> list[dic
     # The own family first: best_elbo stands beside elbo.
     for name, found in sorted(measured.families.items(), key=lambda item: item[0] != measured.own):
         end = "" if name == measured.own else f".{name}"
-        add(f"best_elbo{end}", found.elbo)
-        add(f"best_elbo_mc_se{end}", found.mc_variance.sqrt())
+        add_measured(f"best_elbo{end}", found.elbo)
+        add_measured(f"best_elbo_mc_se{end}", found.mc_variance.sqrt())
         for key in ("certificate", "start_spread", "gradient_norm", "steps", "converged"):
-            add(f"{key}{end}", getattr(found, key))
+            add_measured(f"{key}{end}", getattr(found, key))
     for end, bound in bounds.items():
         if bound is None:
             continue
-        add(f"log_marginal_lower{end}", bound.lower)
-        add(f"log_marginal_upper{end}", bound.upper)
+        add_measured(f"log_marginal_lower{end}", bound.lower)
+        add_measured(f"log_marginal_upper{end}", bound.upper)
         if (noise := bound.diagnostics.get(MC_VARIANCE)) is not None:
-            add(f"log_marginal_mc_se{end}", noise.sqrt())
-        add(f"ess{end}", bound.diagnostics.get(ESS))
+            add_measured(f"log_marginal_mc_se{end}", noise.sqrt())
+        add_measured(f"ess{end}", bound.diagnostics.get(ESS))
     return [{"split": split, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]

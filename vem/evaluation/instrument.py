@@ -15,9 +15,9 @@ from vem.contracts import Family, GenerativeModel, LogMarginal, Posterior, Strat
 from vem.errors import VemError
 from vem.evaluation import gaps, kept
 from vem.evaluation.bounds.simulated import simulated
-from vem.evaluation.checks import as_json, check, width_check
+from vem.evaluation.checks import as_json, check_all, width_check
 from vem.evaluation.diagnostics import diagnose
-from vem.evaluation.elbo import BATCH, Inferred, evaluating, inferred, joined, scored, spread
+from vem.evaluation.elbo import BATCH, Inferred, evaluating, inferred, joined, merged, score, scored, spread
 from vem.evaluation.measured import FamilyScores, Measured
 from vem.evaluation.pieces import QUADRATURE, Searched, check_families, log_marginal, others, richest, search
 from vem.evaluation.planes import NUM_SHOWN, planes
@@ -91,7 +91,7 @@ class Instrument:
 
     def pieces(self, splits: Mapping[str, SplitData]) -> int:
         """How many pieces of work there are: what a progress bar counts."""
-        sizes = [min(self.settings.num_data, len(data.x)) for data in splits.values()]
+        sizes = [len(self._rows(name, data)[1]) for name, data in splits.items()]
         if self.settings.simulated is not None and self._simulates() is None:
             sizes.append(self.settings.simulated.num_data)
         return sum(-(-size // self.chunk) for size in sizes)
@@ -122,15 +122,32 @@ class Instrument:
     # --- one split
 
     def split(self, name: str, data: SplitData) -> Measured:
-        """What is known of each of ``num_data`` data of a split, spread evenly over it."""
-        rows = spread(self.settings.num_data, len(data.x))
+        """What is known of each of ``num_data`` data of a split, spread evenly over it; of some of them, L[q] alone."""
+        rows, chosen = self._rows(name, data)
         if not len(rows):
             return Measured(joined(rows, [], None, "there are no data"), gap_name=self._gap_name())
         found = [
             self.keep(f"{name}-{number:04d}", partial(self._piece, name, data, part, number))
-            for number, part in enumerate(torch.split(rows, self.chunk))
+            for number, part in enumerate(torch.split(chosen, self.chunk))
         ]
-        return kept.measured(kept.join(found))
+        measured = kept.measured(kept.join(found))
+        if len(chosen) == len(rows):
+            return measured
+        self.watch.stage("q")
+        rest = score(
+            self.model, self.strategy, data.x, rows[~torch.isin(rows, chosen)], training_rows=data.training_rows,
+            draws=self.settings.draws, seed=self.seed, name=f"{name}, L[q] alone",
+        )  # fmt: skip
+        return measured._replace(everything=merged(measured.scores, rest))
+
+    def _rows(self, name: str, data: SplitData) -> tuple[Tensor, Tensor]:
+        """The rows of a split that are scored, and those of them of which more is measured."""
+        settings = self.settings.of(name)
+        rows = spread(settings.num_data, len(data.x))
+        # What is exact costs nothing, and is known of all.
+        if settings.gap_data is None or not settings.long or isinstance(self.model, TractableModel):
+            return rows, rows
+        return rows, rows[spread(settings.gap_data, len(rows))]
 
     def _piece(self, split: str, data: SplitData, rows: Tensor, number: int) -> kept.Piece:
         """One chunk of a split, measured."""
@@ -206,7 +223,7 @@ class Instrument:
 
     def _summary(self, name: str, data: SplitData, measured: Measured) -> dict[str, Any]:
         out = gaps.summarize(measured, self.settings.checks)
-        out["checks"] = as_json(check(measured, self.settings.checks))
+        out["checks"] = as_json(check_all(measured, self.settings.checks))
         diagnostics = self.settings.of(name).diagnostics
         if diagnostics is not None and len(data.x):
             self.watch.tick()

@@ -37,3 +37,4 @@ class Measured(NamedTuple):
     gap_name: str = "optimization"  # "amortization" for an encoder, "optimization" for stored or ascended rows
     log_marginal: LogMarginal | None = None  # the one that the gaps are taken from, by a rule fixed beforehand
     others: Mapping[str, LogMarginal] = {}  # further ones shown beside it: "importance", "prior"
+    everything: SplitScores | None = None  # L[q] of more data than the rest is about, those of ``scores`` included

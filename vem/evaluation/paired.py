@@ -64,6 +64,30 @@ def estimate(values: Sample) -> dict[str, Any]:
     return {"mean": number(mean, reason), "se": number(se, ONE_DATUM), "mc_se": number(values.mc_se(), NO_SPREAD)}
 
 
+def raised(whole: Sample, part: Sample, values: Sample) -> dict[str, Any]:
+    """The mean over all N data of a number that was measured of M of them, from another one that is known of all.
+
+        mean = (1/N) Σ_N a_n + (1/M) Σ_M (v_n − a_n),   se² = s(v)²/N + (1/M − 1/N) s(v − a)²
+
+    whole: a_n of all N data; part, values: a_n and v_n of the M, in one order; as :func:`estimate` gives it. So the
+    means keep the differences that are paired over the M: mean(v) − mean(a) is the mean of v − a over them.
+
+    Source: Cochran, 1977, chapter 12 (double sampling, difference estimator).
+    """
+    total, measured, difference = len(whole.values), len(values.values), values.values - part.values
+    (shift, spread), (_, own) = mean_and_se(difference), mean_and_se(values.values)
+    mean = mean_and_se(whole.values)[0] + shift
+    se = math.sqrt(own**2 * measured / total + spread**2 * (1 - measured / total))
+    # A datum of the M has weight 1/N − 1/M in a, and 1/M in v.
+    noise = (whole.mc_variance.sum() - part.mc_variance.sum()) / total**2
+    noise += part.mc_variance.sum() * (1 / measured - 1 / total) ** 2 + values.mc_variance.sum() / measured**2
+    return {
+        "mean": number(mean, "some data have no finite value"),
+        "se": number(se, ONE_DATUM),
+        "mc_se": number(float(noise.clamp_min(0).sqrt()), NO_SPREAD),
+    }
+
+
 def gap(difference: Sample, identified: Interval | None = None) -> dict[str, Any]:
     """A paired difference: :func:`estimate`, its 95 % interval x̄ ± t_{N−1} s/√N, and what it identifies.
 

@@ -96,7 +96,10 @@ def worst_rows(per_datum: PerDatum) -> list[Mapping[str, Any]]:
     for split in ("test", "train"):
         rows = [row for row in per_datum if row["split"] == split and row.get("elbo") is not None]
         if rows:
-            known = [name for name in REFERENCES if rows[0].get(name) is not None]
+            known = [name for name in REFERENCES if any(row.get(name) is not None for row in rows)]
+            # Where the gaps were measured of some of the data alone, the others have no place in their order.
+            rows = [row for row in rows if all(row.get(name) is not None for name in known)] or rows
+            known = [name for name in known if rows[0].get(name) is not None]
             gaps = [[row[name] - row["elbo"] for row in rows] for name in known]
             lowest = [-row["elbo"] for row in rows]
             losses = next((found for found in gaps if any(abs(gap) >= EXACT for gap in found)), lowest)

@@ -78,7 +78,7 @@ class Evaluation:
 
     Up to ``num_data`` data of each split, spread evenly over it, are scored with ``draws`` draws of q each
     (a q that enumerates its support is scored exactly). ``num_data=0`` measures nothing. In the ``splits``
-    more than that is measured; what is None is left out:
+    more than that is measured, of ``gap_data`` of these data (None: of all); what is None is left out:
 
     - ``best``: the best q of the strategy's own family, and of every further one in ``families``;
     - ``annealing``: log p(x) where it is neither exact nor, for H ≤ 2, a quadrature;
@@ -95,6 +95,7 @@ class Evaluation:
     num_data: int = 10_000
     draws: int = 10
     splits: Sequence[str] = SPLITS
+    gap_data: int | None = None
     best: BestSettings | None = None
     families: Mapping[str, Callable[[int], Family]] = field(default_factory=dict)
     annealing: Annealing | None = None
@@ -108,6 +109,8 @@ class Evaluation:
     def __post_init__(self) -> None:
         at_least(self.num_data, 0, "evaluation.num_data")
         at_least(self.draws, 1, "evaluation.draws")
+        if self.gap_data is not None:
+            at_least(self.gap_data, 1, "evaluation.gap_data")
         for name in self.splits:
             choice(name, SPLITS, "evaluation.splits")
         if self.simulated is not None and self.annealing is None:
@@ -131,5 +134,6 @@ class Evaluation:
         if split in self.splits:
             return self
         return replace(
-            self, best=None, families={}, annealing=None, importance=None, prior=None, simulated=None, diagnostics=None
-        )
+            self, best=None, families={}, annealing=None, importance=None, prior=None, simulated=None,
+            diagnostics=None, gap_data=None,
+        )  # fmt: skip

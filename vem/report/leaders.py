@@ -105,6 +105,7 @@ def _scores(label: str, seed: int, rivals: Rivals, base: Path, column: str) -> S
         values = table["log_marginal_lower"].to_numpy(float)
         values = values - table["elbo"].to_numpy(float) if column == GAP else values
         rows = table["row"].to_numpy(float)
+        rows, values = rows[~np.isnan(values)], values[~np.isnan(values)]  # gaps may be measured of some data alone
     except (VemError, KeyError, ValueError):
         return Scores(mean)
     known = len(values) > 0 and bool(np.isclose(values.mean(), mean, rtol=1e-4, atol=EXACT))

@@ -17,7 +17,6 @@ from vem.report.aggregate import present
 from vem.report.estimates import EXACT_LOSS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.files import read_per_datum
 from vem.report.paired import LEVEL, data_error
-from vem.report.rows import Numbers
 
 COLUMNS = ("split", "row", "elbo", "best_elbo", "log_marginal_lower")
 # Columns of per_datum.csv: a number of each datum is the first less the second, or the first alone.
@@ -101,11 +100,11 @@ def _error(name: str, seeds: Sequence[_Seed]) -> Error | None:
     split, _, kind = name.partition("_")
     if kind in OF_DATUM:
         found = [_values(seed, split, OF_DATUM[kind]) for seed in seeds]
-        return _over_data(split, found, seeds) if _agree(name, seeds, found) else None
+        return _over_data(found) if _agree(name, seeds, found) else None
     here, there = ([_values(seed, where, BETWEEN[kind]) for seed in seeds] for where in (split, "train"))
     if not _agree(name, seeds, here, there):
         return None
-    parts = [_over_data(where, found, seeds) for where, found in ((split, here), ("train", there))]
+    parts = [_over_data(here), _over_data(there)]
     if parts[0] is None or parts[1] is None:
         return None
     (one, n), (other, m) = parts[0], parts[1]
@@ -113,7 +112,7 @@ def _error(name: str, seeds: Sequence[_Seed]) -> Error | None:
     return math.hypot(one, other), (one**2 + other**2) ** 2 / below if below > 0 else 1.0
 
 
-def _agree(name: str, seeds: Sequence[_Seed], *found: Sequence[Numbers | None]) -> bool:
+def _agree(name: str, seeds: Sequence[_Seed], *found: Sequence[pd.Series[Any] | None]) -> bool:
     """Whether the files hold the numbers of evaluation.json, in each seed; of a difference up to its sign."""
     for i, seed in enumerate(seeds):
         means = [math.nan if (own := values[i]) is None else float(own.mean()) for values in found]
@@ -124,14 +123,17 @@ def _agree(name: str, seeds: Sequence[_Seed], *found: Sequence[Numbers | None]) 
     return True
 
 
-def _over_data(split: str, values: Sequence[Numbers | None], seeds: Sequence[_Seed]) -> Error | None:
-    return data_error(values, [seed.splits[split]["row"].to_numpy(float) for seed in seeds])
+def _over_data(values: Sequence[pd.Series[Any] | None]) -> Error | None:
+    numbers = [None if own is None else own.to_numpy(float) for own in values]
+    return data_error(numbers, [None if own is None else own.index.to_numpy(float) for own in values])
 
 
-def _values(seed: _Seed, split: str, columns: Sequence[str]) -> Numbers | None:
-    """A number of each datum of one run; None where its file does not have it."""
+def _values(seed: _Seed, split: str, columns: Sequence[str]) -> pd.Series[Any] | None:
+    """A number of each datum of one run that has it, by row; None where its file does not have it."""
     table = seed.splits.get(split)
     if table is None or not len(table) or not {"row", *columns} <= set(table.columns):
         return None
-    numbers = [pd.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns]
-    return numbers[0] - numbers[1] if len(numbers) > 1 else numbers[0]
+    numbers = table.set_index("row")[list(columns)].apply(pd.to_numeric, errors="coerce").dropna()
+    if not len(numbers):
+        return None
+    return numbers[columns[0]] - numbers[columns[1]] if len(columns) > 1 else numbers[columns[0]]
