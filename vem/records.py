@@ -173,7 +173,12 @@ NOT_HASHED = ("data.root", "training.checkpoint_seconds", "evaluation.strict")
 
 # Options that came after the first release, each with the value that means what runs without it did. At that value,
 # and where it changes nothing, an option is no part of the hash: an old run and a new one are then the same run.
-AS_BEFORE: dict[str, Any] = {"evaluation.gap_data": None}
+AS_BEFORE: dict[str, Any] = {
+    "evaluation.gap_data": None,
+    **{f"data.{key}": None for key in ("columns", "drop")},
+    **{f"data.{key}": "auto" for key in ("row_names", "separator", "decimal", "encoding")},
+    "data.categories": "refuse",
+}
 MOVED_DEFAULTS: dict[str, tuple[Any, Any]] = {}  # options whose default was another one: (the old, the new)
 REAL_ONLY: tuple[str, ...] = ()  # of these, the ones that change nothing for binary data
 

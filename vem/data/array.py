@@ -1,4 +1,4 @@
-"""The user's own data: an array in a .npy, .npz or .csv file."""
+"""The user's own data: an array in a .npy or .npz file, or a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from vem.data.dataset import Data, Split, check
 from vem.data.prepare import prepare, split_rows, take
 from vem.data.tables import Array, classes, numbers, read_table
-from vem.data.wishes import Wishes
+from vem.data.wishes import Names, Wishes
 from vem.errors import VemError
 from vem.records import SPLITS
 
@@ -25,15 +25,26 @@ def array(
     fractions: Sequence[float] | None = None,
     image_shape: Sequence[int] | None = None,
     label_column: str | int | None = None,
+    columns: Names = None,
+    drop: Names = None,
+    categories: str = "refuse",
     header: str | bool = "auto",
+    row_names: str | bool = "auto",
+    separator: str = "auto",
+    decimal: str = "auto",
+    encoding: str = "auto",
     seed: int = 0,
     max_train: int | None = None,
 ) -> Data:
     """Your own data, x [N, D] or images [N, height, width], not rescaled.
 
     ``path``: a .npy (x); an .npz with x and optionally labels, or with train, valid, test and optionally
-    train_labels and so on; or a .csv of numbers, with a line of names or without (``header``: auto, true,
-    false), of which ``label_column`` may name the labels (by number, from 1, where there are no names).
+    train_labels and so on; or a table written as text (.csv, .tsv, .txt, with .gz too). Of its columns, each
+    given by name or else by number from 1, ``label_column`` is the labels, ``columns`` are kept in that order
+    (null: all), ``drop`` are left out, and those of text become columns of 0 and 1 with ``categories=onehot``.
+    ``header`` says whether the first row names the columns, ``row_names`` whether the first column names the
+    rows; ``separator`` (auto, comma, semicolon, tab, space or a character), ``decimal`` (auto, point, comma)
+    and ``encoding`` (auto: UTF-8, UTF-16) how it is written.
     ``fractions`` of a random split by ``seed`` into train, valid and test (null: 0.8, 0.1, 0.1).
     ``image_shape`` turns [N, D] into images. ``binarize``: ``none``, or for x in [0, 1] ``threshold``
     (x ≥ ½), ``static``, ``stochastic`` (Bernoulli(x) once or every epoch). Data of 0 and 1 alone are
@@ -44,7 +55,8 @@ def array(
     """
     if path is None:
         raise VemError("data=array needs the path of your data: data.path=FILE.npy (or .npz, .csv).")
-    arrays, notes = read_table(Path(path).expanduser(), Wishes(label_column, header))
+    wishes = Wishes(label_column, columns, drop, categories, header, row_names, separator, decimal, encoding)
+    arrays, notes = read_table(Path(path).expanduser(), wishes)
     if "x" in arrays:
         x, labels = _pair(arrays, "x", "labels", path)
         sizes = _sizes(len(x), FRACTIONS if fractions is None else fractions)

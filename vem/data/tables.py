@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vem.data.text import read_text
+from vem.data.text import is_text, read_text
 from vem.data.wishes import Wishes
 from vem.errors import VemError
 from vem.records import SPLITS
 
-SUFFIXES = (".npy", ".npz", ".csv")
+SUFFIXES = (".npy", ".npz")
 
 Array = npt.NDArray[Any]
 
@@ -32,13 +32,13 @@ def read_table(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str,
         raise VemError(
             f"data.path={path} is not a file (looked at {path.resolve()}). Give the path of a .npy, .npz or .csv."
         )
+    if is_text(path):
+        return read_text(path, wishes)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise VemError(
             f"data.path={path}: {suffix or 'no suffix'} is not a kind that vem reads. Save it as .npy, .npz or .csv."
         )
-    if suffix == ".csv":
-        return read_text(path, wishes)
     wishes.none_but((), path)
     try:
         with path.open("rb") as file:
