@@ -311,4 +311,5 @@ def test_a_number_of_some_data_is_raised_to_all() -> None:
 def test_raised_from_all_data_is_the_mean() -> None:
     a, v = normal(2, 9)
     numbers = estimate(sample(v, torch.ones(9)))
-    assert raised(sample(a, torch.ones(9)), sample(a, torch.ones(9)), sample(v, torch.ones(9))) == pytest.approx(numbers)
+    whole = sample(a, torch.ones(9))
+    assert raised(whole, whole, sample(v, torch.ones(9))) == pytest.approx(numbers)
