@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vem.report.aggregate import present, value_names, whole
 from vem.report.comparison_cells import Cell, comparison_cells, signed
-from vem.report.ends import ends_text
 from vem.report.figure_set import Drawn
 from vem.report.findings import Axis, Findings, Table, alike
 from vem.report.further import further_tables
@@ -158,9 +157,7 @@ def _point(point: dict[str, object] | None) -> str:
     mean, low, high = (point[key] for key in ("mean", "low", "high"))
     assert isinstance(mean, float)
     text = ("≥ " if point["at_least"] else "") + number(mean)
-    known = [end if isinstance(end, float) else None for end in (low, high)]
-    ends = ends_text(known[0], known[1], number)
-    return f"{text} ({ends})" if ends else text
+    return f"{text} ({number(low)} to {number(high)})" if isinstance(low, float) and isinstance(high, float) else text
 
 
 def _provenance(findings: Findings) -> Iterator[str]:
