@@ -25,6 +25,7 @@ from vem.evaluation.kept import FOLDER, Keep
 from vem.evaluation.settings import Evaluation
 from vem.evaluation.watch import Watch
 from vem.report.checks import failed
+from vem.report.ends import ends_text, known_ends, sides
 from vem.training.signals import Asked, InterruptedRun, stop_requests
 from vem.version import VERSION
 
@@ -260,7 +261,8 @@ def _line(split: str, numbers: Mapping[str, Any]) -> str:
         text += f", log p(x) {'' if upper else '≥ '}{lower['mean']:.2f}"
     for name, gap in numbers.get("gaps", {}).items():
         if name != "inference" and isinstance(gap.get("mean"), float):
-            text += f", {name} gap {bounded(gap)}{gap['mean']:.2f}"
+            ends = ends_text(*known_ends(gap), "{:.2f}".format)
+            text += f", {name} gap {bounded(gap)}{gap['mean']:.2f}{ends and f' [{ends}]'}"
     for name, found in numbers.get("families", {}).items():
         gain = found.get("gain_over_own") or {}
         if isinstance(gain.get("mean"), float):
@@ -275,5 +277,4 @@ def bounded(entry: Mapping[str, Any]) -> str:
     >>> bounded({"mean": 1.0, "identified": [1.0, None]}), bounded({"mean": 1.0, "identified": [1.0, 1.0]})
     ('≥ ', '')
     """
-    limits = entry.get("identified")
-    return "≥ " if isinstance(limits, list) and limits[0] is not None and limits[1] is None else ""
+    return "≥ " if sides(entry)[0] else ""

@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("run", type=Path, help="the directory of a finished run")
     parser.add_argument(
-        "overrides", nargs="*", help="evaluation=gaps|full|quick, evaluation.num_data=1000, device=…, threads=…"
+        "overrides", nargs="*", help="evaluation=brief|gaps|full|quick, evaluation.num_data=1000, device=…, threads=…"
     )
     parser.add_argument("--again", action="store_true", help="measure anew what was measured by these settings")
     return parser.parse_args(arguments)
@@ -70,7 +70,7 @@ def evaluate(directory: Path, overrides: Sequence[str], again: bool = False) -> 
     check_targets({"evaluation": section}, run.config.get("allow_targets") or [])
     settings: Evaluation = instantiate(section, "evaluation")
     if not settings.num_data:
-        raise VemError("evaluation.num_data=0 measures nothing: evaluation=quick|gaps|full does.")
+        raise VemError("evaluation.num_data=0 measures nothing: evaluation=quick|brief|gaps|full does.")
     threads = asked["threads"] if asked["threads"] is not None else run.config.get("threads")
     if threads is not None:
         execute.set_threads(threads)
@@ -95,7 +95,7 @@ def _of_the_run(directory: Path, overrides: Sequence[str]) -> list[str]:
     try:
         typed = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VemError(f"{path} cannot be read ({error}): say evaluation=quick|gaps|full.") from None
+        raise VemError(f"{path} cannot be read ({error}): say evaluation=quick|brief|gaps|full.") from None
     own = [str(override) for override in typed or []]
     return [o for o in own if _key(o).startswith("evaluation") and _key(o) not in keys]
 

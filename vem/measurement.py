@@ -17,6 +17,7 @@ from vem import assess, records
 from vem.errors import VemError
 from vem.evaluation.instrument import Result
 from vem.report.checks import failed as failed_checks
+from vem.report.ends import ends_text, known_ends
 from vem.report.figures import draw_run
 from vem.report.runs import read_pictures
 from vem.report.table import align
@@ -100,8 +101,9 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     numbers = [entry.get(key) for key in ("mean", "se", "mc_se")]
     if not isinstance(numbers[0], float):
         return [f"undefined: {entry.get('reason') or (entry.get('mean') or {}).get('reason')}", "", "", ""]
-    interval = entry.get("ci95")
-    shown = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if isinstance(interval, list) else ""
+    low, high = known_ends(entry)
+    both = low is not None and high is not None
+    shown = f"[{low:.3f}, {high:.3f}]" if both else ends_text(low, high, "{:.3f}".format)
     cells = [f"{n:.3f}" if isinstance(n, float) else "–" for n in numbers]
     return [f"{assess.bounded(entry)}{cells[0]}", *cells[1:], shown]
 

@@ -174,8 +174,10 @@ NOT_HASHED = ("data.root", "training.checkpoint_seconds", "evaluation.strict")
 # Options that came after the first release, each with the value that means what runs without it did. At that value,
 # and where it changes nothing, an option is no part of the hash: an old run and a new one are then the same run.
 AS_BEFORE: dict[str, Any] = {
-    "data.precision": "single",
     "evaluation.gap_data": None,
+    **{f"data.{key}": None for key in ("columns", "drop")},
+    **{f"data.{key}": "auto" for key in ("row_names", "separator", "decimal", "encoding")},
+    "data.categories": "refuse",
 }
 MOVED_DEFAULTS: dict[str, tuple[Any, Any]] = {}  # options whose default was another one: (the old, the new)
 REAL_ONLY: tuple[str, ...] = ()  # of these, the ones that change nothing for binary data
@@ -213,8 +215,7 @@ def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _neutral(flat: Mapping[str, Any]) -> set[str]:
     """The keys of ``AS_BEFORE`` that change no number under this config, as far as the config alone tells."""
-    idle = set(REAL_ONLY) if _is_binary(flat) else set()
-    return idle | {"data.precision"} if flat.get("dtype") == "float32" else idle  # it is rounded to that anyway
+    return set(REAL_ONLY) if _is_binary(flat) else set()
 
 
 def _is_binary(flat: Mapping[str, Any]) -> bool:

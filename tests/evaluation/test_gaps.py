@@ -143,6 +143,26 @@ def test_what_a_bound_identifies() -> None:
     assert exact["approximation"] == pytest.approx([1.0, 1.0])
 
 
+def test_what_is_known_from_one_side_has_an_interval_of_one_end() -> None:
+    """The end that is left is that of Student's two-sided 95 % interval (scipy)."""
+    elbo = normal(50)
+    best = elbo + 2.0 + normal(50, seed=1).square()
+    low = best + 1.0 + 0.1 * normal(50, seed=2)
+    two = stats.ttest_1samp((low - best).numpy(), 0.0).confidence_interval(0.95)
+    one_sided = summarize(by_hand(elbo, best, low, rich=best + 0.5))
+    assert one_sided["gaps"]["approximation"]["ci95"] == [pytest.approx(two.low), None]
+    assert one_sided["gaps"]["inference"]["ci95"][1] is None
+    assert None not in one_sided["gaps"]["amortization"]["ci95"]
+    families = one_sided["families"]
+    assert families["full_gaussian"]["approximation"]["ci95"][1] is None
+    assert None not in families["full_gaussian"]["gain_over_own"]["ci95"]
+    for high in (low, low + 0.5):  # log p(x) is exact, or lies between two bounds
+        assert summarize(by_hand(elbo, best, low, high))["gaps"]["approximation"]["ci95"] == pytest.approx(list(two))
+    assert between(sample(low), sample(best), (None, float(low.mean() - best.mean())))["ci95"][0] is None
+    alone = summarize(by_hand(elbo[:1], best[:1], low[:1]))["gaps"]["approximation"]
+    assert alone["ci95"]["value"] is None and alone["ci95"]["reason"]  # one datum has no interval of any kind
+
+
 def test_families_tell_the_encoder_from_the_family() -> None:
     level = 10 * normal(60)
     entry = summarize(by_hand(level, level + 2, level + 5, rich=level + 4.5))["families"]
@@ -311,4 +331,5 @@ def test_a_number_of_some_data_is_raised_to_all() -> None:
 def test_raised_from_all_data_is_the_mean() -> None:
     a, v = normal(2, 9)
     numbers = estimate(sample(v, torch.ones(9)))
-    assert raised(sample(a, torch.ones(9)), sample(a, torch.ones(9)), sample(v, torch.ones(9))) == pytest.approx(numbers)
+    whole = sample(a, torch.ones(9))
+    assert raised(whole, whole, sample(v, torch.ones(9))) == pytest.approx(numbers)

@@ -268,8 +268,8 @@ def test_losses_with_intervals_and_what_cannot_be_identified(tmp_path):
     write_gaps(tmp_path / "b", "local", approximation=1.2, middle=-0.7)
     losses = said(tmp_path, "loss")
     own = next(text for text in losses if text.startswith("amortized loses"))
-    assert own.startswith("amortized loses at least 6.00 nats per datum (95 % interval 5.80 to 6.20, over the data of "
-                          "one seed) on test data: at least 1.50 (1.30 to 1.70) to its family")  # fmt: skip
+    assert own.startswith("amortized loses at least 6.00 nats per datum (at least 5.80 (97.5 %), over the data of "
+                          "one seed) on test data: at least 1.50 (at least 1.30 (97.5 %)) to its family")  # fmt: skip
     assert "; 4.50 (4.30 to 4.70) to its encoder, which does not find the best q for each datum" in own
     assert own.endswith("0.70 (0.50 to 0.90) of its amortization gap is there on new data alone: so much smaller is "
                         "the gap on training data (generalization).")  # fmt: skip
@@ -329,9 +329,9 @@ def test_a_gap_whose_interval_covers_0_has_no_cause(tmp_path):
     write_gaps(tmp_path / "a", "local", approximation=0.05, middle=-0.9)
     (text,) = (t for t in said(tmp_path, "loss") if t.startswith("local"))
     assert text.startswith(
-        "local: no loss is shown on test data, its inference gap is 0.15 nats per datum (95 % interv"
+        "local: no loss is shown on test data, its inference gap is at least 0.15 nats per datum (at least -0.05 (97.5"
     )
-    assert "no approximation gap is found (at least 0.05, -0.15 to 0.25)" in text
+    assert "no approximation gap is found (at least 0.05, at least -0.15 (97.5 %))" in text
     assert "no optimization gap is found (0.10, -0.10 to 0.30)" in text and "to its family" not in text
 
 
@@ -370,7 +370,8 @@ def test_why_the_best_leads_on_one_seed_is_over_data(tmp_path, kind):
     d = stats.t.interval(0.95, 39, -less.mean(), stats.sem(less))
     at_most, at_least = ("at most ", "at least ") if kind == "exact" else ("", "")
     assert "paired over the 40 test data of the one common seed" in why
-    assert f"its inference gap is {at_most}{less.mean():.3f} nats ({-d[1]:.3f} to {-d[0]:.3f}) smaller" in why
+    ends = f"at most {-d[0]:.3f} (97.5 %)" if kind == "exact" else f"{-d[1]:.3f} to {-d[0]:.3f}"
+    assert f"its inference gap is {at_most}{less.mean():.3f} nats ({ends}) smaller" in why
     assert f"the log p(x) of its model is {at_least}{(more - less).mean():.3f} nats (" in why and "higher" in why
     assert ("as far as the lower bounds" in why) is (kind != "exact")
 

@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 import yaml
+from matplotlib.markers import CARETUPBASE
 from scipy import stats
 from synthetic_runs import write_run
 
+from vem.report.axes_figures import axis_figure
 from vem.report.read import findings
 
 
@@ -146,4 +148,16 @@ def test_gaps_along_an_axis_keep_what_they_cannot_identify(tmp_path):
     assert points.loc[("test_approximation_gap", 2), "mean"] == pytest.approx(0.7)
     assert points.loc[("test_approximation_gap", 2), "at_least"]
     assert not points.loc[("test_amortization_gap", 10), "at_least"]
+    own, encoder, bound = (
+        points.loc[(name, 2)] for name in ("test_approximation_gap", "test_amortization_gap", "test_log_marginal_lower")
+    )
+    assert own["low"] < own["mean"] and np.isnan(own["high"]) and encoder["high"] == encoder["mean"]
+    assert bound["at_least"] and np.isfinite(bound["low"]) and np.isnan(bound["high"])
+    drawn = {ax.get_title("left").partition(" ")[0]: ax.lines for ax in axis_figure(axis, "t").axes}
+    arrows = {
+        title: [line.get_xydata().tolist() for line in lines if line.get_marker() == CARETUPBASE]
+        for title, lines in drawn.items()
+    }
+    assert arrows["approximation"] == [[[2, pytest.approx(0.7)], [10, pytest.approx(1.5)]]]
+    assert arrows["amortization"] == [] and arrows["log"]
     assert axis.metrics["test_active_units"] == "active units (number)"

@@ -255,7 +255,8 @@ def axis(values=(2.0, 20.0), numeric=True):
     ]
     level = {"series": "c", "value": None, "metric": "test_elbo", "mean": -6.0, "low": None, "high": None, "seeds": 1}
     metrics = {"test_elbo": "test ELBO (nats per datum)", "never": "never measured"}
-    return Axis("size", tuple(values), numeric, metrics, pd.DataFrame([*rows, level]), ("c",))
+    points = pd.DataFrame([*rows, level]).assign(at_least=False)
+    return Axis("size", tuple(values), numeric, metrics, points, ("c",))
 
 
 def test_lines_along_an_axis():

@@ -71,7 +71,7 @@ def test_differences_and_gaps_have_their_intervals_in_print(root):
     ends = f"{row['paired_ci95_low']:.2f} to {row['paired_ci95_high']:.2f}".replace("-", "−")
     page, text = text_of(render(found, [])), markdown(found, [], root)
     assert ends in page and f"({ends})" in text
-    assert page.count("4.50 to 4.50") >= 2 and "≥ 1.50 ± 0.00 (1.50 to 1.50)" in text
+    assert page.count("4.50 to 4.50") >= 2 and "≥ 1.50 ± 0.00 (at least 1.50 (97.5 %))" in text
 
 
 def test_a_difference_over_fewer_seeds_or_of_means_says_so(tmp_path):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.markers import CARETRIGHTBASE
 from scipy import stats
 from synthetic_runs import estimate, report_text, write_run
 
@@ -217,15 +218,17 @@ def test_over_seeds_the_error_is_that_of_the_seeds(tmp_path):
     row = aggregate(summarize([tmp_path])).iloc[0]
     assert row["test_approximation_gap_mean"] == pytest.approx(np.mean(values))
     assert row["test_approximation_gap_se"] == pytest.approx(stats.sem(values))
-    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    low, _ = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert row["test_approximation_gap_ci95_low"] == pytest.approx(low)
-    assert row["test_approximation_gap_ci95_high"] == pytest.approx(high)
+    assert row["test_approximation_gap_ci95_high"] is None  # log p(x) is known from below alone
+    assert row["test_amortization_gap_ci95_low"] == row["test_amortization_gap_ci95_high"] == 4.5
     assert row["test_approximation_gap_at_least"] and not row["test_amortization_gap_at_least"]
     assert row["test_log_marginal_kind"] == "ais from q*" and row["test_active_units_mean"] == 21
     assert row["checks_failed"] == "best_above_q (test)"  # one seed is enough
     write_gaps(tmp_path / "one", "local")
     one = aggregate(summarize([tmp_path / "one"])).iloc[0]
-    assert (one["test_approximation_gap_ci95_low"], one["test_approximation_gap_ci95_high"]) == (1.3, 1.7)
+    assert (one["test_approximation_gap_ci95_low"], one["test_approximation_gap_ci95_high"]) == (1.3, None)
+    assert (one["test_optimization_gap_ci95_low"], one["test_optimization_gap_ci95_high"]) == (4.3, 4.7)
 
 
 def test_a_gap_that_is_missing_in_one_seed_is_missing_in_the_mean(tmp_path):
@@ -297,8 +300,12 @@ def test_families_and_generalization_stand_below_the_gaps(tmp_path):
     text = report_text(tmp_path)
     _, _, below = text.partition("families of")
     own, other = (next(line for line in below.splitlines() if f"  {n}_gaussian " in line) for n in ("diagonal", "full"))
-    assert " ".join(own.split()) == "amortized test diagonal_gaussian -89.50 ± 0.30 ≥ 1.50 ± 0.10 – 100%"
-    assert " ".join(other.split()) == "amortized test full_gaussian -89.10 ± 0.30 ≥ 1.10 ± 0.10 0.40 ± 0.10 98%"
+    assert (
+        " ".join(own.split())
+        == "amortized test diagonal_gaussian -89.50 ± 0.30 ≥ 1.50 ± 0.10, at least 1.30 (97.5 %) – 100%"
+    )
+    costs = "≥ 1.10 ± 0.10, at least 0.90 (97.5 %) 0.40 ± 0.10 98%"
+    assert " ".join(other.split()) == f"amortized test full_gaussian -89.10 ± 0.30 {costs}"
     assert (
         "\n  amortized, test: 0.70 ± 0.10, 95 % interval 0.50 to 0.90\n" in below and "amortized, valid:" not in below
     )
@@ -353,7 +360,10 @@ def test_bars_are_where_the_numbers_are(tmp_path):
     assert valid.get_title("left") == "Validation data" and len(valid.patches) == 6
     assert [round(bar.get_width(), 6) for bar in test.patches] == [1.5, 4.5, 6.0, 1.2, 0.7, 1.9]
     assert [round(bar.get_width(), 6) for bar in train.patches] == [1.5, 3.5, 5.0, 1.2, -0.3, 0.9]
-    assert list(test.lines[0].get_xdata()) == pytest.approx([1.3, 1.7])
+    lines = [list(line.get_xdata()) for line in test.lines]
+    assert lines[:3] == [pytest.approx([1.3, 1.5]), pytest.approx([1.3]), pytest.approx([1.5])]  # its end, an arrow
+    assert [line.get_marker() for line in test.lines[1:3]] == ["|", CARETRIGHTBASE]
+    assert lines[3] == pytest.approx([4.3, 4.7])
     assert [label.get_text() for label in train.get_yticklabels()] == ["A\nCHECKS FAILED", "B"]
     assert [t.get_text() for t in test.texts][:2] == ["≥ 1.50", "4.50"]
 

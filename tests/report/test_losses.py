@@ -166,7 +166,8 @@ def test_a_limit_from_the_other_side_leaves_the_sign_open():
     gaps = paired(own, {seed: Scores(gap) for seed, gap in enumerate((2.93, 3.03, 3.13))})
     text = _compared(gaps, "its inference gap is", "the two are", ("larger", "smaller"), (True, False))
     assert (
-        text == "its inference gap is at most 1.03 nats (0.78 to 1.28; over data not known) smaller, and may be larger"
+        text == "its inference gap is at most 1.03 nats (at most 1.28 (97.5 %); over data not known) smaller, and "
+        "may be larger"
     )
     text = _compared(gaps, "its inference gap is", "the two are", ("larger", "smaller"), (False, True))
-    assert text == "its inference gap is at least 1.03 nats (0.78 to 1.28; over data not known) smaller"
+    assert text == "its inference gap is at least 1.03 nats (at least 0.78 (97.5 %); over data not known) smaller"

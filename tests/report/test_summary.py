@@ -12,6 +12,7 @@ from vem.report import summarize, write_report
 from vem.report.__main__ import main
 from vem.report.aggregate import aggregate
 from vem.report.read import findings
+from vem.report.summary import MOST_LOSSES
 
 
 def test_mean_and_standard_error_over_seeds(tmp_path):
@@ -175,14 +176,17 @@ def test_one_error_of_many_runs_is_told_once(tmp_path):
 
 
 def test_the_last_line_speaks_of_what_the_report_has(tmp_path):
-    """A loss where one was measured, and nothing of losses where none was."""
+    """A loss where one was measured, and nothing of losses where none was; of many groups the report tells."""
     write_run(tmp_path / "plain" / "a")
     write_run(tmp_path / "exact" / "a", "gmm")
     write_run(tmp_path / "bad" / "a", status="failed", error="no data", evaluated=False)
     plain, exact, bad = (" ".join(report_text(tmp_path / n).split()) for n in ("plain", "exact", "bad"))
-    assert "2 reasons to be careful stand in the report." in plain and "What each loses" not in plain
-    assert "What each loses, and 1 reason to be careful, stand in the report." in exact
-    assert "1 reason to be careful stands in the report." in bad and "What each loses" not in bad
+    assert "2 reasons to be careful stand in the report." in plain and "loses" not in plain
+    assert "gmm loses nothing" in exact and "1 reason to be careful stands in the report." in exact
+    assert "1 reason to be careful stands in the report." in bad and "loses" not in bad
+    for size in range(MOST_LOSSES + 1):
+        write_run(tmp_path / "many" / f"r{size}", "gmm", config={"model": {"components": size}})
+    assert "What each loses stands in the report." in " ".join(report_text(tmp_path / "many").split())
 
 
 def test_an_unreadable_run_is_named_and_the_others_shown(tmp_path):

@@ -17,7 +17,8 @@ def swept(values, numeric=True, metrics=3, key="training.rate"):
         for i, v in enumerate(values)
         for m in range(metrics)
     ]
-    return Axis(key, tuple(values), numeric, {f"m{m}": "test ELBO" for m in range(metrics)}, pd.DataFrame(rows))
+    points = pd.DataFrame(rows).assign(at_least=False)
+    return Axis(key, tuple(values), numeric, {f"m{m}": "test ELBO" for m in range(metrics)}, points)
 
 
 RATES = sorted(10 ** np.random.default_rng(0).uniform(-4, -1, size=20))

@@ -1,19 +1,39 @@
-"""Reading a table written as text: .csv."""
+"""Reading a table written as text: .csv, .tsv, .txt and the like, packed with gzip or not."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vem.data.wishes import Wishes
-from vem.errors import VemError, did_you_mean
+from vem.data.columns import arrays_of, as_numbers
+from vem.data.text_layout import Layout, cells_as_text, find_layout, named
+from vem.data.text_names import all_whole, asked_header, first_row, judge, names_above, row_names
+from vem.data.text_rows import NOTHING, Row, opened, rows
+from vem.data.wishes import OF_TABLES, OF_TEXT, Wishes
+from vem.errors import VemError
 
-HEADERS = {"auto", True, False}
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".dat")
+PACKED = ".gz"
 
 Array = npt.NDArray[Any]
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file is a table written as text, by its name.
+
+    >>> is_text(Path("a.CSV")), is_text(Path("a.tsv.gz")), is_text(Path("a.npy"))
+    (True, True, False)
+    """
+    name = path.name.lower().removesuffix(PACKED)
+    return name.endswith(SUFFIXES)
 
 
 def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -22,67 +42,167 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
     The arrays are x [N, D] (float64) and perhaps labels [N]; beside them is what to say about the reading.
 
     Raises:
-        VemError: the file cannot be read, or holds something else than numbers; the message names the line.
+        VemError: the file cannot be read, can be read in several ways, or holds something else than numbers; the
+            message names the line, and the options that settle it.
+    """
+    wishes.none_but((*OF_TABLES, *OF_TEXT), path)
+    for key in ("header", "row_names"):
+        if getattr(wishes, key) not in ("auto", True, False):
+            raise VemError(f"data.{key}={getattr(wishes, key)!r} is not known. Choose one of: auto, true, false.")
+    layout = find_layout(path, wishes)
+    given, table, skipped, notes = _names_and_body(layout, wishes)
+    if layout.misfit and as_numbers(table.iloc[:, 0]) is None:
+        raise VemError(
+            f"data.path={path} cannot be read: no separator gives every line the same number of cells: "
+            f"{layout.misfit}. Line {layout.rows[0].line}: {layout.line_1!r}. Mend the lines, or say data.separator."
+        )
+    names = given or []
+    width = table.shape[1] - _trailing(layout, names, table)
+    table, names = table.iloc[:, :width], names[:width]
+    left_out = int(wishes.row_names is True)
+    if given is None:
+        names = [str(j + 1) for j in range(width)]
+    else:
+        too_few = len(names) < width
+        names = ["", *names] if too_few else names
+        left_out, said = row_names(layout, names, table, wishes, too_few)
+        notes += [said] if said else []
+    table = table.set_axis(_distinct(names), axis=1)
+    arrays, more = arrays_of(
+        table,
+        wishes,
+        path,
+        lambda row: _place(layout, row + skipped),
+        range(left_out),
+        given is not None,
+        _hint(layout, given),
+    )
+    return arrays, (*notes, *more)
+
+
+def _names_and_body(layout: Layout, wishes: Wishes) -> tuple[list[str] | None, pd.DataFrame, int, list[str]]:
+    """The names, the rows below them, how many rows stand above these, and what to say.
+
+    Raises:
+        VemError: the first row may be names or a datum.
+    """
+    where = f"data.path={layout.path}: line {layout.rows[0].line}, {layout.line_1!r},"
+    notes = []
+    if layout.decimal == "," and wishes.decimal == "auto":
+        notes.append(f"data.path={layout.path}: the comma is the decimal sign (data.decimal=point says otherwise).")
+    above = names_above(layout) if wishes.header is not False else None
+    if above is not None:
+        return above, _body(layout, 0), 0, notes
+    found = first_row(layout, wishes)
+    cells = layout.rows[0].cells
+    if found != "data":
+        below = _body(layout, 1)
+        verdict = "names"
+        if found != "names":
+            nameless = len(cells) - len(found) if not cells[0] else 0
+            verdict = judge(found, all_whole(below.iloc[:, nameless:])) if len(below) else "data"
+        if verdict == "asked":
+            raise asked_header(layout)
+        if verdict == "names":
+            if found != "names":
+                notes.append(f"{where} names the columns, as far as numbers tell (data.header=false makes it a datum).")
+            return cells, below, 1, notes
+    elif wishes.header == "auto" and any(layout.rows[0].quoted) and all(map(layout.is_number, cells)):
+        notes.append(f"{where} is quoted as the cells below it are: a datum (data.header=true makes it names).")
+    return None, _body(layout, 0), 0, notes
+
+
+def _body(layout: Layout, first: int) -> pd.DataFrame:
+    """The rows from this one on, by pandas' C reader.
+
+    Raises:
+        VemError: they cannot be read; a line with too many cells is named.
     """
     import pandas as pd  # here, because pandas takes half a second to import
 
-    label_column, header = wishes.label_column, wishes.header
-    if header not in HEADERS:
-        raise VemError(f"data.header={header!r} is not known. Choose one of: auto, true, false.")
+    if first == len(layout.rows):
+        return pd.DataFrame(np.empty((0, layout.width)))
     try:
-        named = _has_names(path) if header == "auto" else bool(header)
-        table = pd.read_csv(path, header=0 if named else None, skipinitialspace=True, low_memory=False)
-        table.columns = [str(name) if named else str(i) for i, name in enumerate(table.columns, 1)]
-    except (ValueError, OSError) as error:  # pandas' ParserError and EmptyDataError are ValueErrors
-        reason = " ".join(str(error).split()) or type(error).__name__  # one line, whatever the library says
-        raise VemError(f"data.path={path} cannot be read ({reason}): is it whole? Save it again.") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes a cell without a name for a row's name
-        raise VemError(
-            f"data.path={path}: its lines have more cells than line 1 has names. Name every column, or drop the "
-            "column of row names."
-        )
-    arrays = {}
-    if label_column is not None:
-        label_column, names = str(label_column), list(table.columns)
-        if label_column not in names:
-            listed = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
-            unnamed = "" if named else " (numbers: the file has no line of names)"
-            raise VemError(
-                f"data.label_column={label_column!r} is not a column of data.path={path}"
-                f"{did_you_mean(label_column, names)} Its columns: {listed}{unnamed}."
+        with opened(layout.path, layout.encoding) as stream:
+            stream.read(layout.start + layout.rows[first].start)
+            return pd.read_csv(
+                stream,
+                header=None,
+                sep=r"\s+" if layout.separator == " " else layout.separator,
+                decimal=layout.decimal,
+                thousands=layout.thousands,
+                skipinitialspace=True,
+                low_memory=False,
             )
-        arrays["labels"] = table.pop(label_column).to_numpy()
-    for name in table.columns:
-        column = table[name]
-        if not pd.api.types.is_numeric_dtype(column):
-            text = pd.to_numeric(column, errors="coerce").isna() & column.notna()
-            row = int(text.to_numpy().argmax())
+    except VemError:
+        _refuse_ragged(layout)
+        raise
+
+
+def _trailing(layout: Layout, names: list[str], table: pd.DataFrame) -> int:
+    """The number of columns, 0 or 1, that come from a separator at the end of every line."""
+    below = layout.rows[1:] if names else layout.rows
+    empty = layout.width > 1 and all(not row.cells[-1] and not row.quoted[-1] for row in below)
+    nameless = len(names) < layout.width or not names[-1]
+    return int(empty and nameless and bool(table.iloc[:, -1].isna().all()))
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names as pandas has always made them: numbered where they repeat, and where there is none.
+
+    >>> _distinct(["a", "", "a"])
+    ['a', 'Unnamed: 1', 'a.1']
+    """
+    out: list[str] = []
+    for j, name in enumerate(names):
+        name = fresh = name or f"Unnamed: {j}"
+        num = 0
+        while fresh in out:
+            num += 1
+            fresh = f"{name}.{num}"
+        out.append(fresh)
+    return out
+
+
+def _rows(layout: Layout) -> Iterator[Row]:
+    """All rows of the file, cut by the slow way that knows lines."""
+    with opened(layout.path, layout.encoding) as stream:
+        stream.read(layout.start)
+        text = stream.read()
+    return rows(text, layout.separator, layout.rows[0].line)
+
+
+def _refuse_ragged(layout: Layout) -> None:
+    first = layout.rows[0]
+    for num, row in enumerate(_rows(layout)):
+        if len(row.cells) != layout.width and (num or not layout.one_fewer):
             raise VemError(
-                f"data.path={path}: line {row + 1 + named}, column {name}, holds {column.iloc[row]!r}, "
-                "not a number. Remove or encode the column, or name it with data.label_column if it "
-                "holds the labels."
+                f"data.path={layout.path} cannot be read: line {row.line} has {cells_as_text(len(row.cells))} and line "
+                f"{first.line} has {len(first.cells)} (separator: {named(layout.separator)}). Mend the line, or say "
+                "data.separator."
             )
-    # Named, because numpy would make a table with a column of true and false one of objects.
-    return {"x": table.to_numpy(dtype=np.float64), **arrays}, ()
 
 
-def _has_names(path: Path) -> bool:
-    """Whether the first line names the columns: no cell of it is a number."""
-    with path.open(encoding="utf-8-sig") as file:
-        cells = file.readline().strip().split(",")
-    numbers = [_is_number(cell) for cell in cells]
-    if any(numbers) and not all(numbers):
-        odd = cells[numbers.index(False)]
-        raise VemError(
-            f"data.path={path}: line 1, column {numbers.index(False) + 1}, holds {odd!r} among numbers. "
-            "Say with data.header=true that line 1 names the columns, or mend the cell."
-        )
-    return not any(numbers)
+def _place(layout: Layout, num: int) -> str:
+    """Where the row of this number stands.
+
+    Raises:
+        VemError: it has too few cells.
+    """
+    row = next(islice(_rows(layout), num, None), None)
+    if row is None:
+        return f"row {num} (counted from 0)"
+    if len(row.cells) != layout.width:
+        _refuse_ragged(layout)
+    return f"line {row.line}"
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return not cell.strip()  # an empty cell is a missing number, not a name
-    return True
+def _hint(layout: Layout, given: list[str] | None) -> str:
+    """What else may be the cause of a cell that is no number."""
+    if layout.decimal == ",":
+        return " The comma is the decimal sign here; data.decimal=point says otherwise."
+    if layout.separator == NOTHING:
+        return " If something separates cells or decimals in it, say data.separator or data.decimal=comma."
+    if given is None and not layout.rows[0].cells[0]:
+        return f" If line {layout.rows[0].line} names the columns, say data.header=true."
+    return ""

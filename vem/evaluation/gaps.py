@@ -42,7 +42,8 @@ def summarize(measured: Measured, thresholds: Thresholds | None = None) -> dict[
     out["gaps"] = _gaps(measured)
     out["families"] = {name: _family_entry(measured, name) for name in measured.families}
     out["others"] = {
-        name: _bound_entry(measured, other) | _trust(other, thresholds or Thresholds()) for name, other in measured.others.items()
+        name: _bound_entry(measured, other) | _trust(other, thresholds or Thresholds())
+        for name, other in measured.others.items()
     }
     out["ci_method"] = CI_METHOD
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +20,9 @@ CI_METHOD = (
     "Student's t with N − 1 degrees of freedom on the differences paired datum by datum; between two splits "
     "Welch's t. se is over data and holds the Monte Carlo noise as well, for that is independent across data; "
     "mc_se is the Monte Carlo noise alone, independent between the two terms of a difference. "
-    "identified is what the number could be if the means were known without error; null is no limit."
+    "identified is what the number could be if the means were known without error; null is no limit. "
+    "Where the number itself is such a limit, because log p(x) is known from one side alone, the interval has one end, "
+    "that of the two-sided 95 % interval: at least (at most) so much, with 97.5 % confidence."
 )
 FEW = 0.2  # share of the data up to which those far out are outliers
 
@@ -91,7 +94,7 @@ def raised(whole: Sample, part: Sample, values: Sample) -> dict[str, Any]:
 def gap(difference: Sample, identified: Interval | None = None) -> dict[str, Any]:
     """A paired difference: :func:`estimate`, its 95 % interval x̄ ± t_{N−1} s/√N, and what it identifies.
 
-    ``identified`` is the mean itself where nothing else is said.
+    ``identified`` is the mean itself where nothing else is said; [mean, None] leaves the interval its lower end alone.
 
     Source: Student, 1908.
     """
@@ -124,9 +127,25 @@ def _with_interval(
 ) -> dict[str, Any]:
     half = float(stdtrit(freedom, 0.975)) * se if se > 0 else se  # NaN stays NaN
     known = math.isfinite(mean + half)
-    numbers["ci95"] = [mean - half, mean + half] if known else number(None, ONE_DATUM)
     numbers["identified"] = [limit(v) for v in ((mean, mean) if identified is None else identified)]
+    numbers["ci95"] = (
+        one_sided(mean, mean - half, mean + half, numbers["identified"]) if known else number(None, ONE_DATUM)
+    )
     return numbers
+
+
+def one_sided(mean: float, low: float, high: float, identified: Sequence[float | None]) -> list[float | None]:
+    """The ends of a 95 % interval that limit what is meant: one, where the mean is itself a limit from that side alone.
+
+    >>> [one_sided(1.0, 0.8, 1.2, limits) for limits in ([1.0, None], [None, 1.0], [1.0, 1.0])]
+    [[0.8, None], [None, 1.2], [0.8, 1.2]]
+    """
+    least, most = identified
+
+    def itself(end: float | None) -> bool:
+        return end is not None and math.isclose(end, mean, rel_tol=1e-6, abs_tol=1e-9)
+
+    return [None if least is None and itself(most) else low, None if most is None and itself(least) else high]
 
 
 def limit(value: float | None) -> float | None:

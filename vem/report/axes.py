@@ -132,15 +132,19 @@ def _settled(key: str, settings: Mapping[int, Mapping[str, str]], value: Mapping
 
 
 def _point(row: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
-    """Mean and 95 % interval of a group: over seeds (Student's t), else over the data of the one seed."""
+    """Mean and 95 % interval of a group: over seeds (Student's t), else over the data of the one seed.
+
+    The interval of what is known from below alone has no upper end.
+    """
     mean, se, data_se = (row.get(f"{metric}_{end}") for end in ("mean", "se", "data_se"))
     if mean is None:
         return None
+    at_least = bool(row.get(f"{metric}_at_least"))
     low, high = row.get(f"{metric}_ci95_low"), row.get(f"{metric}_ci95_high")
-    if low is None or high is None:
+    if low is None or (high is None and not at_least):
         low, high = interval(mean, se, data_se, row["seeds"])
-    return {"mean": mean, "low": low, "high": high, "seeds": row["seeds"],
-            "at_least": bool(row.get(f"{metric}_at_least"))}  # fmt: skip
+    high = None if at_least else high
+    return {"mean": mean, "low": low, "high": high, "seeds": row["seeds"], "at_least": at_least}
 
 
 def interval(mean: float, se: float | None, data_se: float | None, seeds: int) -> tuple[float | None, float | None]:

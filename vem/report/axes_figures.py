@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETUPBASE
 
 from vem.report.findings import Axis
 from vem.report.style import Look, grid, legend_below, looks, new_figure, tidy, titled, wrapped
@@ -15,6 +16,7 @@ from vem.report.ticks import set_values
 
 MOST_SERIES = 8
 COLUMNS = 3
+ARROW = 9  # points: the size of the arrow in the place of an upper end
 MARGIN = 0.75  # inches of a panel that its numbers take
 
 
@@ -79,8 +81,11 @@ def _line(panel: Panel, own: pd.DataFrame, name: str, look: Look | None) -> None
     panel.plot(x, mean, color=look.colour, linestyle=look.dash, marker=look.marker, markersize=5, linewidth=1.6,
                label=wrapped(name, 40, 2))  # fmt: skip
     low, high = (pd.to_numeric(own[end], errors="coerce").to_numpy(float) for end in ("low", "high"))
+    one = _one_ended(own)
     if np.isfinite(low).any():
-        panel.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+        panel.fill_between(x, low, np.where(one, mean, high), color=look.colour, alpha=0.18, linewidth=0)
+    if one.any():
+        panel.plot(x[one], mean[one], marker=CARETUPBASE, color=look.colour, markersize=ARROW, linestyle="")
 
 
 def _level(panel: Panel, own: pd.DataFrame, name: str, look: Look | None) -> None:
@@ -89,8 +94,14 @@ def _level(panel: Panel, own: pd.DataFrame, name: str, look: Look | None) -> Non
     colour = look.colour if look else "0.78"
     panel.axhline(mean, color=colour, linestyle=":", linewidth=1.6, label=f"{wrapped(name, 40, 2)} (not swept)")
     low, high = (pd.to_numeric(own[end], errors="coerce").iloc[0] for end in ("low", "high"))
-    if look and np.isfinite(low) and np.isfinite(high):
-        panel.axhspan(low, high, color=colour, alpha=0.10, linewidth=0)
+    if look and np.isfinite(low) and (np.isfinite(high) or _one_ended(own)[0]):
+        panel.axhspan(low, high if np.isfinite(high) else mean, color=colour, alpha=0.10, linewidth=0)
+
+
+def _one_ended(own: pd.DataFrame) -> np.ndarray:
+    """Where the interval has a lower end alone, because log p(x) is known from below: the truth may lie above."""
+    low, high = (pd.to_numeric(own[end], errors="coerce").to_numpy(float) for end in ("low", "high"))
+    return own["at_least"].to_numpy(bool) & np.isfinite(low) & ~np.isfinite(high)
 
 
 def omitted(axis: Axis) -> Sequence[str]:

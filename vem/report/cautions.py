@@ -151,7 +151,8 @@ def _lower_only(rows: Sequence[Row]) -> Iterator[str]:
     """Identification: what no number of seeds or data would mend."""
     if not any(row.get(f"{split}_inference_gap_at_least") for row in rows for split in ("test", "train")):
         return
-    text = "“At least”: log p(x) is known from below alone, so that approximation and inference gaps may be larger."
+    text = ("“At least”: log p(x) is known from below alone, so that approximation and inference gaps may be larger, "
+            "and their intervals have a lower end alone.")  # fmt: skip
     widths, worst = (
         [row[key] for row in rows if row.get(key := f"test_log_marginal_simulated_{end}") is not None]
         for end in ("width", "worst")

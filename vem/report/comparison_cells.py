@@ -9,6 +9,7 @@ from typing import Any
 
 from vem.records import SPLITS
 from vem.report.aggregate import present, whole
+from vem.report.ends import AT_LEAST, ONE_END, ends_text
 from vem.report.estimates import EXACT_LOSS, GAPS
 from vem.report.findings import Table
 from vem.report.table import UNDEFINED, number
@@ -186,12 +187,13 @@ def _paired(baseline: str | None) -> Callable[[Row], Cell]:
 
 
 def interval(low: float | None, high: float | None) -> tuple[str, ...]:
-    """The line of an interval; none where there is none.
+    """The line of an interval, of one end where it has one; none where there is none.
 
-    >>> interval(-0.5, 1), interval(None, None)
-    (('−0.50 to 1.00',), ())
+    >>> interval(-0.5, 1), interval(-0.5, None), interval(None, None)
+    (('−0.50 to 1.00',), ('at least −0.50 (97.5 %)',), ())
     """
-    return () if low is None or high is None else (f"{signed(low)} to {signed(high)}",)
+    text = ends_text(low, high, signed)
+    return (text,) if text else ()
 
 
 def _log_marginal(split: str) -> Callable[[Row], Cell]:
@@ -294,6 +296,8 @@ def _remarks(table: Table, rows: Sequence[Row], body: Sequence[TableRow]) -> lis
         lines += _unpaired(rows)
     if any(cell.ends for row in body for cell in row.cells):
         lines.append("With a difference or a gap stands its 95 % interval.")
+    if any(AT_LEAST in end for row in body for cell in row.cells for end in cell.ends):
+        lines.append(ONE_END.capitalize())
     if any("≥" in cell.text for row in body for cell in row.cells):
         lines.append("≥: log p(x) is known from below alone, so the truth is at least this.")
     return lines

@@ -226,7 +226,8 @@ def _gaps(table: Table, groups: Sequence[Group], read: Reader) -> Iterator[Sketc
     if figure is not None:
         words = (
             "Smaller is better. Lines are 95 % intervals: over seeds, or over the data of the one seed; "
-            "≥ marks a gap from a lower bound on log p(x), which may be larger." + more
+            "≥ and an arrow mark a gap from a lower bound on log p(x), which may be larger: its interval has a lower "
+            "end alone (97.5 %)." + more
         )
         yield Sketch("gaps", "gaps", "Gaps", words, figure)
     data = []
@@ -272,6 +273,8 @@ def _axis(axis: Axis, table: str) -> Iterator[Sketch]:
     if figure is None:
         return
     words = "Bands are 95 % intervals; a point without one comes from a single seed without an error over data."
+    if axis.points["at_least"].any():
+        words += " Arrow: log p(x) is known from below alone, so that the interval has a lower end alone (97.5 %)."
     words += f" Level lines do not use {axis.key}." if axis.absent else ""
     if axis.together:
         words += f" Changed together with it: {named(axis.together)}; which of them moved the numbers is not known."

@@ -9,6 +9,7 @@ from typing import Any
 from vem.records import SPLITS
 from vem.report.aggregate import present
 from vem.report.comparison_cells import DATA, EMPTY, Cell, bounded, marginal_bounds
+from vem.report.ends import AT_LEAST, ONE_END
 from vem.report.estimates import FAMILY_PARTS, GAPS, GENERALIZATION, MODEL_GENERALIZATION, OTHERS
 from vem.report.findings import Table
 from vem.report.gap_figures import FORMULAS
@@ -149,6 +150,8 @@ def _signs(body: Sequence[Sequence[Cell]]) -> Iterator[str]:
     cells = [(row[0].text, cell) for row in body for cell in row]
     if any(cell.ends for _, cell in cells):
         yield "± one standard error, with the 95 % interval: over seeds or, of one seed, over its data."
+    if any(AT_LEAST in end for _, cell in cells for end in cell.ends):
+        yield ONE_END.capitalize()
     if any(len(cell.ends) > 1 for _, cell in cells):
         yield "data: the interval over data, of the mean over these seeds."
     if any("≥" in cell.text for _, cell in cells):

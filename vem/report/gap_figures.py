@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETRIGHTBASE
 from matplotlib.patches import Patch
 
 from vem.report.aggregate import present
@@ -18,6 +19,7 @@ from vem.report.style import QUIET, grid, legend_below, looks, new_figure, tidy,
 from vem.report.table import number
 
 MOST_BARS = 16  # groups in one figure
+ARROW = 8  # points: the size of the arrow in the place of an upper end
 SPLIT_TITLES = {"train": "Training data", "valid": "Validation data", "test": "Test data"}
 FORMULAS = {
     "approximation": "approximation: log p(x) − L[q*]",
@@ -78,7 +80,7 @@ def gaps_figure(names: Sequence[str], groups: pd.DataFrame, table: str) -> Figur
     legend_below(figure, handles, [str(handle.get_label()) for handle in handles], handle_length=2)
     several = any(row["seeds"] > 1 for _, row in shown)
     over = "over seeds, over data where there is one seed" if several else "over data, paired"
-    lower = "; ≥: log p(x) is known from below alone" if any(_at_least(row) for _, row in shown) else ""
+    lower = "; ≥ and arrow: log p(x) is known from below alone" if any(_at_least(row) for _, row in shown) else ""
     more = f"; the first {len(shown)} of {len(found)}" if len(found) > len(shown) else ""
     titled(figure, f"Gaps; smaller is better; lines are 95 % intervals {over}{lower}{more}", table)
     return figure
@@ -97,12 +99,18 @@ def _bar(ax: Axes, row: Mapping[str, Any], name: str, place: float, look: BarLoo
     if mean is None:
         return
     ax.barh(place, mean, height=0.25, color=look.colour, hatch=look.hatch, edgecolor="0.25", linewidth=0.6)
-    if low is not None and high is not None:
-        ax.plot([low, high], [place, place], color="black", linewidth=1.3, solid_capstyle="butt")
-        ax.plot([low, high], [place, place], "|", color="black", markersize=5)
-    sign = "≥ " if row.get(f"{name}_at_least") else ""
-    end = max(mean, mean if high is None else high, 0.0)
-    ax.annotate(f"{sign}{number(mean)}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
+    at_least = bool(row.get(f"{name}_at_least"))
+    end, beyond = max(mean, mean if high is None else high, 0.0), 4
+    if low is not None and (high is not None or at_least):
+        ends = [low] if high is None else [low, high]
+        ax.plot([low, end if high is None else high], [place] * 2, color="black", linewidth=1.3, solid_capstyle="butt")
+        ax.plot(ends, [place] * len(ends), "|", color="black", markersize=5)
+    if low is not None and high is None and at_least:  # the truth may lie anywhere to the right
+        ax.plot(end, place, marker=CARETRIGHTBASE, color="black", markersize=ARROW, linestyle="")
+        beyond += ARROW // 2
+    sign = "≥ " if at_least else ""
+    ax.annotate(f"{sign}{number(mean)}", (end, place), (beyond, 0), textcoords="offset points", va="center",
+                fontsize=7.5)  # fmt: skip
 
 
 def _limits(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> tuple[float, float]:

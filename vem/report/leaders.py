@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from vem.errors import VemError
+from vem.report.ends import ends_text
 from vem.report.files import read_per_datum
 from vem.report.paired import LEVEL, Difference, Scores, paired
 from vem.report.tables import TEST, Rivals
-from vem.report.words import EXACT, Row, interval, name, nats, over, trusted
+from vem.report.words import EXACT, Row, digits, name, nats, number, over, trusted
 
 COLUMNS = ("split", "row", "elbo", "log_marginal_lower")
 GAP, MARGINAL = "test_inference_gap", "test_log_marginal_lower"
@@ -69,18 +70,24 @@ def _compared(d: Difference, one: str, two: str, ways: tuple[str, str], sides: t
     if d.low is None or d.high is None:
         return f"{one} {limit}{nats(size)} nats {way} (no interval)"
     if d.low <= 0 <= d.high:
-        return f"{two} not told apart ({nats(d.mean, d.low, d.high)} nats, {interval(d.low, d.high)})"
-    shown = _intervals(d)
+        return f"{two} not told apart ({nats(d.mean, d.low, d.high)} nats, {_ends(d.low, d.high)})"
+    shown = _intervals(d, limit)
     other = f", and may be {ways[1] if d.mean > 0 else ways[0]}" if limit == "at most " else ""
     return f"{one} {limit}{nats(size, d.low, d.high)} nats ({shown}) {way}{other}"
 
 
-def _intervals(d: Difference) -> str:
-    """The interval of a difference's size; over seeds with that over data beside it."""
+def _intervals(d: Difference, limit: str) -> str:
+    """The interval of a difference's size, or the one end that limits it; over seeds with that over data beside it."""
     size = d if d.mean is None or d.mean > 0 else d._replace(mean=-d.mean)
     found = size.interval(LEVEL), size.data_interval(LEVEL)
-    own, data = ("not known" if ends is None else interval(*ends) for ends in found)
+    own, data = ("not known" if ends is None else _ends(*ends, limit) for ends in found)
     return own if d.over == "data" else f"{own}; over data {data}"
+
+
+def _ends(low: float, high: float, limit: str = "") -> str:
+    places = digits((high - low) / 2)
+    known = {"at least ": (low, None), "at most ": (None, high)}.get(limit, (low, high))
+    return ends_text(*known, lambda end: number(end, places))
 
 
 def _between(one: Row, other: Row, rivals: Rivals, base: Path, column: str) -> Difference | None:

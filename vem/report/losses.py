@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vem.report.ends import ends_text
 from vem.report.estimates import EXACT_LOSS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.leaders import why
 from vem.report.tables import Rivals
-from vem.report.words import EXACT, Row, failed, failed_on, interval, name, nats, trusted
+from vem.report.words import EXACT, Row, digits, failed, failed_on, name, nats, number, trusted
 
 INTERVAL = "95 % interval"
 MOST = 8  # groups whose losses are told one by one
@@ -39,39 +40,70 @@ def losses(rows: Sequence[Row], leaders: Sequence[Row], rivals: Rivals, base: Pa
 # --- one number
 
 
+class _Ends(NamedTuple):
+    """The ends of a 95 % interval around ``mean``; ``one``: only the lower one limits the number."""
+
+    mean: float
+    low: float
+    high: float
+    one: bool = False
+
+    def __str__(self) -> str:
+        return ends_text(self.low, None if self.one else self.high, lambda end: number(end, self.places))
+
+    @property
+    def places(self) -> int:
+        """Decimals that show two digits of half the interval."""
+        return digits((self.high - self.low) / 2)
+
+
 class _Number(NamedTuple):
     """A mean in nats per datum, its 95 % interval over seeds (over the data of one seed), and that over data."""
 
     mean: float
-    ends: tuple[float, float] | None
-    data: tuple[float, float] | None
+    ends: _Ends | None
+    data: _Ends | None
     seeds: int
     most: float | None  # where log p(x) lies between two bounds, what the mean could be at most
 
     def text(self, at_least: str = "") -> str:
         """The number itself."""
-        shown = at_least + nats(self.mean, *(self.ends or ()))
-        return shown if self.most is None else f"{shown} to {nats(self.most, *(self.ends or ()))}"
+        shown = at_least + self.nats(self.mean)
+        return shown if self.most is None else f"{shown} to {self.nats(self.most)}"
+
+    def nats(self, value: float) -> str:
+        """A number with as many decimals as the interval has."""
+        return nats(value) if self.ends is None else number(value, self.ends.places)
 
     def sure(self, kind: str = "") -> str:
         """Its interval, with ``kind`` before it what it is over; of several seeds that over data as well."""
         if self.ends is None:
             return "no interval"
         lower = "" if self.most is None else "of the lower end" if kind else "lower end"
-        text = " ".join(filter(None, [kind, lower, interval(*self.ends)]))
+        text = " ".join(filter(None, [*([] if self.ends.one else [kind, lower]), str(self.ends)]))
         if self.seeds < 2:
             return f"{text}, over the data of one seed" if kind else text
         text += f", over {self.seeds} seeds" if kind else ""
-        return f"{text}; over data {'not known' if self.data is None else interval(*self.data)}"
+        return f"{text}; over data {self.data or 'not known'}"
+
+    def measured(self) -> _Number:
+        """The mean that was measured, with both its errors, in the place of what it limits."""
+        ends, data = (None if e is None else e._replace(one=False) for e in (self.ends, self.data))
+        return self._replace(ends=ends, data=data)
 
     @property
     def positive(self) -> bool:
-        return self.ends is not None and self.ends[0] > 0
+        return self.ends is not None and self.ends.low > 0
+
+    @property
+    def negative(self) -> bool:
+        """Whether the measured mean lies below 0 beyond its error, whatever it limits."""
+        return self.ends is not None and self.ends.high < 0
 
     @property
     def on_other_data(self) -> bool:
         """Whether it is positive beyond these data too."""
-        return self.positive and self.data is not None and self.data[0] > 0
+        return self.positive and self.data is not None and self.data.low > 0
 
 
 def _number(row: Row, column: str, sound: bool = True) -> _Number | None:
@@ -79,15 +111,24 @@ def _number(row: Row, column: str, sound: bool = True) -> _Number | None:
     mean = row.get(f"{column}_mean")
     if mean is None:
         return None
-    ends, data = (_both(row, f"{column}_{kind}") for kind in ("ci95", "data_ci95"))
+    ends, data = (_ends(row, column, kind, mean, sound) for kind in ("ci95", "data_ci95"))
     most = row.get(f"{column}_identified_high")
     count = int(row.get("gap_seeds") or row["seeds"])
     return _Number(mean, ends, data, count, most if sound and most is not None and most > mean + EXACT else None)
 
 
-def _both(row: Row, column: str) -> tuple[float, float] | None:
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
-    return None if low is None or high is None else (low, high)
+def _ends(row: Row, column: str, kind: str, mean: float, sound: bool) -> _Ends | None:
+    """The interval of a number. That of a lower limit has one end, and where a check of the bounds failed two again:
+
+    then it is no limit, and its error is that of any mean, alike to both sides.
+    """
+    low, high = row.get(f"{column}_{kind}_low"), row.get(f"{column}_{kind}_high")
+    if low is None:
+        return None
+    at_least = bool(row.get(f"{column}_at_least"))
+    if high is None and not at_least:
+        return None
+    return _Ends(mean, low, 2 * mean - low if high is None else high, one=at_least and sound)
 
 
 # --- the gaps of one group
@@ -100,7 +141,8 @@ def _loss(row: Row) -> str | None:
     gap = _number(row, f"{split}_inference_gap", trusted(row, split))
     assert gap is not None
     who, at_least = name(row["label"]) + failed(row), _at_least(row, split, "inference")
-    if not at_least and max(abs(v) for v in (gap.mean, *(gap.ends or ()))) < EXACT:
+    reach = [gap.mean] if gap.ends is None else [gap.mean, gap.ends.low, gap.ends.high]
+    if not at_least and max(map(abs, reach)) < EXACT:
         return f"{who} loses nothing on {ON[split]}: its q is the posterior (inference gap {gap.text()})."
     text = _headline(who, gap, at_least, split)
     if "converged" in failed_on(row, split):
@@ -112,12 +154,13 @@ def _loss(row: Row) -> str | None:
 
 def _headline(who: str, gap: _Number, at_least: str, split: str) -> str:
     bounds = "log p(x) lies between two bounds; " if gap.most is not None else ""
+    if gap.negative:
+        return (f"{who}: its inference gap on {ON[split]} is below 0, {gap.text()} nats per datum "
+                f"({bounds}{gap.measured().sure(INTERVAL)}): {MISSED['inference']}")  # fmt: skip
     sure = f"({bounds}{gap.sure(INTERVAL)})"
-    if gap.ends is not None and gap.ends[1] < 0:
-        return (f"{who}: its inference gap on {ON[split]} is below 0, {gap.text()} nats per datum {sure}: "
-                f"{MISSED['inference']}")  # fmt: skip
-    if gap.ends is not None and gap.ends[0] <= 0:
-        return f"{who}: no loss is shown on {ON[split]}, its inference gap is {gap.text()} nats per datum {sure}"
+    if gap.ends is not None and not gap.positive:
+        gap_is = f"its inference gap is {gap.text(at_least)} nats per datum"
+        return f"{who}: no loss is shown on {ON[split]}, {gap_is} {sure}"
     these = "" if gap.on_other_data or gap.ends is None else "these "
     return f"{who} loses {gap.text(at_least)} nats per datum {sure} on {these}{ON[split]}"
 
@@ -130,8 +173,8 @@ def _part(row: Row, split: str, kind: str) -> str | None:
     shown = gap.text(_at_least(row, split, kind))
     if gap.ends is None:
         return f"its {kind} gap is {shown}, without an interval"
-    if gap.ends[1] < 0:
-        return f"its {kind} gap is below 0, {gap.text()} ({gap.sure()}): {MISSED[kind]}"
+    if gap.negative:
+        return f"its {kind} gap is below 0, {gap.text()} ({gap.measured().sure()}): {MISSED[kind]}"
     if not gap.positive:
         return f"no {kind} gap is found ({shown}, {gap.sure()})"
     return f"{'' if gap.on_other_data else 'on these data '}{shown} ({gap.sure()}) {WHY[kind]}"
@@ -162,7 +205,7 @@ def _generalization(row: Row) -> str:
     gap = _number(row, f"test_{GENERALIZATION}")
     if gap is None or "converged" in failed_on(row, "train"):
         return ""
-    if gap.ends is not None and gap.data is not None and gap.ends[1] < 0 and gap.data[1] < 0:
+    if gap.negative and gap.data is not None and gap.data.high < 0:
         less = _less(gap)
         return f" On test data its amortization gap is {less.text()} ({less.sure()}) smaller than on training data."
     if not gap.on_other_data:
@@ -174,15 +217,15 @@ def _generalization(row: Row) -> str:
 
 def _less(gap: _Number) -> _Number:
     """The number with its sign changed."""
-    ends, data = ((-both[1], -both[0]) if both is not None else None for both in (gap.ends, gap.data))
+    ends, data = (None if e is None else _Ends(-e.mean, -e.high, -e.low) for e in (gap.ends, gap.data))
     return gap._replace(mean=-gap.mean, ends=ends, data=data)
 
 
 def _overfit(row: Row) -> str:
     """Of the model: log p(x) on training data less that on test data where it is exact, else L[q*]."""
     kind, what = MODEL_GENERALIZATION["log_marginal"], "log p(x)"
-    ends = _both(row, f"test_{kind}_identified")
-    if ends is None or ends[1] - ends[0] > EXACT:  # bounds, each loose by an amount of its own
+    least, most = (row.get(f"test_{kind}_identified_{end}") for end in ("low", "high"))
+    if least is None or most is None or most - least > EXACT:  # bounds, each loose by an amount of its own
         kind, what = MODEL_GENERALIZATION["best_elbo"], "L[q*]"
         if "converged" in failed_on(row, "train") | failed_on(row, "test"):
             return ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vem.report.aggregate import present, value_names, whole
 from vem.report.comparison_cells import Cell, comparison_cells, signed
+from vem.report.ends import ends_text
 from vem.report.figure_set import Drawn
 from vem.report.findings import Axis, Findings, Table, alike
 from vem.report.further import further_tables
@@ -157,7 +158,9 @@ def _point(point: dict[str, object] | None) -> str:
     mean, low, high = (point[key] for key in ("mean", "low", "high"))
     assert isinstance(mean, float)
     text = ("≥ " if point["at_least"] else "") + number(mean)
-    return f"{text} ({number(low)} to {number(high)})" if isinstance(low, float) and isinstance(high, float) else text
+    known = [end if isinstance(end, float) else None for end in (low, high)]
+    ends = ends_text(known[0], known[1], number)
+    return f"{text} ({ends})" if ends else text
 
 
 def _provenance(findings: Findings) -> Iterator[str]:

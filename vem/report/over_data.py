@@ -50,7 +50,7 @@ def with_data_errors(groups: pd.DataFrame, runs: pd.DataFrame, base: Path) -> pd
     """The groups with the error over data of the gaps of several seeds, after averaging over the seeds.
 
         ``NAME_data_se``                      s(D) / √N,  D_n = (1/S) Σ_s gap_s,n
-        ``NAME_data_ci95_low``, ``…_high``    mean ± t_{N−1} s(D) / √N
+        ``NAME_data_ci95_low``, ``…_high``    mean ± t_{N−1} s(D) / √N; no ``…_high`` where ``NAME_at_least``
 
     Of a difference between two sets of data the squared errors add, with Welch's degrees of freedom. Where not every
     seed has each number of the same data, the upper bounds stay that :func:`gaps_over_seeds` has put there.
@@ -70,7 +70,8 @@ def with_data_errors(groups: pd.DataFrame, runs: pd.DataFrame, base: Path) -> pd
             if (found := _error(name, seeds)) is not None:
                 half = float(stdtrit(found[1], (1 + LEVEL) / 2)) * found[0] if found[0] > 0 else 0.0
                 mean = float(row[f"{name}_mean"])
-                ends = {"data_se": found[0], "data_ci95_low": mean - half, "data_ci95_high": mean + half}
+                ends: dict[str, float | None] = {"data_se": found[0], "data_ci95_low": mean - half}
+                ends["data_ci95_high"] = None if present(row.get(f"{name}_at_least")) else mean + half
                 for end, value in ends.items():
                     out.loc[place, f"{name}_{end}"] = value
     return out

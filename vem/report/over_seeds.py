@@ -55,6 +55,7 @@ def gaps_over_seeds(done: Runs, columns: Mapping[str, Any]) -> dict[str, Any]:
     """The gaps, the kinds of log p(x) they are taken from, active units, and which checks some seed failed.
 
         NAME_ci95_low, …_high                      x̄ ± t_{n−1} s/√n over n seeds, on these data; of one over its data
+                                                   (no …_high where NAME_at_least)
         NAME_data_se, NAME_data_ci95_low, …_high   the means over seeds of the runs' own errors and ends over data
 
     The error over data of a mean over seeds is not above the mean of the seeds' errors (‖Σ x_s‖ ≤ Σ ‖x_s‖ for standard
@@ -67,9 +68,9 @@ def gaps_over_seeds(done: Runs, columns: Mapping[str, Any]) -> dict[str, Any]:
     for name in (*(n for n in GAP_ESTIMATES if n in columns), *further):
         members = measured or done
         row |= estimate_over_seeds(name, members) | _identified(name, members)
-        row |= _intervals(name, members, row[f"{name}_mean"], row[f"{name}_se"])
-        known = row[f"{name}_mean"] is not None
-        row[f"{name}_at_least"] = any(m.get(f"{name}_at_least") for m in members) if known else None
+        at_least = any(m.get(f"{name}_at_least") for m in members)
+        row |= _intervals(name, members, row[f"{name}_mean"], row[f"{name}_se"], at_least)
+        row[f"{name}_at_least"] = at_least if row[f"{name}_mean"] is not None else None
     if measured:
         row["gap_seeds"] = len(measured)
         row["without_gaps"] = [m["directory"] for m in done if not _measured(m)]
@@ -96,8 +97,11 @@ def _measured(run: Mapping[str, Any]) -> bool:
     return any(run.get(f"{split}_{gap}_gap_sought") for split in SPLITS for gap in GAPS)
 
 
-def _intervals(name: str, done: Runs, mean: float | None, se: float | None) -> dict[str, Any]:
-    """The 95 % interval over seeds (of one seed over its data), and the error over data beside it."""
+def _intervals(name: str, done: Runs, mean: float | None, se: float | None, at_least: bool) -> dict[str, Any]:
+    """The 95 % interval over seeds (of one seed over its data), and the error over data beside it.
+
+    ``at_least``: in some seed the number is known from below alone, so that no interval of the mean has an upper end.
+    """
     low, high = _of_all(f"{name}_ci95_low", done), _of_all(f"{name}_ci95_high", done)
     row = {f"{name}_data_se": _of_all(f"{name}_se", done), f"{name}_data_ci95_low": low, f"{name}_data_ci95_high": high}
     if mean is None:
@@ -105,7 +109,7 @@ def _intervals(name: str, done: Runs, mean: float | None, se: float | None) -> d
         low = high = None
     elif se is not None:
         half = float(stdtrit(len(done) - 1, 0.975)) * se
-        low, high = mean - half, mean + half
+        low, high = mean - half, None if at_least else mean + half
     return row | {f"{name}_ci95_low": low, f"{name}_ci95_high": high}
 
 

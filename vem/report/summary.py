@@ -25,6 +25,7 @@ from vem.report.words import plural
 from vem.report.writing import staged
 
 WIDTH = 110  # of the answer on the terminal
+MOST_LOSSES = 6  # of one table that the terminal tells; the report has them all
 ALIKE = 3  # runs of one error from which on it is told once, and how many of them are named
 PAGE, TEXT, SUMMARY, RUNS = "report.html", "report.md", "summary.csv", "runs.csv"
 
@@ -103,11 +104,14 @@ def terminal(found: Findings, out: Path) -> list[str]:
 
 def _said(table: Table, alone: bool) -> list[str]:
     said = [sentence.text for sentence in table.answer if sentence.kind == "finding"]
+    losses = [sentence.text for sentence in table.answer if sentence.kind == "loss"]
     cautions = sum(sentence.kind == "caution" for sentence in table.answer)
-    careful, losses = f"{plural(cautions, 'reason')} to be careful", "What each loses"
-    if any(sentence.kind == "loss" for sentence in table.answer):
-        said.append(f"{losses}, and {careful}, stand in the report." if cautions else f"{losses} stands in the report.")
-    elif cautions:
+    careful = f"{plural(cautions, 'reason')} to be careful"
+    if len(losses) <= MOST_LOSSES:
+        said += losses
+    else:
+        said.append("What each loses stands in the report.")
+    if cautions:
         said.append(f"{careful} {'stands' if cautions == 1 else 'stand'} in the report.")
     lines = [
         line for text in said for line in textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")

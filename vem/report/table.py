@@ -9,6 +9,7 @@ import pandas as pd
 
 from vem.records import SPLITS
 from vem.report.aggregate import CUT, labels, present, short_variants, whole
+from vem.report.ends import AT_LEAST, ONE_END, ends_text
 from vem.report.estimates import FAMILY_PARTS, GAPS, GENERALIZATION, OTHERS, PASSED
 
 UNDEFINED = "undefined"
@@ -157,6 +158,8 @@ def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -
     lines = [f"Gaps in nats per datum, paired: {', '.join(named)}."]
     if any("≥" in cell for row in body for cell in row):
         lines.append("≥: log p(x) is known from below alone, so the truth is at least this.")
+    if any(AT_LEAST in cell for row in body for cell in row):
+        lines.append(ONE_END.capitalize())
     return ["", *align(header, body, right), *lines, *_widths(places)]
 
 
@@ -191,9 +194,9 @@ def generalization(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: s
     for who, row in zip(names, rows, strict=True):
         for name, split in ((f"{split}_{GENERALIZATION}", split) for split in SPLITS):
             if row.get(f"{name}_mean") is not None:
-                low, high = row.get(f"{name}_ci95_low"), row.get(f"{name}_ci95_high")
-                ends = "" if low is None or high is None else f", 95 % interval {number(low)} to {number(high)}"
-                found.append(f"  {who}, {split}: {estimate(row, name, mark)}{ends}")
+                ends = ends_text(row.get(f"{name}_ci95_low"), row.get(f"{name}_ci95_high"), number)
+                ends = ends if not ends or ends.startswith(AT_LEAST) else f"95 % interval {ends}"
+                found.append(f"  {who}, {split}: {estimate(row, name, mark)}{ends and f', {ends}'}")
     title = "Generalization of amortized inference: amortization gap on held-out data − on training data, in nats."
     return ["", title, *found] if found else []
 
@@ -240,10 +243,13 @@ def _widths(places: Sequence[tuple[str, dict[str, Any], str]]) -> list[str]:
 
 
 def _bounded(row: dict[str, Any], name: str, mark: str) -> str:
-    """The estimate, with ≥ before what is known from below alone."""
+    """The estimate, with ≥ before what is known from below alone, and the one end of its interval behind it."""
     if row.get(f"{name}_mean") is None:
         return "–"
-    return ("≥ " if row.get(f"{name}_at_least") else "") + estimate(row, name, mark)
+    if not row.get(f"{name}_at_least"):
+        return estimate(row, name, mark)
+    end = ends_text(row.get(f"{name}_ci95_low"), None, number)
+    return f"≥ {estimate(row, name, mark)}" + (f", {end}" if end else "")
 
 
 def _between_bounds(row: dict[str, Any], name: str, mark: str) -> str:

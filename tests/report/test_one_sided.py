@@ -1,0 +1,138 @@
+"""Where log p(x) is known from below alone, an interval has one end: a gap is "at least" so much, on every page."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from synthetic_runs import report_text
+from test_further import text_of
+from test_gap_report import add_families, write_gaps
+
+from vem import assess
+from vem.evaluation.paired import gap as paired_gap
+from vem.evaluation.paired import sample
+from vem.measurement import Measurement
+from vem.report.markdown import markdown
+from vem.report.page import render
+from vem.report.read import findings
+
+
+def modern(run):
+    """The run with intervals as they are written today: one end where the other limits nothing."""
+    content = json.loads((run / "evaluation.json").read_text())
+
+    def walk(node):
+        if isinstance(node, dict):
+            if node.get("identified", [0, 0])[1] is None and "ci95" in node:
+                node["ci95"] = [node["ci95"][0], None]
+            for child in node.values():
+                walk(child)
+
+    walk(content)
+    (run / "evaluation.json").write_text(json.dumps(content))
+    return run
+
+
+def shown(root):
+    """Everything that a report says, on the terminal, in Markdown and on the page, less the time."""
+    terminal = report_text(root)
+    found = findings([root])
+    texts = [terminal, markdown(found, [], root), text_of(render(found, []))]
+    texts += [(root / name).read_text() for name in ("summary.csv", "runs.csv")]
+    return [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", text.replace(str(root), "ROOT")) for text in texts]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_old_directory_with_two_ends_reads_as_one_of_today(tmp_path, seeds):
+    for name in ("old", "new"):
+        for seed in range(seeds):
+            run = write_gaps(tmp_path / name / "sweep" / f"{seed}", seed=seed, approximation=1.5 + 0.1 * seed)
+            add_families(run)
+            if name == "new":
+                modern(run)
+    old, new = (shown(tmp_path / name / "sweep") for name in ("old", "new"))
+    assert old == new
+    terminal, text, page, *_ = new
+    low = {1: "1.30", 3: "1.35"}[seeds]  # 1.5 − 0.2, and 1.6 − t_2 · 0.1 / √3 = 1.3516
+    phrase = f"at least {low} (97.5 %)"
+    assert phrase in terminal and phrase in text.replace("\\", "") and phrase in page
+    both = re.search(r"≥[^|–\n]*\d to \d", terminal + text)
+    assert both is None, both
+
+
+def test_summary_and_runs_have_an_empty_cell_and_the_flag(tmp_path):
+    for seed in range(2):
+        modern(write_gaps(tmp_path / f"{seed}", seed=seed, approximation=1.5 + 0.1 * seed))
+    summary, runs = (pd.read_csv(tmp_path / name) for name in ("summary.csv", "runs.csv") if report_text(tmp_path))
+    for table in (summary, runs):
+        assert table["test_approximation_gap_ci95_high"].isna().all()
+        assert table["test_approximation_gap_ci95_low"].notna().all()
+        assert table["test_approximation_gap_at_least"].all() and not table["test_amortization_gap_at_least"].any()
+        assert table["test_amortization_gap_ci95_high"].notna().all()
+    assert summary["test_approximation_gap_data_ci95_low"].notna().all()
+    assert summary["test_approximation_gap_data_ci95_high"].isna().all()
+
+
+def test_one_seed_known_from_below_alone_leaves_the_mean_no_upper_end(tmp_path):
+    modern(write_gaps(tmp_path / "0", seed=0))
+    write_gaps(tmp_path / "1", seed=1, approximation=1.6, exact=True)
+    row = findings([tmp_path]).tables[0].groups.iloc[0]
+    assert row["test_approximation_gap_at_least"] and row["test_approximation_gap_ci95_low"] < 1.55
+    assert pd.isna(row["test_approximation_gap_ci95_high"])
+
+
+def evaluation():
+    """One split whose gaps come from vem's own estimator."""
+    rng = np.random.default_rng(0)
+    differences = sample(torch.tensor(0.2 + 0.05 * rng.normal(size=50)))
+    mean = float(differences.values.mean())
+    number = {"mean": -3.0, "se": 0.1, "mc_se": 0.01}
+    gaps = {"approximation": paired_gap(differences, (mean, None)), "amortization": paired_gap(differences)}
+    return {"test": {"num_data": 50, "elbo": number, "gaps": gaps, "families": {}, "checks": [],
+                     "log_marginal": {"lower": number, "upper": None, "kind": "annealing"}}}  # fmt: skip
+
+
+def test_the_terminal_and_a_printed_measurement_say_at_least():
+    content = evaluation()
+    low, none = content["test"]["gaps"]["approximation"]["ci95"]
+    both = content["test"]["gaps"]["amortization"]["ci95"]
+    assert none is None and both[0] == low
+    (line,) = assess.lines(content)
+    assert f"approximation gap ≥ 0.21 [at least {low:.2f} (97.5 %)]" in line
+    assert f"amortization gap 0.21 [{low:.2f} to {both[1]:.2f}]" in line
+    printed = str(Measurement(content, [], {}, {}, {}))
+    own, other = (next(p for p in printed.splitlines() if f"{n} gap" in p) for n in ("approximation", "amortization"))
+    assert own.endswith(f"at least {low:.3f} (97.5 %)") and other.endswith(f"[{low:.3f}, {both[1]:.3f}]")
+
+
+def test_bounds_that_failed_their_checks_are_at_least_nothing(tmp_path):
+    """The answer then gives the error of the mean that was measured, to both sides."""
+    modern(write_gaps(tmp_path / "a", checks=({"name": "best_above_q", "passed": False, "detail": ""},)))
+    (own,) = (s.text for s in findings([tmp_path]).tables[0].answer if s.kind == "loss")
+    assert "loses 6.00 nats per datum (95 % interval 5.80 to 6.20, over the data of one seed)" in own
+    assert "at least" not in own
+
+
+def test_a_loose_lower_bound_is_a_bound_all_the_same(tmp_path):
+    modern(write_gaps(tmp_path / "a", checks=({"name": "lower_bounds_agree", "passed": False, "detail": ""},)))
+    losses, *rest = (
+        [s.text for s in findings([tmp_path]).tables[0].answer if s.kind == k] for k in ("loss", "caution")
+    )
+    (own,) = losses
+    assert own.startswith("amortized (checks failed: lower_bounds_agree) loses at least 6.00 nats per datum")
+    assert any("checks failed (lower_bounds_agree" in text for text in rest[0])
+
+
+def test_odd_ends_are_no_interval(tmp_path):
+    run = write_gaps(tmp_path / "a")
+    content = json.loads((run / "evaluation.json").read_text())
+    content["test"]["gaps"]["approximation"] |= {"ci95": [None, None]}
+    content["test"]["gaps"]["inference"] |= {"ci95": ["wide", {}], "identified": "open"}
+    (run / "evaluation.json").write_text(json.dumps(content))
+    text = report_text(tmp_path)
+    assert "≥ 1.50 ± 0.10" in text and "None" not in text

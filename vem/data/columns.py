@@ -1,0 +1,178 @@
+"""From a table with named columns to arrays: which columns are data, which is the labels, and numbers in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vem.data.wishes import Names, Wishes
+from vem.errors import VemError, choice, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = npt.NDArray[Any]
+Place = Callable[[int], str]
+CATEGORIES = ("refuse", "onehot")
+UNKNOWN = "?"  # a missing cell, beside what pandas takes for one: an empty cell, NA, NaN, null and so on
+
+
+def arrays_of(
+    table: pd.DataFrame,
+    wishes: Wishes,
+    path: Path,
+    place: Place,
+    left_out: Collection[int] = (),
+    named: bool = True,
+    hint: str = "",
+) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """x [N, D] (float64) and perhaps labels [N] of a table whose columns have distinct names, and what to say of it.
+
+    ``place`` says where a row stands in the file ("line 7"); the columns numbered ``left_out`` (from 0) are data only
+    where they are asked for. Without ``named`` the names are the numbers of the columns. ``hint`` ends the message
+    about a cell that is no number.
+
+    Raises:
+        VemError: a column is not there, or holds something else than finite numbers: the message names row and column.
+    """
+    import pandas as pd  # here, because pandas takes half a second to import
+
+    choice(wishes.categories, CATEGORIES, "data.categories")
+    names = [str(name) for name in table.columns]
+    label, kept = chosen(names, wishes, path, left_out, named)
+    arrays = {} if label is None else {"labels": table.iloc[:, label].to_numpy()}
+    frame, origin, notes = table.iloc[:, kept], kept, []  # origin: the column that each of the frame's comes from
+    if not all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes):
+        parts: list[Any] = []
+        origin = []
+        for j in kept:
+            column = as_numbers(table.iloc[:, j])
+            if column is not None:
+                parts.append(column)
+            else:
+                levels = _levels(table.iloc[:, j], names, j, wishes, path, place, hint)
+                parts += [table.iloc[:, j] == level for level in levels]
+                notes.append(f"data.path={path}: column {names[j]} is {len(levels)} of 0 and 1: {', '.join(levels)}.")
+            origin += [j] * (len(parts) - len(origin))
+        frame = pd.concat(parts, axis=1)
+    # Named, because numpy would make a table with a column of true and false one of objects.
+    x = frame.to_numpy(np.float64)
+    bad = ~np.isfinite(x)
+    if bad.any():
+        rows = bad.any(axis=1)
+        row = int(rows.argmax())
+        j = origin[int(bad[row].argmax())]
+        raise VemError(
+            f"data.path={path}: {int(rows.sum())} of {len(x)} rows hold NaN, infinite or missing values, the first in "
+            f"{place(row)}, column {names[j]}. Remove or impute them, or leave the column out: "
+            f"data.drop=[{typed(names, j)}]."
+        )
+    return {"x": x, **arrays}, tuple(notes)
+
+
+def chosen(
+    names: Sequence[str], wishes: Wishes, path: Path, left_out: Collection[int] = (), named: bool = True
+) -> tuple[int | None, list[int]]:
+    """The column of the labels and those of the data, numbered from 0.
+
+    The data are ``wishes.columns`` in the order given, else every column in that of the file, less the labels and
+    ``wishes.drop``.
+
+    Raises:
+        VemError: one of them is not there, is named twice, or none is left.
+    """
+
+    def numbers(wanted: Names, key: str) -> list[int]:
+        listed = [wanted] if isinstance(wanted, str | int) else list(wanted or ())
+        found = [_column(names, one, f"data.{key}", path, named) for one in listed]
+        if len(set(found)) < len(found):
+            raise VemError(f"data.{key}={listed} names a column twice: name each once.")
+        return found
+
+    label = numbers(wishes.label_column, "label_column")
+    drop = {*label, *numbers(wishes.drop, "drop")}
+    columns = numbers(wishes.columns, "columns")
+    kept = [j for j in columns or range(len(names)) if j not in drop and (columns or j not in left_out)]
+    if not kept:
+        raise VemError(
+            f"data.path={path}: no column is left for x (of {_listed(names)}). Change data.columns, data.drop or "
+            "data.label_column."
+        )
+    return label[0] if label else None, kept
+
+
+def _column(names: Sequence[str], wanted: str | int, key: str, path: Path, named: bool) -> int:
+    """The column of that name, or else of that number, counted from 1."""
+    name = str(wanted)
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and 1 <= int(name) <= len(names):
+        return int(name) - 1
+    unnamed = "" if named else " (numbers: the file has no line of names)"
+    raise VemError(
+        f"{key}={name!r} is not a column of data.path={path}{did_you_mean(name, names)} Its columns: "
+        f"{_listed(names)}{unnamed}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
+
+
+def typed(names: Sequence[str], j: int) -> str:
+    """What to write for a column in a list of columns: its number, unless another column has that for a name.
+
+    >>> typed(["a (cm)", "b"], 0), typed(["0", "1", "2"], 0)
+    ('1', '0')
+    """
+    return names[j] if str(j + 1) in names else str(j + 1)
+
+
+def as_numbers(column: pd.Series[Any]) -> pd.Series[Any] | None:
+    """The column as numbers, NaN where a cell is missing; None if a cell holds text."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    numbers = pd.to_numeric(column, errors="coerce")  # integers beyond 64 bits, true and false beside missing cells
+    return None if (numbers.isna() & column.notna()).any() else numbers
+
+
+def _levels(
+    column: pd.Series[Any], names: Sequence[str], j: int, wishes: Wishes, path: Path, place: Place, hint: str
+) -> list[str]:
+    """The different texts of a column, in alphabetical order, if each shall become a column of 0 and 1.
+
+    Raises:
+        VemError: it shall not, a cell is missing, there is a number among the texts, or no two are equal.
+    """
+    import pandas as pd
+
+    missing = (column.isna() | (column.astype(str).str.strip() == UNKNOWN)).to_numpy(dtype=bool)
+    number = ~missing & pd.to_numeric(column, errors="coerce").notna().to_numpy(dtype=bool)
+    text = ~missing & ~number
+    drop = f"leave the column out: data.drop=[{typed(names, j)}]"
+
+    def says(rows: Array) -> str:
+        row = int(rows.argmax())
+        return f"data.path={path}: {place(row)}, column {names[j]}, holds {column.iloc[row]!r}"
+
+    if missing.any() and (number.any() or wishes.categories == "onehot") and not (number.any() and text.any()):
+        raise VemError(f"{says(missing)}, a missing value. Remove or impute its {int(missing.sum())}, or {drop}.")
+    if number.any() or not text.any():
+        raise VemError(f"{says(text)}, not a number. Mend the cell, or {drop}.{hint}")
+    if wishes.categories != "onehot":
+        raise VemError(
+            f"{says(text)}, not a number. Name the column with data.label_column if it holds the labels, encode "
+            f"it with data.categories=onehot, or {drop}.{hint}"
+        )
+    levels = sorted(set(column.astype(str)))
+    if len(levels) == len(column) > 2:
+        raise VemError(
+            f"{says(text)}, and no two of its {len(levels)} texts are equal: it is no category. Just {drop}."
+        )
+    return levels
