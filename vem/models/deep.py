@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from vem.contracts import Noise, NoiseSpec
-from vem.errors import VemError, at_least
+from vem.errors import VemError, at_least, choice
 from vem.families.gaussian import log_standard_normal
 from vem.models.likelihoods import Gaussian, make_likelihood
 from vem.models.networks import MLP, MLPFactory
+from vem.models.units import CHOICES, Units
 
 
 class DeepLatentModel(nn.Module):
@@ -22,8 +23,13 @@ class DeepLatentModel(nn.Module):
     a Gaussian), or a factory ``(in_shape, out_shape) → nn.Module`` such as
     :class:`vem.models.networks.MLPFactory`.
 
+    ``units`` are those that networks and a learned σ are in, of a Gaussian likelihood (:class:`Units`), fitted by
+    :meth:`start`: ``common`` or ``column``, for all networks; ``auto``, the common ones, where a network that vem did
+    not build speaks x itself; ``none``, x for all. Densities, means and samples are of x, whatever they are.
+
     Raises:
-        VemError: a latent dimension below 1, or a decoder whose output has another shape than x.
+        VemError: a latent dimension below 1, a decoder whose output has another shape than x, or units for a
+            Bernoulli likelihood.
 
     Source: Kingma and Welling, 2014; Rezende et al., 2014.
     """
@@ -40,17 +46,38 @@ class DeepLatentModel(nn.Module):
         scale: str | float = "learned",
         scale_floor: float = 0.01,
         data_start: bool = True,
+        units: str = "none",
     ) -> None:
         super().__init__()
         at_least(latent_dim, 1, "latent_dim")
         self.event_shape = tuple(event_shape)
         self.latent_size = latent_dim
-        self.likelihood = make_likelihood(likelihood, self.event_shape, scale, scale_floor)
+        self.likelihood = make_likelihood(
+            likelihood, self.event_shape, scale, scale_floor, self._make_units(units, likelihood)
+        )
         self.data_start = data_start
         # Kept so that an encoder can mirror it.
         self.decoder_factory = decoder if isinstance(decoder, MLPFactory) else None
         self.decoder = decoder if isinstance(decoder, nn.Module) else decoder((latent_dim,), self.event_shape)
         self._check_decoder()
+        if isinstance(self.likelihood, Gaussian) and self.units is not None:
+            self.likelihood.spoken = self.units.spoken_by(self.decoder)
+
+    def _make_units(self, name: str, likelihood: str) -> Units | None:
+        choice(name, CHOICES, "model.units")
+        if likelihood == "bernoulli" and name in ("common", "column"):
+            raise VemError(
+                f"model.units={name} is for real data: a Bernoulli likelihood of 0 and 1 has no units. Leave out "
+                "model.units, or take model.likelihood=gaussian."
+            )
+        if name == "none" or likelihood == "bernoulli":
+            return None
+        return Units(self.event_shape, by_column=name == "column", everywhere=name != "auto")
+
+    @property
+    def units(self) -> Units | None:
+        """The units of x that the networks speak; None where they speak x itself."""
+        return self.likelihood.units
 
     def _check_decoder(self) -> None:
         parameter = next(self.decoder.parameters(), torch.zeros(()))
@@ -101,14 +128,15 @@ class DeepLatentModel(nn.Module):
 
     @torch.no_grad()
     def start(self, x: Tensor, generator: torch.Generator) -> None:
-        """Put the mean of the data into the last layer's bias, and their spread into a learned σ."""
+        """Fit the units; put the mean of the data into the last layer's bias, and their spread into a learned σ."""
+        spread = None if self.units is None else self.units.fit(x)
         if not self.data_start:
             return
-        mean = x.mean(0)
+        mean = x.mean(0) if self.units is None else self.units.shift
         if isinstance(self.decoder, MLP):
             self.decoder.last.bias.copy_(self.likelihood.bias(mean).flatten())
         if isinstance(self.likelihood, Gaussian):
-            self.likelihood.start_scale((x - mean).square().mean().sqrt())
+            self.likelihood.start_scale((x - mean).square().mean().sqrt() if spread is None else spread)
 
     def notes(self) -> list[str]:
         """The likelihood's notes: a learned scale at its floor."""

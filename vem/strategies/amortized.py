@@ -23,6 +23,7 @@ from vem.contracts import (
 )
 from vem.errors import VemError
 from vem.families.checks import matching
+from vem.models.units import in_units, units_of
 from vem.objectives.elbo import ELBO
 from vem.strategies.compiled import compiled
 from vem.strategies.gradient import Climber, OptimizerFactory, Slope, differentiate
@@ -39,6 +40,8 @@ class Amortized:
 
     ``encoder`` is :class:`Mirror`, any ``nn.Module`` that maps x [B, *X] to
     λ [B, num_params], or a factory ``(in_shape, out_shape) → nn.Module``.
+
+    An encoder that vem makes sees x in the model's units, one of the user's only where these are for all networks.
 
     A step differentiates the mean over the batch, (1/B) Σ_b L_b. ``compile=True`` compiles that gradient.
 
@@ -72,7 +75,9 @@ class Amortized:
         self.family = matching(self.make_family, model)
         model.start(data.x, generator)
         self.encoder = self._encoder(model, data.x, generator).to(data.x.device, data.x.dtype)
-        self._check_encoder(data.x[:2])
+        units = units_of(model)
+        self.in_units = units is not None and units.spoken_by(self.encoder)
+        self._check_encoder(self._seen(model, data.x[:2]))
         self.climber = Climber(self.make_optimizer, [*model.parameters(), *self.encoder.parameters()])
         self.slope = compiled(self._slope, self.compile, data.x.device)
 
@@ -93,6 +98,10 @@ class Amortized:
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
             torch.default_generator.manual_seed(seed)
             return factory(tuple(x.shape[1:]), (self.family.num_params,))
+
+    def _seen(self, model: GenerativeModel, x: Tensor) -> Tensor:
+        """x as the encoder sees it."""
+        return in_units(model, x) if self.in_units else x
 
     def _check_encoder(self, x: Tensor) -> None:
         was_training = self.encoder.training
@@ -122,13 +131,13 @@ class Amortized:
         """The encoder's q, with dropout and batch norm of a user's encoder in evaluation mode."""
         was_training = self.encoder.training
         self.encoder.eval()
-        params = self.encoder(batch.x)
+        params = self.encoder(self._seen(model, batch.x))
         self.encoder.train(was_training)
         return self.family(params)
 
     def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
         """The ELBO of the encoder's q."""
-        posterior = self.family(self.encoder(batch.x))
+        posterior = self.family(self.encoder(self._seen(model, batch.x)))
         bound = self.objective(model, batch.x, posterior, noise.get("z"))
         return self.objective.annealed(bound, schedule.kl_weight)
 

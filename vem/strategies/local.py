@@ -28,6 +28,7 @@ from vem.contracts import (
 )
 from vem.errors import VemError, at_least, choice
 from vem.families.checks import matching
+from vem.models.units import in_units
 from vem.objectives.elbo import ELBO
 from vem.strategies.compiled import compiled
 from vem.strategies.gradient import Climber, OptimizerFactory, Slope, differentiate
@@ -136,10 +137,11 @@ class Local:
             )
         if self.m_steps:  # a θ that is kept is one that the caller has chosen
             model.start(data.x, generator)
-        self.start.fit(data.x, self.family.size, generator)
+        # Where columns have scales of their own, so has the probabilistic PCA of the start.
+        self.start.fit(in_units(model, data.x), self.family.size, generator)
         params = data.x.new_empty(self.num_data, self.family.num_params)
         for low in range(0, self.num_data, CHUNK):
-            params[low : low + CHUNK] = self._started(data.x[low : low + CHUNK])
+            params[low : low + CHUNK] = self._started(model, data.x[low : low + CHUNK])
         self.row_gradient = compiled(row_gradient, self.compile, data.x.device)
         self.slope = compiled(self._slope, self.compile, data.x.device)
         self.table = RowTable(fresh(params, self.rule.moments))
@@ -148,8 +150,8 @@ class Local:
         if self.phases:
             self.phases.reset(data.x.device)
 
-    def _started(self, x: Tensor) -> Tensor:
-        return self.family.start(*self.start(x)).to(x.dtype)
+    def _started(self, model: GenerativeModel, x: Tensor) -> Tensor:
+        return self.family.start(*self.start(in_units(model, x))).to(x.dtype)
 
     def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
         """``rows``: for each E-step; ``theta``: for each M-step; ``bound``: for the bound of held-out data."""
@@ -167,7 +169,7 @@ class Local:
         """The stored rows; for held-out data fresh rows, raised at frozen θ with the budget ``held_out``."""
         if batch.rows is not None:
             return self.family(self._stored(batch.rows))
-        rows = fresh(self._started(batch.x), self.rule.moments)
+        rows = fresh(self._started(model, batch.x), self.rule.moments)
         rows, _ = ascend(
             model, self.family, self.objective, batch.x, rows, self.rule, noise.get("rows"),
             self.held_out.steps, self.held_out.rate, batch.x.new_ones(()), self.held_out.cool,
