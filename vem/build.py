@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from vem.data.dataset import Data, check
 from vem.errors import VemError, choice
 from vem.evaluation.elbo import SplitScores, evaluating, score, spread
 from vem.evaluation.settings import Evaluation
+from vem.models.units import CHOICES, units_of
 from vem.noise import fill, generator
 from vem.targets import check_targets, conform, instantiate, takes
 from vem.training import checkpoint
@@ -60,6 +61,10 @@ def build(config: Mapping[str, Any]) -> Built:
     data = make_data(config["data"]).to(device, dtype)
     likelihood = resolve_likelihood(config["model"], data)
     model = build_model(config, data, likelihood).to(device, dtype)
+    units = units_of(model)
+    if units is not None:  # before a strategy that may keep θ as it is
+        units.fit(data.train.x)
+        data = replace(data, notes=(*data.notes, *model.unit_notes()))
     return Built(data, model, strategy, training, evaluation, likelihood)
 
 
@@ -122,6 +127,8 @@ def build_model(config: Mapping[str, Any], data: Data, likelihood: str | None) -
     extra: dict[str, Any] = {"event_shape": data.event_shape}
     if likelihood is not None:
         extra["likelihood"] = likelihood
+    if "units" in section:
+        extra["units"] = resolve_units(config, data, likelihood)
     with seeded(config["seed"], "model"):
         model = instantiate(section, "model", **extra)
     if not isinstance(model, nn.Module):
@@ -149,6 +156,13 @@ def resolve_likelihood(section: Mapping[str, Any], data: Data) -> str | None:
             "fractions), or model.likelihood=gaussian."
         )
     return name
+
+
+def resolve_units(config: Mapping[str, Any], data: Data, likelihood: str | None) -> str:
+    """The model's units; ``auto`` where it has none to set: x is not real, or vem builds no network that sees it."""
+    name = choice(config["model"]["units"], CHOICES, "model.units")
+    idle = data.kind != "real" or likelihood != "gaussian" or not records.builds_network(records.hashed_part(config))
+    return "none" if name == "auto" and idle else name
 
 
 def pick_device(name: str) -> torch.device:

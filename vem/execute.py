@@ -22,6 +22,7 @@ from vem.build import Built, build, identified
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
 from vem.evaluation.pictures import pictures
+from vem.models.units import units_of
 from vem.report.figures import draw_run
 from vem.targets import conform
 from vem.training.fit import Progress, fit
@@ -170,7 +171,8 @@ def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:
         "family": None,  # known once the strategy has seen the model
         "data": built.data.name,
         "binarize": config["data"].get("binarize"),
-        "likelihood": built.likelihood or getattr(built.model, "likelihood_name", None),
+        "likelihood": getattr(built.model, "likelihood_name", None) or built.likelihood,
+        "units": None if (units := units_of(built.model)) is None else units.name,
         "latent_dim": built.model.latent_size if built.model.latent == "real" else None,
         "components": built.model.latent_size if built.model.latent == "index" else None,
         "num_parameters": parameters,

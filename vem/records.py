@@ -48,6 +48,7 @@ LOG = "run.log"
 
 REPEATS = "repeats"  # status of a job of a sweep that another folder, named beside it, runs
 ASIDE = "earlier"  # finished runs that were run again
+BY_COLUMN = "gaussian (a scale for each column)"  # likelihood of a run whose learned σ_i are each column's own
 
 SPLITS = ("train", "valid", "test")
 
@@ -174,13 +175,14 @@ NOT_HASHED = ("data.root", "training.checkpoint_seconds", "evaluation.strict")
 # Options that came after the first release, each with the value that means what runs without it did. At that value,
 # and where it changes nothing, an option is no part of the hash: an old run and a new one are then the same run.
 AS_BEFORE: dict[str, Any] = {
+    "model.units": "none",
     "evaluation.gap_data": None,
     **{f"data.{key}": None for key in ("columns", "drop")},
     **{f"data.{key}": "auto" for key in ("row_names", "separator", "decimal", "encoding")},
     "data.categories": "refuse",
 }
 MOVED_DEFAULTS: dict[str, tuple[Any, Any]] = {}  # options whose default was another one: (the old, the new)
-REAL_ONLY: tuple[str, ...] = ()  # of these, the ones that change nothing for binary data
+REAL_ONLY: tuple[str, ...] = ("model.units",)  # of these, the ones that change nothing for binary data
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -215,7 +217,10 @@ def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _neutral(flat: Mapping[str, Any]) -> set[str]:
     """The keys of ``AS_BEFORE`` that change no number under this config, as far as the config alone tells."""
-    return set(REAL_ONLY) if _is_binary(flat) else set()
+    idle = set(REAL_ONLY) if _is_binary(flat) else set()
+    if flat.get("model.units") == "auto" and (_drawn(flat) or not builds_network(flat)):
+        idle.add("model.units")
+    return idle
 
 
 def _is_binary(flat: Mapping[str, Any]) -> bool:
@@ -225,8 +230,21 @@ def _is_binary(flat: Mapping[str, Any]) -> bool:
     True
     """
     likelihood = flat.get("model.likelihood")
-    drawn = flat.get("data.binarize") not in (None, "none") or "silhouettes" in str(flat.get("data._target_"))
-    return likelihood == "bernoulli" or (likelihood == "auto" and drawn)
+    return likelihood == "bernoulli" or (likelihood == "auto" and _drawn(flat))
+
+
+def _drawn(flat: Mapping[str, Any]) -> bool:
+    """Whether x is surely 0 or 1."""
+    return flat.get("data.binarize") not in (None, "none") or "silhouettes" in str(flat.get("data._target_"))
+
+
+def builds_network(flat: Mapping[str, Any]) -> bool:
+    """Whether the decoder or the encoder is one that vem builds: ``model.units=auto`` is about those.
+
+    >>> builds_network({"model.decoder._target_": "mynets.Decoder", "strategy.encoder._target_": "mynets.Encoder"})
+    False
+    """
+    return any(str(flat.get(f"{place}._target_")).startswith("vem.") for place in ("model.decoder", "strategy.encoder"))
 
 
 def option(config: Mapping[str, Any], key: str) -> Any:

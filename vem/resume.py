@@ -80,7 +80,10 @@ def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] =
         old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
     except (VemError, OSError, UnicodeDecodeError, yaml.YAMLError):
         return config  # no run yet, or a damaged one, of which others tell
-    unfinished, binary = run.get("status") != "done", run.get("likelihood") == "bernoulli"
+    begun = any((directory / name).exists() for name in COMPUTED)
+    # What failed before it had computed anything has nothing to go on from.
+    unfinished = run.get("status") != "done" and (begun or run.get("status") != "failed")
+    binary = run.get("likelihood") == "bernoulli"
     typed = {override.lstrip("+~").split("=", 1)[0] for override in overrides}
     old_values = {k: v for k, v in records.AS_BEFORE.items() if records.option(old, k) is None}
     old_values |= {k: v for k, (v, new) in records.MOVED_DEFAULTS.items()
@@ -91,7 +94,7 @@ def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] =
         if moved and (unfinished or (binary and key in records.REAL_ONLY)):
             config = records.with_option(config, key, before)
             kept.append(f"{key}={before}")
-    if kept and unfinished and any((directory / name).exists() for name in COMPUTED):
+    if kept and unfinished and begun:
         log.info("%s goes on as it was begun, with %s.", directory, ", ".join(kept))
     return config
 

@@ -90,6 +90,8 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("rank 4", saved(grey(50, 2, 2, 2)), ["(50, 2, 2, 2)", "Reshape"]),
     ("text", saved(np.full((50, 4), "a")), ["not real numbers", "float32"]),
     ("not binary", saved(grey(50, 4), "model.likelihood=bernoulli"), ["0 or 1", "data.binarize=threshold", "gaussian"]),
+    ("units of 0 and 1", saved(grey(50, 4) > 0.5, "model.units=column"), ["model.units=column", "0 and 1", "gaussian"]),
+    ("units mistyped", ["model.units=columns"], ["model.units='columns'", "did you mean 'column'"]),
     ("blobs not binary", ["model.likelihood=bernoulli"], ["data=blobs", "model.likelihood=gaussian"]),
     ("not grey", saved(grey(50, 4) * 255, "data.binarize=static"), ["[0, 1]", "x / 255"]),
     ("more components than data", ["strategy=gmm", "model.components=41"], ["41", "40", "components"]),

@@ -14,6 +14,7 @@ from vem.families.gaussian import log_standard_normal
 from vem.models.likelihoods import Gaussian, make_likelihood
 from vem.models.networks import MLP, MLPFactory
 from vem.models.units import CHOICES, Units
+from vem.records import BY_COLUMN
 
 
 class DeepLatentModel(nn.Module):
@@ -78,6 +79,18 @@ class DeepLatentModel(nn.Module):
     def units(self) -> Units | None:
         """The units of x that the networks speak; None where they speak x itself."""
         return self.likelihood.units
+
+    @property
+    def likelihood_name(self) -> str | None:
+        """What tables call the likelihood, where that says more than the option does."""
+        return BY_COLUMN if self._learns_scale() and self.units is not None and self.units.by_column else None
+
+    def _learns_scale(self) -> bool:
+        return isinstance(self.likelihood, Gaussian) and self.likelihood.fixed is None
+
+    def unit_notes(self) -> list[str]:
+        """What a reader must know of the units, once they are fitted; a fixed σ is the same in all of them."""
+        return [] if self.units is None or not self._learns_scale() else self.units.notes()
 
     def _check_decoder(self) -> None:
         parameter = next(self.decoder.parameters(), torch.zeros(()))

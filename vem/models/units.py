@@ -66,12 +66,17 @@ class Units(nn.Module):
         """Whether this network speaks u, not x."""
         return self.everywhere or type(network) is MLP
 
+    @property
+    def name(self) -> str:
+        """The option that they are."""
+        return "column" if self.by_column else "common"
+
     def notes(self) -> list[str]:
-        """What a reader of the numbers must know: another likelihood, or columns that one scale does not fit."""
+        """What a reader must know of a σ learned in them: another likelihood, or columns that one σ does not fit."""
         if self.by_column:
             return [
-                "model.units=column: each column has a scale of its own, σ_i = σ s_i with s_i its standard deviation in "
-                "the training data. That is another likelihood than one σ for all of x: ELBO and log p(x) are not "
+                "model.units=column: each column has a scale of its own, σ_i = σ s_i with s_i its standard deviation "
+                "in the training data. That is another likelihood than one σ for all of x: ELBO and log p(x) are not "
                 "comparable with those of model.units=common."
             ]
         if self.shift.dim() == 1 and self.unevenness > UNEVEN:  # pixels are no columns

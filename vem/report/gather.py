@@ -12,7 +12,7 @@ from typing import Any
 
 from vem import ledger
 from vem.errors import VemError
-from vem.records import LOG, REPEATS, RUN, run_directories
+from vem.records import BY_COLUMN, LOG, REPEATS, RUN, run_directories
 from vem.report.findings import Unfinished
 from vem.report.runs import DONE, FAILED, RUNNING, UNREADABLE, RunRecord, mapping, read_run
 
@@ -184,12 +184,15 @@ def _told(run: RunRecord, sibling: RunRecord | None, family: str | None) -> RunR
 def _named_in(config: Mapping[str, Any]) -> dict[str, Any]:
     choices, data, model = (mapping(config.get(key)) for key in ("choices", "data", "model"))
     latent, likelihood = model.get("latent_dim"), model.get("likelihood")
+    if model.get("units") == "column" and model.get("scale") == "learned":
+        likelihood = BY_COLUMN
     return {
         "strategy": _text(choices.get("strategy")),
         "model": _text(choices.get("model")),
         "data": _text(choices.get("data")),
         "binarize": _text(data.get("binarize")),
-        "likelihood": likelihood if likelihood in ("bernoulli", "gaussian") else None,  # auto is not resolved yet
+        # auto is not resolved yet
+        "likelihood": likelihood if likelihood in ("bernoulli", "gaussian", BY_COLUMN) else None,
         "latent_dim": latent if isinstance(latent, int) else None,
         "seed": config.get("seed") if isinstance(config.get("seed"), int) else None,
     }

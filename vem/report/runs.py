@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,18 @@ from typing import Any
 import yaml
 
 from vem.errors import VemError
-from vem.records import CONFIG, EVALUATION, FILE_HASH, OVERRIDES, REPEATS, RUN, hashed_part, read_json
+from vem.records import (
+    AS_BEFORE,
+    CONFIG,
+    EVALUATION,
+    FILE_HASH,
+    OVERRIDES,
+    REPEATS,
+    RUN,
+    hashed_part,
+    option,
+    read_json,
+)
 from vem.report.files import read_metrics, read_per_datum, read_pictures
 
 __all__ = ["RunRecord", "as_evaluated", "read_metrics", "read_per_datum", "read_pictures", "read_run", "read_settings"]
@@ -82,8 +93,9 @@ def read_run(directory: Path) -> RunRecord:
         # Without its config it has a name, and no place in a table.
         record = RunRecord(directory, {key: facts.get(key) for key in ("strategy", "seed", "config_hash")})
         config = read_config(directory / CONFIG)
-        asked = flat_settings(config)
-        record = RunRecord(directory, facts, {}, asked, asked, config, read_typed(directory / OVERRIDES))
+        typed = read_typed(directory / OVERRIDES)
+        asked = flat_settings(config) | _typed_as_before(config, typed)
+        record = RunRecord(directory, facts, {}, asked, asked, config, typed)
         evaluation = _evaluation(directory)
         return replace(record, evaluation=evaluation, settings=as_evaluated(asked, evaluation.get("settings")))
     except VemError as error:
@@ -181,6 +193,15 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
     if digest is not None:
         flat["data.path"] = f"{Path(str(mapping(config.get('data')).get('path'))).name} ({str(digest)[:8]})"
     return {key: "null" if value is None else str(value) for key, value in flat.items() if key != "seed"}
+
+
+def _typed_as_before(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, str]:
+    """Typed options at the value that the hash leaves out: a swept one is shown beside its other values.
+
+    Not those of the data, which would set tables apart.
+    """
+    keys = [key for key in typed if key in AS_BEFORE and not key.startswith("data.")]
+    return {key: str(option(config, key)) for key in keys if option(config, key) == AS_BEFORE[key]}
 
 
 def as_evaluated(settings: Mapping[str, str], found: Any) -> dict[str, str]:

@@ -19,7 +19,9 @@ from vem.evaluation.elbo import score, spread
 from vem.noise import fill, generator
 from vem.records import BEST_CHECKPOINT, CHECKPOINT
 from vem.training import checkpoint
+from vem.training.batches import batches_of, joins_lone_row
 from vem.training.meter import Meter, NonFiniteError
+from vem.training.remedy import remedy
 from vem.training.settings import Training
 from vem.training.signals import InterruptedRun, stop_requests
 
@@ -71,7 +73,6 @@ class Loop:
         self.config_hash = config_hash
         x = data.train.x
         self.device, self.dtype, self.num_data = x.device, x.dtype, len(data.train)
-        self.batches = -(-self.num_data // settings.batch_size)
         self.noise = generator(self.device, seed, "noise")
         self.schedule = Schedule(x.new_ones(()), x.new_ones(()), x.new_zeros(()))
         self.meter = Meter()
@@ -80,7 +81,10 @@ class Loop:
         if settings.keep == "best" and (directory is None or strategy.no_elbo is not None):
             why = strategy.no_elbo or "and fit() was given no directory to keep it in"
             raise VemError(f"training.keep=best goes by the validation ELBO, {why}: take training.keep=last.")
-        strategy.setup(model, data.training_set(), generator(self.device, seed, "setup"))
+        training_set = data.training_set()
+        strategy.setup(model, training_set, generator(self.device, seed, "setup"))
+        self.joined = joins_lone_row(model, strategy, training_set.x, settings.batch_size, self.schedule, seed)
+        self.batches = -(-self.num_data // settings.batch_size) - self.joined
 
     def run(self) -> Progress:
         """Train from where the checkpoint left off to the end."""
@@ -126,7 +130,7 @@ class Loop:
         )
         x = self.data.train_x(at.epoch)
         started = time.perf_counter()
-        for index in order.split(settings.batch_size)[at.batch :]:
+        for index in batches_of(order, settings.batch_size, self.joined)[at.batch :]:
             self._step(x, index)
             at.batch += 1
             if asked.name and at.batch < self.batches:
@@ -169,7 +173,7 @@ class Loop:
         try:
             means = self.meter.flush(at.flushed + 1)
         except NonFiniteError as error:
-            raise NonFiniteError(f"{error}; {self._last_good()} {_REMEDY}") from None
+            raise self._not_finite(str(error), error.step or at.step) from None
         self._check_parameters()
         at.flushed = at.step
         if "elbo" in means:
@@ -236,6 +240,10 @@ class Loop:
             return f"the last good checkpoint is {path} (epoch {checkpoint.load(path, 'cpu')['progress']['epoch']})."
         return "no checkpoint had been written yet."
 
+    def _not_finite(self, what: str, step: int) -> NonFiniteError:
+        helps = remedy(self.model, self.strategy, self.data.train.x, self.settings, step)
+        return NonFiniteError(f"{what}; {self._last_good()} {helps}")
+
     def _check_parameters(self) -> None:
         state = {"model": self.model.state_dict(), "strategy": self.strategy.state_dict()}
         for name, tensor in _tensors(state, ""):
@@ -243,9 +251,8 @@ class Loop:
             if not tensor.is_floating_point() or not tensor.numel():
                 continue
             if not bool(torch.stack(tensor.aminmax()).isfinite().all()):
-                raise NonFiniteError(
-                    f"step {self.at.step}: {name} became NaN or infinite; {self._last_good()} {_REMEDY}"
-                )
+                step = self.at.step
+                raise self._not_finite(f"step {step}: {name} became NaN or infinite", step)
 
     def _save(self, name: str) -> None:
         if self.directory is None:
@@ -290,9 +297,6 @@ def _tensors(state: Any, path: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(state, dict | list | tuple):
         for key, child in state.items() if isinstance(state, dict) else enumerate(state):
             yield from _tensors(child, f"{path}.{key}" if path else str(key))
-
-
-_REMEDY = "Lower training.rate (or strategy.rule.rate), set training.kl_warmup, or take dtype=float64."
 
 
 def fit(

@@ -14,7 +14,11 @@ from vem.errors import VemError
 
 
 class NonFiniteError(VemError):
-    """A bound, a term or a gradient is NaN or infinite."""
+    """A bound, a term or a gradient is NaN or infinite; ``step`` is the first in which it is."""
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class _Row(NamedTuple):
@@ -63,7 +67,7 @@ class Meter:
             at += len(row.names)
             bad = [name for name, value in step_values.items() if not math.isfinite(value)]
             if bad:
-                raise NonFiniteError(f"step {step}: {', '.join(bad)} became NaN or infinite")
+                raise NonFiniteError(f"step {step}: {', '.join(bad)} became NaN or infinite", step)
             for name, value in step_values.items():
                 totals[name] = totals.get(name, 0.0) + value
                 counts[name] = counts.get(name, 0) + row.size
