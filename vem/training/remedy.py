@@ -37,7 +37,7 @@ def remedy(model: Any, strategy: Any, x: Tensor, settings: Training, step: int) 
 
 
 def _in_units_of_x(model: Any, strategy: Any) -> str:
-    """``the encoder works with as it is``: the networks that know x in the units of the file, with their verb; empty if none."""
+    """``the encoder works with as it is``: the networks that know x in the units of the file, empty if none does."""
     units = units_of(model)
     networks = {"the decoder": getattr(model, "decoder", None), "the encoder": getattr(strategy, "encoder", None)}
     found = [
