@@ -61,7 +61,7 @@ def measure(
     - ``encoder``: x [B, *X] → (mean, log variance), each [B, H], or a torch.distributions object; None where
       only the best q and log p(x) are wanted.
     - ``x`` [N, *X], or {"train": …, "test": …}: then the gaps of both are compared.
-    - ``evaluation``: quick, brief, gaps or full, or a list of overrides: ["evaluation=gaps", "evaluation.num_data=200"].
+    - ``evaluation``: quick, brief, gaps or full, or overrides: ["evaluation=gaps", "evaluation.num_data=200"].
     - ``directory``: where finished pieces of long work are kept, so that the same call goes on from them; the
       result is saved there. Where it lies there already, it is read and given back.
     - ``name``: what the model is called in tables; else its class and the first digits of a hash.

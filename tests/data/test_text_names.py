@@ -83,6 +83,9 @@ FIRST_LINES: dict[str, tuple[str, Any, str]] = {
     ),
     "index, 0 to 1 above whole": (lines(",0,1", "0,5,6", "1,7,8"), "asked", ""),
     "a series": (lines(",0", "0,1.5", "1,2.5"), "asked", ""),
+    # as a datum it would lack a cell, so it is never one without a word
+    "a whole series": (lines(",0", "0,1", "1,2"), "asked", ""),
+    "index, years above whole": (lines(",2019,2020", "0,5,6", "1,7,8"), "asked", ""),
     # with other separators, decimal signs and labels
     "semicolons": (lines("2019;2020;2021", "1,5;2,5;3", "1;2;3,25"), [[1.5, 2.5, 3], [1, 2, 3.25]], SAID),
     "spaces": (lines("0 1 2", "1.5 2 3", "4 5 6"), [[1.5, 2, 3], [4, 5, 6]], SAID),

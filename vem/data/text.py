@@ -101,7 +101,8 @@ def _names_and_body(layout: Layout, wishes: Wishes) -> tuple[list[str] | None, p
         if found != "names":
             nameless = len(cells) - len(found) if not cells[0] else 0
             verdict = judge(found, all_whole(below.iloc[:, nameless:])) if len(below) else "data"
-        if verdict == "asked":
+        # As a datum it would lack its first cell, and to leave that column out would make the names a datum.
+        if verdict == "asked" or (verdict == "data" and not cells[0]):
             raise asked_header(layout)
         if verdict == "names":
             if found != "names":

@@ -114,9 +114,10 @@ def all_whole(table: pd.DataFrame) -> bool:
 def asked_header(layout: Layout) -> VemError:
     """The question whether the first row is a datum."""
     first = layout.rows[0]
-    beside = "" if first.cells[0] else " data.drop=[1]"  # a datum with an empty cell is none without that column
+    # A datum with an empty cell is none without that column.
+    missing, beside = ("", "") if first.cells[0] else (" whose first cell is missing", " data.drop=[1]")
     return VemError(
-        f"data.path={layout.path}: line {first.line}, {layout.line_1!r}, may name the columns or be a datum. "
+        f"data.path={layout.path}: line {first.line}, {layout.line_1!r}, may name the columns or be a datum{missing}. "
         f"Say data.header=true if it names them, data.header=false{beside} if it is a datum."
     )
 
