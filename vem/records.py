@@ -180,6 +180,7 @@ AS_BEFORE: dict[str, Any] = {
     **{f"data.{key}": None for key in ("columns", "drop")},
     **{f"data.{key}": "auto" for key in ("row_names", "separator", "decimal", "encoding")},
     "data.categories": "refuse",
+    "data.precision": "single",
 }
 MOVED_DEFAULTS: dict[str, tuple[Any, Any]] = {}  # options whose default was another one: (the old, the new)
 REAL_ONLY: tuple[str, ...] = ("model.units",)  # of these, the ones that change nothing for binary data
@@ -220,6 +221,8 @@ def _neutral(flat: Mapping[str, Any]) -> set[str]:
     idle = set(REAL_ONLY) if _is_binary(flat) else set()
     if flat.get("model.units") == "auto" and (_drawn(flat) or not builds_network(flat)):
         idle.add("model.units")
+    if flat.get("dtype") == "float32":
+        idle.add("data.precision")  # x is rounded to that anyway
     return idle
 
 

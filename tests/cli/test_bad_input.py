@@ -33,6 +33,13 @@ def grey(*shape: int) -> Any:
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
+def mixed_labels(folder: Path) -> Sequence[str]:
+    """Splits whose labels are numbers here and text there."""
+    x = grey(12, 2)
+    np.savez(folder / "x.npz", train=x, valid=x, test=x, train_labels=np.arange(12), test_labels=["dog"] * 12)
+    return ["data=array", "data.path=x.npz"]
+
+
 def truncated_array(folder: Path) -> Sequence[str]:
     np.save(folder / "x.npy", grey(50, 4))
     whole = (folder / "x.npy").read_bytes()
@@ -96,6 +103,11 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("not grey", saved(grey(50, 4) * 255, "data.binarize=static"), ["[0, 1]", "x / 255"]),
     ("more components than data", ["strategy=gmm", "model.components=41"], ["41", "40", "components"]),
     ("subset too large", ["data.max_train=999"], ["data.max_train=999", "40"]),
+    ("far from zero", saved(1.7e9 + 0.05 * grey(50, 4).astype(np.float64)), ["are equal", "dtype=float64"]),
+    ("beyond float32", saved(grey(50, 4) * np.float64(1e40)), ["float32 ends at", "dtype=float64"]),
+    ("nanoseconds", saved(17 * 10**17 + np.arange(100).reshape(50, 2)), ["column 1", "subtract its smallest value"]),
+    ("mixed labels", mixed_labels, ["test_labels holds text ('dog')", "train_labels numbers", "all as numbers"]),
+    ("unknown precision", saved(grey(50, 4), "data.precision=double"), ["data.precision='double'", "file, single"]),
     # --- numbers out of range
     ("width 0", ["model.decoder.widths=[0]"], ["widths[0]=0", "at least 1"]),
     ("width −3", ["model.decoder.widths=[8,-3]"], ["widths[1]=-3", "at least 1"]),

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
 from vem.data.dataset import Data, Split, check
+from vem.data.labels import classes
 from vem.data.prepare import prepare, split_rows, take
-from vem.data.tables import Array, classes, numbers, read_table
+from vem.data.tables import Array, numbers, read_table
 from vem.data.wishes import Names, Wishes
-from vem.errors import VemError
+from vem.errors import VemError, choice
 from vem.records import SPLITS
 
 FRACTIONS = (0.8, 0.1, 0.1)
+PRECISIONS = ("file", "single")
 
 
 def array(
@@ -35,6 +35,7 @@ def array(
     encoding: str = "auto",
     seed: int = 0,
     max_train: int | None = None,
+    precision: str = "file",
 ) -> Data:
     """Your own data, x [N, D] or images [N, height, width], not rescaled.
 
@@ -48,34 +49,47 @@ def array(
     ``fractions`` of a random split by ``seed`` into train, valid and test (null: 0.8, 0.1, 0.1).
     ``image_shape`` turns [N, D] into images. ``binarize``: ``none``, or for x in [0, 1] ``threshold``
     (x ≥ ½), ``static``, ``stochastic`` (Bernoulli(x) once or every epoch). Data of 0 and 1 alone are
-    binary, others real.
+    binary, others real. ``precision``: ``file`` keeps the digits that the file holds (the run's dtype decides
+    which are used), ``single`` rounds them to float32.
 
     Raises:
         VemError: the file, its content or an option does not fit; the message says which.
     """
     if path is None:
         raise VemError("data=array needs the path of your data: data.path=FILE.npy (or .npz, .csv).")
+    choice(precision, PRECISIONS, "data.precision")
     wishes = Wishes(label_column, columns, drop, categories, header, row_names, separator, decimal, encoding)
     arrays, notes = read_table(Path(path).expanduser(), wishes)
-    if "x" in arrays:
-        x, labels = _pair(arrays, "x", "labels", path)
-        sizes = _sizes(len(x), FRACTIONS if fractions is None else fractions)
-        train, valid, test = (take(x, labels, rows) for rows in split_rows(len(x), sizes, seed))
-    else:
-        if fractions is not None:
-            raise VemError(
-                f"data.fractions={list(fractions)}, but data.path={path} is split already: leave fractions null."
-            )
-        train, valid, test = (Split(*_pair(arrays, name, f"{name}_labels", path)) for name in SPLITS)
+    split_already = "x" not in arrays
+    if split_already and fractions is not None:
+        raise VemError(
+            f"data.fractions={list(fractions)}, but data.path={path} is split already: leave fractions null."
+        )
+    parts = _parts(arrays, SPLITS if split_already else ("x",), path, precision == "single")
+    if split_already:
+        train, valid, test = parts
         _same_event(train, valid, test, path)
+    else:
+        (whole,) = parts
+        sizes = _sizes(len(whole), FRACTIONS if fractions is None else fractions)
+        train, valid, test = (take(whole.x, whole.labels, rows) for rows in split_rows(len(whole), sizes, seed))
     data = check(Data("array", train, valid, test, kind="real", seed=seed, notes=notes))
     return prepare(_as_images(data, image_shape), binarize, max_train)
 
 
-def _pair(arrays: dict[str, Array], key: str, label_key: str, path: str) -> tuple[Tensor, Tensor | None]:
-    x = numbers(arrays[key], f"data.path={path}: {key}")
-    labels = arrays.get(label_key)
-    return x, None if labels is None else classes(labels, len(x), f"data.path={path}: {label_key}")
+def _parts(arrays: Mapping[str, Array], names: Sequence[str], path: str, single: bool) -> list[Split]:
+    """The arrays of these names with their labels, which are numbered once for all of them."""
+    place = {name: f"data.path={path}: {name}" for name in arrays}
+    x = {name: numbers(arrays[name], place[name], single) for name in names}
+    keys = {name: key for name in names if (key := "labels" if name == "x" else f"{name}_labels") in arrays}
+    for name, key in keys.items():
+        if arrays[key].shape != (len(x[name]),):
+            raise VemError(
+                f"{place[key]} has shape {arrays[key].shape} and {name} has {len(x[name])} rows: give one label per "
+                f"row, shape ({len(x[name])},)."
+            )
+    labels = classes({place[key]: arrays[key] for key in keys.values()})
+    return [Split(x[name], labels[place[keys[name]]] if name in keys else None) for name in names]
 
 
 def _sizes(num: int, fractions: Sequence[float]) -> tuple[int, int, int]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from vem.contracts import TrainingSet
+from vem.data.rounding import narrowed
+from vem.data.rounding import notes as lost_by_rounding
 from vem.errors import VemError
 from vem.noise import generator
 from vem.records import SPLITS
@@ -69,19 +71,36 @@ class Data:
         return TrainingSet(self.train_x(0), self.redrawn)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Data:
-        """The same data elsewhere, x in another floating type."""
+        """The same data elsewhere, x in another floating type; ``notes`` say what that rounds away.
 
-        def move(split: Split) -> Split:
-            labels = None if split.labels is None else split.labels.to(device)
-            return Split(split.x.to(device, dtype), labels)
+        Raises:
+            VemError: a number is too large for the type, or rounding makes all training data equal.
+        """
+
+        x = {name: narrowed(self.split(name).x, dtype, f"data={self.name}: the {name} split") for name in SPLITS}
+        told = lost_by_rounding(self.train.x, x["train"], self.name)
+        # Numbers within rounding of 0 and 1 are no others once they are rounded.
+        rounded = self.kind == "real" and any(x[name].dtype != self.split(name).x.dtype for name in SPLITS)
+
+        def move(name: str) -> Split:
+            labels = self.split(name).labels
+            return Split(x[name].to(device), None if labels is None else labels.to(device))
 
         return replace(
             self,
-            train=move(self.train),
-            valid=move(self.valid),
-            test=move(self.test),
+            train=move("train"),
+            valid=move("valid"),
+            test=move("test"),
+            kind="binary" if rounded and all(is_binary(part) for part in x.values()) else self.kind,
+            notes=(*self.notes, *told),
             truth={k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in self.truth.items()},
         )
+
+
+def is_binary(x: Tensor) -> bool:
+    """Whether x holds 0 and 1 alone."""
+    # Real data are told by their first row, without a pass over all of them.
+    return bool(((x[0] == 0) | (x[0] == 1)).all()) and bool(((x == 0) | (x == 1)).all())
 
 
 def check(data: Data) -> Data:

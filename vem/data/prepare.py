@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vem.data.dataset import Data, Split, check
+from vem.data.dataset import Data, Split, check, is_binary
 from vem.errors import VemError, choice
 from vem.noise import generator
 from vem.records import SPLITS
@@ -70,17 +70,12 @@ def prepare(data: Data, binarize: str = "none", max_train: int | None = None) ->
     data = check(data)
     if binarize != "none":
         data = _binarized(data, binarize)
-    elif data.kind == "real" and all(_is_binary(data.split(name).x) for name in SPLITS):
+    elif data.kind == "real" and all(is_binary(data.split(name).x) for name in SPLITS):
         data = replace(data, kind="binary")
     if max_train is not None:
         data = _fewer(data, max_train)
     # Thresholding, or keeping few rows, can leave data that are all equal.
     return data if binarize == "none" and max_train is None else check(data)
-
-
-def _is_binary(x: Tensor) -> bool:
-    # Real data are told by their first row, without a pass over all of them.
-    return bool(((x[0] == 0) | (x[0] == 1)).all()) and bool(((x == 0) | (x == 1)).all())
 
 
 def _binarized(data: Data, how: str) -> Data:
@@ -90,7 +85,9 @@ def _binarized(data: Data, how: str) -> Data:
     """
 
     def draw(name: str) -> Tensor:
-        x = data.split(name).x
+        # In float32 whatever the file holds: a draw takes other random numbers in float64, and a datum must not
+        # depend on how its grey levels were saved.
+        x = data.split(name).x.float()
         low, high = (v.item() for v in torch.aminmax(x))
         if low < 0 or high > 1:
             raise VemError(
@@ -106,7 +103,7 @@ def _binarized(data: Data, how: str) -> Data:
 
     train, valid, test = (replace(data.split(name), x=draw(name)) for name in SPLITS)
     # Data that are 0/1 already are drawn alike each time: nothing is redrawn.
-    redrawn = how == "stochastic" and not _is_binary(train.x)
+    redrawn = how == "stochastic" and not is_binary(train.x)
     return replace(data, train=train, valid=valid, test=test, kind="binary", redrawn=redrawn)
 
 

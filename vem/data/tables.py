@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vem.data.rounding import TOLD
 from vem.data.text import is_text, read_text
 from vem.data.wishes import Wishes
 from vem.errors import VemError
@@ -73,21 +74,24 @@ def _known_keys(path: Path, arrays: dict[str, Array]) -> dict[str, Array]:
     )
 
 
-def numbers(values: Array, place: str) -> Tensor:
-    """Data as float32.
+def numbers(values: Array, place: str, single: bool = False) -> Tensor:
+    """Data as float32 where that holds every number of their type, else as float64; ``single``: as float32.
 
     Raises:
-        VemError: they are not finite real numbers, or not [N, D] or [N, height, width].
+        VemError: they are not finite real numbers, or not [N, D] or [N, height, width], or whole numbers so large
+            that float64 cannot tell them apart.
     """
     if values.dtype.kind not in "buif":
-        raise VemError(f"{place} holds {values.dtype}, not real numbers: save it as float32.")
+        raise VemError(f"{place} holds {values.dtype}, not real numbers: save it as float32 or float64.")
     if values.ndim not in (2, 3):
         raise VemError(
             f"{place} has shape {values.shape}; vem takes [N, D] or [N, height, width]. "
             "Reshape it: x.reshape(len(x), -1) gives one row per datum."
         )
-    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused below
-        x = torch.from_numpy(values.astype(np.float32))  # of any byte order; torch reads only the machine's own
+    wide = not single and not np.can_cast(values.dtype, np.float32)
+    with np.errstate(over="ignore"):  # what is beyond the type becomes infinite, and is refused below
+        # Of any byte order; torch reads only the machine's own.
+        x = torch.from_numpy(values.astype(np.float64 if wide else np.float32))
     # Here, because after the split a row's number would not be that in the file.
     bad = ~torch.isfinite(x).flatten(1).all(1)
     if bad.any():
@@ -95,27 +99,22 @@ def numbers(values: Array, place: str) -> Tensor:
             f"{place}: {int(bad.sum())} of {len(x)} rows hold NaN, infinite or missing values, the first is "
             f"row {int(bad.nonzero()[0])} (counted from 0). Remove or impute them."
         )
+    if wide and values.dtype.kind in "iu":
+        _tell_apart(values.reshape(len(values), -1), place)
     return x
 
 
-def classes(values: Array, num: int, place: str) -> Tensor:
-    """Labels [N] as int64; text is numbered in alphabetical order.
-
-    Raises:
-        VemError: there are not ``num`` of them, some are missing, or they are not whole numbers.
-    """
-    if values.shape != (num,):
-        raise VemError(
-            f"{place} has shape {values.shape} and x has {num} rows: give one label per row, shape ({num},)."
-        )
-    missing = [row for row, label in enumerate(values.tolist()) if label != label] if values.dtype.kind == "O" else []
-    if missing:
-        raise VemError(
-            f"{place}: {len(missing)} of {num} labels are missing, the first is that of row {missing[0]} (counted from "
-            "0). Name a class for them, or leave the labels out."
-        )
-    if values.dtype.kind in "OUS":
-        return torch.from_numpy(np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64))
-    if values.dtype.kind not in "buif" or not np.all(np.isfinite(values) & (values == np.floor(values))):
-        raise VemError(f"{place} holds numbers that are not whole: labels are classes. Leave them out or number them.")
-    return torch.from_numpy(values.astype(np.int64))
+def _tell_apart(values: Array, place: str) -> None:
+    """Refuse whole numbers [N, D] beyond 2⁵³ whose differences are lost in float64, as times in nanoseconds are."""
+    for column, whole in enumerate(values.T, 1):
+        low = whole.min()
+        if max(abs(int(low)), abs(int(whole.max()))) <= 2**53:
+            continue
+        # Differences of whole numbers are exact in unsigned arithmetic, whatever the sign and the range.
+        exact = (whole.astype(np.uint64) - np.array(low).astype(np.uint64)).astype(np.float64)
+        rounding = whole.astype(np.float64) - float(low) - exact
+        if rounding.std() > TOLD * exact.std():
+            raise VemError(
+                f"{place}: column {column} holds whole numbers near {int(low):.3g}, whose differences (standard "
+                f"deviation {exact.std():.3g}) double precision rounds away: subtract its smallest value before saving."
+            )

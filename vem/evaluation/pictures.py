@@ -137,4 +137,4 @@ def _reconstruction(model: GenerativeModel, mean: Tensor) -> Tensor:
 
 
 def _array(x: Tensor) -> NDArray[Any]:
-    return x.detach().cpu().numpy().astype(np.float32)
+    return x.detach().cpu().numpy()  # in the run's own type: data far from zero have no spread in another

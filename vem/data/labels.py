@@ -1,0 +1,83 @@
+"""Labels of any kind as whole numbers, the same class the same number in every split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vem.errors import VemError
+
+Array = npt.NDArray[Any]
+
+
+def classes(labels: Mapping[str, Array]) -> dict[str, Tensor]:
+    """The labels [N] of each part as int64; ``labels`` holds them by the place that a message names.
+
+    Numbers stay as they are. Text, whether of str or of bytes, is numbered in alphabetical order, once over all
+    parts: a class that a part lacks keeps its number.
+
+    Raises:
+        VemError: some are missing, are numbers that are not whole, or one part has text and another numbers.
+    """
+    known = {place: _known(values, place) for place, values in labels.items()}
+    text = [place for place, values in known.items() if values.dtype.kind == "U"]
+    if text and len(text) == len(known):
+        names = np.unique(np.concatenate([np.unique(values) for values in known.values()]))
+        return {place: torch.from_numpy(np.searchsorted(names, values)) for place, values in known.items()}
+    for place in text:
+        known[place] = _numbers_as_text(known[place], place, next(other for other in known if other not in text))
+    return {place: torch.from_numpy(values.astype(np.int64)) for place, values in known.items()}
+
+
+def _known(values: Array, place: str) -> Array:
+    """Labels as an array of str or of whole numbers."""
+    if values.dtype.kind == "O":
+        values = _from_objects(values, place)
+    if values.dtype.kind == "S":
+        # Not numpy's own conversion, which knows ASCII alone.
+        return np.array([label.decode("utf-8", "backslashreplace") for label in values.tolist()], dtype=str)
+    if values.dtype.kind == "f" and (missing := np.isnan(values)).any():
+        raise _missing(missing, place)
+    if values.dtype.kind != "U" and (
+        values.dtype.kind not in "buif" or not np.all(np.isfinite(values) & (values == np.floor(values)))
+    ):
+        raise VemError(f"{place} holds numbers that are not whole: labels are classes. Leave them out or number them.")
+    return values
+
+
+def _from_objects(values: Array, place: str) -> Array:
+    """Objects, as a table of pandas has them, as text; as numbers if all of them are."""
+    import pandas as pd  # here, because pandas takes half a second to import
+
+    if (missing := np.asarray(pd.isna(values))).any():
+        raise _missing(missing, place)
+    if all(isinstance(label, bool | int | float | np.number | np.bool_) for label in values):
+        return np.array(values.tolist())
+    decoded = [label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else label for label in values]
+    return np.array([str(label) for label in decoded], dtype=str)
+
+
+def _missing(missing: Array, place: str) -> VemError:
+    return VemError(
+        f"{place}: {int(missing.sum())} of {len(missing)} labels are missing, the first is that of row "
+        f"{int(missing.argmax())} (counted from 0). Name a class for them, or leave the labels out."
+    )
+
+
+def _numbers_as_text(values: Array, place: str, other: str) -> Array:
+    """Text that spells whole numbers, as those numbers, for ``other`` holds numbers."""
+    try:
+        numbers = values.astype(np.float64)
+        if np.array_equal(numbers, np.floor(numbers)):
+            return numbers
+    except ValueError:
+        pass
+    raise VemError(
+        f"{place} holds text ({str(values[0])!r}) and {other} numbers, so no class can be told to be the same in both: "
+        "save the labels of every part as text, or all as numbers."
+    )
