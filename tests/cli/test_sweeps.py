@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli_support import SMALL, TINY, contents, table
+from cli_support import SMALL, TINY, TINY_GMM, contents, table
 
 from vem import ledger, records
 from vem.command import LONGEST_FOLDER, folder_name
+from vem.report import write_report
 
 SWEEP = ("-m", *SMALL, "evaluation.draws=2", "hydra.sweep.dir=s")
 FEW = ("-m", "data=blobs", "data.num=40", "training.epochs=2", "strategy=gmm", "hydra.sweep.dir=s")
@@ -204,3 +205,22 @@ def test_a_report_that_breaks_hides_no_run(here, vem_run, monkeypatch):
     assert ended.code == 1 and "no report: ZeroDivisionError" in ended.err
     assert "1 of 2 jobs are not done: 1 failed." in ended.err
     assert "Traceback" in (here / "s" / ledger.FOLDER / "report.log").read_text()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_brief_gaps_stand_in_the_table_and_in_the_answer(here, vem_run):
+    """As the README's first command has it: the ELBO of all test data, the gaps of some of them."""
+    brief = ("evaluation=brief", "evaluation.gap_data=6", "evaluation.best.draws=20", "evaluation.best.rounds=3")
+    vem_run(*TINY, *brief, "latent_dim=3", "hydra.run.dir=s/amortized").good()
+    vem_run(*TINY_GMM, *brief, "hydra.run.dir=s/gmm").good()
+    for name, number in {"amortized": 6, "gmm": 10}.items():
+        test = records.read_json(here / "s" / name / records.EVALUATION)["test"]
+        assert test["num_data"] == 10 and test.get("gap_data", 10) == number
+        cells = [row["best_elbo"] != "" for row in table(here / "s" / name / records.PER_DATUM) if row["split"] == "test"]
+        assert cells.count(True) == number
+        assert test["gaps"]["inference"]["mean"] == pytest.approx(
+            test["log_marginal"]["lower"]["mean"] - test["elbo"]["mean"], abs=1e-9
+        )
+    out = " ".join(write_report([here / "s"], here / "s").split())
+    assert "gaps of on approximation amortization" in out and "gmm loses nothing" in out
+    assert "amortized loses" in out or "amortized: no loss is shown" in out
