@@ -216,7 +216,9 @@ def test_brief_gaps_stand_in_the_table_and_in_the_answer(here, vem_run):
     for name, number in {"amortized": 6, "gmm": 10}.items():
         test = records.read_json(here / "s" / name / records.EVALUATION)["test"]
         assert test["num_data"] == 10 and test.get("gap_data", 10) == number
-        cells = [row["best_elbo"] != "" for row in table(here / "s" / name / records.PER_DATUM) if row["split"] == "test"]
+        cells = [
+            row["best_elbo"] != "" for row in table(here / "s" / name / records.PER_DATUM) if row["split"] == "test"
+        ]
         assert cells.count(True) == number
         assert test["gaps"]["inference"]["mean"] == pytest.approx(
             test["log_marginal"]["lower"]["mean"] - test["elbo"]["mean"], abs=1e-9

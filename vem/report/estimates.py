@@ -74,7 +74,7 @@ def gap_columns(run: RunRecord) -> dict[str, Any]:
 
     ``SPLIT_NAME_gap`` in nats per datum with the ends of its 95 % interval, and ``_at_least`` where log p(x) is known
     from below alone, so that the interval has no upper end; ``SPLIT_log_marginal_lower``, ``_upper`` and ``_kind``;
-    ``SPLIT_active_units``; ``SPLIT_checks`` names those that failed. ``SPLIT_importance_bound`` and
+    ``SPLIT_active_units``; ``SPLIT_gap_data``, ``100 of 250``, where L[q] is of more data; ``SPLIT_checks`` names those that failed. ``SPLIT_importance_bound`` and
     ``SPLIT_prior_bound``, where they were taken, with ``_kind``, ``_ess`` (median of effective samples) and
     ``_loose`` where those are too few. ``SPLIT_family_NAME_best_elbo``, ``_approximation``, ``_gain_over_own`` and
     ``_converged`` where another family than the strategy's own was measured; ``SPLIT_amortization_generalization``,
@@ -93,6 +93,7 @@ def gap_columns(run: RunRecord) -> dict[str, Any]:
                 row |= _gap(f"{split}_{name}_gap", gaps.get(name))
             row |= _marginal(f"{split}_log_marginal", part.get("log_marginal"))
             row[f"{split}_checks"] = "; ".join(failed_names({split: part}, places=False)) or _made(part)
+            row[f"{split}_gap_data"] = _gap_data(part)
             row[f"{split}_active_units"] = finite(mapping(part.get("diagnostics")).get("active_units"))
             row |= _families(split, part.get("families"))
         row |= _generalization(split, run.evaluation.get("across_splits"))
@@ -135,6 +136,12 @@ def _exact_loss(run: RunRecord, split: str, inference: Any) -> dict[str, Any]:
         return {}
     entry = {"mean": marginal - elbo} if read_estimate(inference, "")[0] is None else inference
     return _gap(f"{split}_{EXACT_LOSS}", entry)
+
+
+def _gap_data(part: Mapping[str, Any]) -> str | None:
+    """Of how many of the evaluated data the gaps are; None where they are of all."""
+    few, num = finite(part.get("gap_data")), finite(part.get("num_data"))
+    return None if few is None or num is None else f"{few:.0f} of {num:.0f}"
 
 
 def _made(part: Mapping[str, Any]) -> str | None:

@@ -51,7 +51,8 @@ def _gaps(rows: Sequence[Row]) -> Further:
     gaps = [gap for gap in GAPS if any(row.get(f"{split}_{gap}_gap_mean") is not None for row, split in places)]
     body = [
         (
-            *_who(row, split),
+            _who(row, split)[0],
+            Cell(DATA[split] + (f", {few}" if (few := row.get(f"{split}_gap_data")) else "")),
             *(bounded(f"{split}_{gap}_gap", over_data=True)(row) for gap in gaps),
             marginal_bounds(split)(row),
             _text(row.get(f"{split}_active_units_mean")),

@@ -77,6 +77,7 @@ def gaps_over_seeds(done: Runs, columns: Mapping[str, Any]) -> dict[str, Any]:
     for split in SPLITS:
         if f"{split}_log_marginal_kind" in columns:
             row[f"{split}_log_marginal_kind"] = _joined(m[f"{split}_log_marginal_kind"] for m in done)
+            row[f"{split}_gap_data"] = _joined(m.get(f"{split}_gap_data") for m in done)
             row[f"{split}_checks"] = _joined(m[f"{split}_checks"] for m in done)
             units = [m[f"{split}_active_units"] for m in done if m[f"{split}_active_units"] is not None]
             row[f"{split}_active_units_mean"] = mean_and_se(units)[0] if units else None

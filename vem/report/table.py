@@ -144,7 +144,7 @@ def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -
     body = [
         [
             name,
-            split,
+            f"{split}, {row[f'{split}_gap_data']} data" if row.get(f"{split}_gap_data") else split,
             *(_bounded(row, f"{split}_{gap}_gap", mark) for gap in gaps),
             _between_bounds(row, f"{split}_log_marginal", mark),
             _text(row.get(f"{split}_log_marginal_kind")),
