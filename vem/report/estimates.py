@@ -74,11 +74,12 @@ def gap_columns(run: RunRecord) -> dict[str, Any]:
 
     ``SPLIT_NAME_gap`` in nats per datum with the ends of its 95 % interval, and ``_at_least`` where log p(x) is known
     from below alone, so that the interval has no upper end; ``SPLIT_log_marginal_lower``, ``_upper`` and ``_kind``;
-    ``SPLIT_active_units``; ``SPLIT_gap_data``, ``100 of 250``, where L[q] is of more data; ``SPLIT_checks`` names those that failed. ``SPLIT_importance_bound`` and
-    ``SPLIT_prior_bound``, where they were taken, with ``_kind``, ``_ess`` (median of effective samples) and
-    ``_loose`` where those are too few. ``SPLIT_family_NAME_best_elbo``, ``_approximation``, ``_gain_over_own`` and
-    ``_converged`` where another family than the strategy's own was measured; ``SPLIT_amortization_generalization``,
-    held out minus training; ``SPLIT_model_generalization_best_elbo`` and ``_log_marginal``, training minus held out;
+    ``SPLIT_active_units``; ``SPLIT_gap_data``, such as ``100 of 250``, where L[q] is of more data than the gaps;
+    ``SPLIT_checks`` names those that failed. ``SPLIT_importance_bound`` and ``SPLIT_prior_bound``, where they were
+    taken, with ``_kind``, ``_ess`` (median of effective samples) and ``_loose`` where those are too few.
+    ``SPLIT_family_NAME_best_elbo``, ``_approximation``, ``_gain_over_own`` and ``_converged`` where another family
+    than the strategy's own was measured; ``SPLIT_amortization_generalization``, held out minus training;
+    ``SPLIT_model_generalization_best_elbo`` and ``_log_marginal``, training minus held out;
     ``SPLIT_exact_loss``.
     """
     row: dict[str, Any] = {}
