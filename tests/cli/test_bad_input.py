@@ -40,6 +40,16 @@ def mixed_labels(folder: Path) -> Sequence[str]:
     return ["data=array", "data.path=x.npz"]
 
 
+def table(content: str | bytes, *overrides: str) -> SetUp:
+    """data=array on a table with this content."""
+
+    def set_up(folder: Path) -> Sequence[str]:
+        (folder / "t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+        return ["data=array", "data.path=t.csv", *overrides]
+
+    return set_up
+
+
 def truncated_array(folder: Path) -> Sequence[str]:
     np.save(folder / "x.npy", grey(50, 4))
     whole = (folder / "x.npy").read_bytes()
@@ -96,6 +106,45 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("rank 1", saved(grey(50)), ["(50,)", "[N, D]", "Reshape"]),
     ("rank 4", saved(grey(50, 2, 2, 2)), ["(50, 2, 2, 2)", "Reshape"]),
     ("text", saved(np.full((50, 4), "a")), ["not real numbers", "float32"]),
+    # --- tables
+    ("names or data", table("0,1,2\n4,5,7\n"), ["line 1, '0,1,2'", "data.header=true", "data.header=false"]),
+    ("an index or data", table(",0,1\n0,5,6\n1,7,8\n"), ["line 1, ',0,1'", "data.header=true", "data.drop=[1]"]),
+    ("names among numbers", table("1,x\n3,4\n"), ["'x' among numbers", "data.header=false", "data.label_column=2"]),
+    ("row names or data", table(",a\n7,1\n7,2\n"), ["line 1: ',a'", "data.row_names=true", "data.row_names=false"]),
+    ("one name too few", table("a,b\n1,2,3\n"), ["more cells than line 1 has names", "data.row_names=true"]),
+    ("decimal comma or row names", table("x\n1,5\n"), ["data.decimal=comma", "data.row_names=true"]),
+    ("no row names", table("a,b\n1,2,3\n", "data.row_names=false"), ["Name every column", "data.row_names=true"]),
+    ("two separators", table("1,5 2,5\n3,5 4,5\n"), ["'1,5 2,5'", "separator=comma", "separator=space data.decimal"]),
+    ("no separator", table("a, b;c\n1;2\n"), ["Line 1: 'a, b;c'", "data.separator", "holds a comma"]),
+    ("wrong separator", table("a,b\n1,2\n", "data.separator=tab"), ["in no line", "data.separator=comma"]),
+    ("thousands", table("1,234;2\n"), ["'1,234'", "data.decimal=comma", "data.decimal=point"]),
+    ("unknown separator", table("1\n2\n", "data.separator=colon"), ["data.separator='colon'", "semicolon, tab, space"]),
+    ("unknown decimal", table("1\n2\n", "data.decimal=dot"), ["data.decimal='dot'", "auto, point, comma"]),
+    ("unknown header", table("1\n2\n", "data.header=maybe"), ["data.header='maybe'", "auto, true, false"]),
+    ("unknown row names", table("1\n2\n", "data.row_names=maybe"), ["data.row_names='maybe'", "auto, true, false"]),
+    ("unknown encoding", table("1\n2\n", "data.encoding=utf-9"), ["data.encoding=utf-9", "cp1252 or latin-1"]),
+    ("another encoding", table(b"a,\xe9\n1,2\n"), ["not written in utf-8", "0xe9 in line 1", "data.encoding=cp1252"]),
+    ("bytes", table(b"PK\0\0\0\0"), ["zero bytes", "not a text"]),
+    ("lines of unlike length", table("a,b\n1,2\n3,4,5\n"), ["line 3 has 3 cells", "line 1 has 2", "Mend"]),
+    ("a first line of another length", table("5,x,y\n1,2\n3,4\n"), ["line 1 has 3", "alone differs", "take it out"]),
+    ("no row", table("# by me\n"), ["holds no row"]),
+    ("an open quote", table('"a,b\n1,2\n'), ["quote", "not closed"]),
+    ("a missing cell", table("a,b\n1,2\n3,\n"), ["line 3, column b", "impute", "data.drop=[2]"]),
+    ("a question mark", table("a,b\n1,2\n?,4\n"), ["line 3, column a", "'?', a missing value", "data.drop=[1]"]),
+    ("a missing label", table("a,k\n1,u\n2,\n", "data.label_column=k"), ["1 of 2 labels", "line 3, column k"]),
+    ("a column of text", table("a,k\n1,u\n2,v\n"), ["column k", "label_column", "categories=onehot", "drop=[2]"]),
+    ("text among numbers", table("a,k\n1,2\n2,v\n"), ["line 3, column k, holds 'v'", "Mend", "data.drop=[2]"]),
+    (
+        "names as categories",
+        table("a,k\n1,u\n2,v\n3,w\n", "data.categories=onehot"),
+        ["no two of its 3 texts are equal", "data.drop=[2]"],
+    ),
+    ("unknown categories", table("1\n2\n", "data.categories=onehoot"), ["data.categories='onehoot'", "'onehot'"]),
+    ("no such column", table("a,b\n1,2\n", "data.columns=[c]"), ["data.columns='c'", "Its columns: a, b"]),
+    ("a column twice", table("a,b\n1,2\n", "data.drop=[a,1]"), ["data.drop=['a', 1]", "name each once"]),
+    ("no column left", table("a,b\n1,2\n", "data.drop=[a,b]"), ["no column is left", "data.drop"]),
+    ("columns of no table", saved(grey(50, 4), "data.columns=[1]"), ["data.columns=[1]", "x.npy", "leave it out"]),
+    # --- data and models
     ("not binary", saved(grey(50, 4), "model.likelihood=bernoulli"), ["0 or 1", "data.binarize=threshold", "gaussian"]),
     ("units of 0 and 1", saved(grey(50, 4) > 0.5, "model.units=column"), ["model.units=column", "0 and 1", "gaussian"]),
     ("units mistyped", ["model.units=columns"], ["model.units='columns'", "did you mean 'column'"]),

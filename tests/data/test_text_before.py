@@ -78,8 +78,10 @@ AS_BEFORE: dict[str, tuple[str, Options]] = {
     "spaces": (" a, b\n 1 , 2\n3,4 \n", {}),
     "Windows' lines": ("a,b\r\n1,2\r\n3,4\r\n", {}),
     "years above whole numbers": ("2019,2020,2021\n1,2,3\n", {}),
+    "a tab beside one cell": ("\t30\n\t2.5\n", {}),
+    "a hash, and numbers declared names": ("#h,2,2\n30,30,2.5\n30,1,30\n", {"header": True}),
+    "a hash above true and false": ("#h\nFALSE\nTRUE\n", {}),
     "one row": ("1,2,3\n", {}),
-    "missing labels": ("a,k\n1,x\n2,\n", {"label_column": "k"}),
 }
 
 

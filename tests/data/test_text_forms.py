@@ -64,6 +64,8 @@ FORMS: dict[str, tuple[str | bytes, Options, Any]] = {
     "percent signs": ("% MATLAB\n\n1.5 2\n3 4\n", {}, [[1.5, 2], [3, 4]]),
     "savetxt": ("# a,b\n1.0e+00,2.0e+00\n3.0e+00,4.0e+00\n", {"label_column": "b"}, [[1], [3]]),
     "savetxt with spaces": ("# a b\n0 1\n1 0\n", {}, [[0, 1], [1, 0]]),
+    "Excel's first line": ("sep=;\na;b\n1;2\n3;4\n", {}, [[1, 2], [3, 4]]),
+    "spaces and tabs, by option": ('1.5  2\t "a b"\n3 4\t"c"\n', {"separator": "space", "drop": 3}, [[1.5, 2], [3, 4]]),
     # encodings and packing
     "UTF-16": ("größe;b\n1;2\n3;4\n".encode("utf-16"), {}, [[1, 2], [3, 4]]),
     "UTF-16, big end first": ("﻿a\tb\n1\t2\n3\t4\n".encode("utf-16-be"), {}, [[1, 2], [3, 4]]),

@@ -71,9 +71,20 @@ FIRST_LINES: dict[str, tuple[str, Any, str]] = {
     "a single row": ("0,1,2,3,4,5\n", [[0, 1, 2, 3, 4, 5]], ""),
     # quoted numbers are names only above cells that are not quoted
     "quoted above unquoted": (lines('"0","1"', "3,4", "5,6"), [[3, 4], [5, 6]], ""),
-    "quoted above quoted": (lines('"7","1"', '"3","4"', '"5","6"'), [[7, 1], [3, 4], [5, 6]], "line 1.*is quoted"),
-    "quoted 1 to 2 above quoted": (lines('"1","2"', '"3","4"'), [[1, 2], [3, 4]], "line 1.*is quoted"),
+    "quoted above quoted": (
+        lines('"7","1"', '"3","4"', '"5","6"'),
+        [[7, 1], [3, 4], [5, 6]],
+        "line 1.*holds quoted numbers.*a datum",
+    ),
+    "quoted 1 to 2 above quoted": (
+        lines('"1","2"', '"3","4"'),
+        [[1, 2], [3, 4]],
+        "line 1.*holds quoted numbers.*a datum",
+    ),
     "quoted name and number": (lines('"a","7"', "3,4", "5,6"), [[3, 4], [5, 6]], ""),
+    "true and false": (lines("TRUE,FALSE", "FALSE,TRUE"), [[1, 0], [0, 1]], "line 1.*true and false.*a datum"),
+    "true among numbers": (lines("TRUE,1.5", "FALSE,2"), [[1, 1.5], [0, 2]], ""),
+    "beyond all numbers": (lines("0,1,2,3,4,5,6", "1,2,3,4,5,6,7", "1e400,2,3,4,5,6,8"), "refused", ""),
     # the empty first cell is of row names, the rest is judged
     "pandas' index and columns": (lines(",0,1,2", "0,.5,1,2", "1,3.5,4,5"), [[0.5, 1, 2], [3.5, 4, 5]], SAID),
     "index above whole": (
@@ -99,6 +110,10 @@ FIRST_LINES: dict[str, tuple[str, Any, str]] = {
 def test_a_first_row_of_numbers(tmp_path, case):
     content, holds, says = FIRST_LINES[case]
     path = written(tmp_path, content)
+    if holds == "refused":
+        with pytest.raises(VemError, match="line 3, column 0"):
+            read(path)
+        return
     if holds != "asked":
         x, _, said = read(path)
         assert x == holds

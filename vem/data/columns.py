@@ -28,13 +28,13 @@ def arrays_of(
     place: Place,
     left_out: Collection[int] = (),
     named: bool = True,
-    hint: str = "",
+    hint: Callable[[str], str] = lambda text: "",
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """x [N, D] (float64) and perhaps labels [N] of a table whose columns have distinct names, and what to say of it.
 
     ``place`` says where a row stands in the file ("line 7"); the columns numbered ``left_out`` (from 0) are data only
-    where they are asked for. Without ``named`` the names are the numbers of the columns. ``hint`` ends the message
-    about a cell that is no number.
+    where they are asked for. Without ``named`` the names are the numbers of the columns. ``hint`` says what else
+    a cell that is no number may be.
 
     Raises:
         VemError: a column is not there, or holds something else than finite numbers: the message names row and column.
@@ -44,7 +44,7 @@ def arrays_of(
     choice(wishes.categories, CATEGORIES, "data.categories")
     names = [str(name) for name in table.columns]
     label, kept = chosen(names, wishes, path, left_out, named)
-    arrays = {} if label is None else {"labels": table.iloc[:, label].to_numpy()}
+    arrays = {} if label is None else {"labels": _labels(table, label, path, place)}
     frame, origin, notes = table.iloc[:, kept], kept, []  # origin: the column that each of the frame's comes from
     if not all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes):
         parts: list[Any] = []
@@ -72,6 +72,17 @@ def arrays_of(
             f"data.drop=[{typed(names, j)}]."
         )
     return {"x": x, **arrays}, tuple(notes)
+
+
+def _labels(table: pd.DataFrame, label: int, path: Path, place: Place) -> Array:
+    column = table.iloc[:, label]
+    missing = column.isna().to_numpy(dtype=bool)
+    if missing.any():
+        raise VemError(
+            f"data.path={path}: {int(missing.sum())} of {len(column)} labels are missing, the first in "
+            f"{place(int(missing.argmax()))}, column {column.name}. Name a class for them, or leave the labels out."
+        )
+    return column.to_numpy()
 
 
 def chosen(
@@ -143,7 +154,13 @@ def as_numbers(column: pd.Series[Any]) -> pd.Series[Any] | None:
 
 
 def _levels(
-    column: pd.Series[Any], names: Sequence[str], j: int, wishes: Wishes, path: Path, place: Place, hint: str
+    column: pd.Series[Any],
+    names: Sequence[str],
+    j: int,
+    wishes: Wishes,
+    path: Path,
+    place: Place,
+    hint: Callable[[str], str],
 ) -> list[str]:
     """The different texts of a column, in alphabetical order, if each shall become a column of 0 and 1.
 
@@ -155,6 +172,7 @@ def _levels(
     missing = (column.isna() | (column.astype(str).str.strip() == UNKNOWN)).to_numpy(dtype=bool)
     number = ~missing & pd.to_numeric(column, errors="coerce").notna().to_numpy(dtype=bool)
     text = ~missing & ~number
+    hints = hint(str(column.iloc[int(text.argmax())])) if text.any() else ""
     drop = f"leave the column out: data.drop=[{typed(names, j)}]"
 
     def says(rows: Array) -> str:
@@ -162,13 +180,16 @@ def _levels(
         return f"data.path={path}: {place(row)}, column {names[j]}, holds {column.iloc[row]!r}"
 
     if missing.any() and (number.any() or wishes.categories == "onehot") and not (number.any() and text.any()):
-        raise VemError(f"{says(missing)}, a missing value. Remove or impute its {int(missing.sum())}, or {drop}.")
+        raise VemError(
+            f"{says(missing)}, a missing value. Remove or impute such cells (the column has "
+            f"{int(missing.sum())}), or {drop}."
+        )
     if number.any() or not text.any():
-        raise VemError(f"{says(text)}, not a number. Mend the cell, or {drop}.{hint}")
+        raise VemError(f"{says(text)}, not a number. Mend the cell, or {drop}.{hints}")
     if wishes.categories != "onehot":
         raise VemError(
             f"{says(text)}, not a number. Name the column with data.label_column if it holds the labels, encode "
-            f"it with data.categories=onehot, or {drop}.{hint}"
+            f"it with data.categories=onehot, or {drop}.{hints}"
         )
     levels = sorted(set(column.astype(str)))
     if len(levels) == len(column) > 2:

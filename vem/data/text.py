@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from vem.data.columns import arrays_of, as_numbers
 from vem.data.text_layout import Layout, cells_as_text, find_layout, named
-from vem.data.text_names import all_whole, asked_header, first_row, judge, names_above, row_names
+from vem.data.text_names import all_whole, asked_header, first_row, judge, like_the_rest, names_above, row_names
 from vem.data.text_rows import NOTHING, Row, opened, rows
 from vem.data.wishes import OF_TABLES, OF_TEXT, Wishes
 from vem.errors import VemError
@@ -75,7 +76,7 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
         lambda row: _place(layout, row + skipped),
         range(left_out),
         given is not None,
-        _hint(layout, given),
+        lambda cell: _hint(layout, given, cell),
     )
     return arrays, (*notes, *more)
 
@@ -90,7 +91,7 @@ def _names_and_body(layout: Layout, wishes: Wishes) -> tuple[list[str] | None, p
     notes = []
     if layout.decimal == "," and wishes.decimal == "auto":
         notes.append(f"data.path={layout.path}: the comma is the decimal sign (data.decimal=point says otherwise).")
-    above = names_above(layout) if wishes.header is not False else None
+    above = names_above(layout, wishes.header)
     if above is not None:
         return above, _body(layout, 0), 0, notes
     found = first_row(layout, wishes)
@@ -108,8 +109,8 @@ def _names_and_body(layout: Layout, wishes: Wishes) -> tuple[list[str] | None, p
             if found != "names":
                 notes.append(f"{where} names the columns, as far as numbers tell (data.header=false makes it a datum).")
             return cells, below, 1, notes
-    elif wishes.header == "auto" and any(layout.rows[0].quoted) and all(map(layout.is_number, cells)):
-        notes.append(f"{where} is quoted as the cells below it are: a datum (data.header=true makes it names).")
+    elif wishes.header == "auto" and (kind := like_the_rest(layout.rows[0])):
+        notes.append(f"{where} holds {kind}, as the lines below it: a datum (data.header=true makes it names).")
     return None, _body(layout, 0), 0, notes
 
 
@@ -156,7 +157,7 @@ def _distinct(names: list[str]) -> list[str]:
     """
     out: list[str] = []
     for j, name in enumerate(names):
-        name = fresh = name or f"Unnamed: {j}"
+        name = fresh = re.sub(r"\s*[\r\n]\s*", " ", name) or f"Unnamed: {j}"
         num = 0
         while fresh in out:
             num += 1
@@ -198,12 +199,15 @@ def _place(layout: Layout, num: int) -> str:
     return f"line {row.line}"
 
 
-def _hint(layout: Layout, given: list[str] | None) -> str:
-    """What else may be the cause of a cell that is no number."""
-    if layout.decimal == ",":
+def _hint(layout: Layout, given: list[str] | None, cell: str) -> str:
+    """What else a cell that is no number may be."""
+    if layout.decimal == "," and layout.is_number(cell):
         return " The comma is the decimal sign here; data.decimal=point says otherwise."
-    if layout.separator == NOTHING:
-        return " If something separates cells or decimals in it, say data.separator or data.decimal=comma."
+    parts = re.split(r"[,;:|\s]+", cell)
+    if len(parts) > 1 and any(map(layout.is_number, parts)):
+        return " If something in it separates cells or decimals, say data.separator or data.decimal."
+    if layout.separator == NOTHING and re.search(r"[^\w\s]", cell):
+        return " If something in it separates cells, say data.separator."
     if given is None and not layout.rows[0].cells[0]:
         return f" If line {layout.rows[0].line} names the columns, say data.header=true."
     return ""

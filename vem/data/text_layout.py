@@ -16,6 +16,8 @@ SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " "}
 DECIMALS = {"point": ".", "comma": ","}
 THREE = ",;\t"  # what is tried before spaces
 COMMENT = ("#", "%")
+TRUTH = {"true": 1.0, "false": 0.0}
+EXCEL = re.compile(r"\"?sep=.\"?")  # a first line that tells Excel the separator
 CHUNK = 1 << 16  # characters: how a table is written is told by its beginning, and the rest must fit
 ENOUGH = 8  # lines of that beginning, however long they are
 
@@ -74,22 +76,27 @@ class Trial:
 
     separator: str
     rows: list[Row]
+    header: str | bool  # the option
     ragged: str | None  # lines with other numbers of cells
     foreign: str | None  # a cell that holds another separator
 
     @property
     def exact(self) -> bool:
-        return self.ragged is None and len(self.rows[0].cells) >= 2
+        """Whether all lines have the same number of cells, and more than one; blanks beside one cell do not count."""
+        several = self.separator != "\t" or any(sum(map(bool, row.cells)) > 1 for row in self.rows)
+        return self.ragged is None and len(self.rows[0].cells) >= 2 and several
 
     @property
     def one_fewer(self) -> bool:
         """Whether line 1 holds names, one fewer than the others, which agree, have cells."""
         first, rest = self.rows[0], self.rows[1:]
-        widths = {len(row.cells) for row in rest}
-        names = not any(
-            NUMBER.fullmatch(cell) and not quoted for cell, quoted in zip(first.cells, first.quoted, strict=True)
-        )
-        return widths == {len(first.cells) + 1} and names
+        numbers = [
+            cell
+            for cell, quoted in zip(first.cells, first.quoted, strict=True)
+            if not quoted and NUMBER.fullmatch(cell)
+        ]
+        names = self.header is True or (self.header == "auto" and not numbers)
+        return {len(row.cells) for row in rest} == {len(first.cells) + 1} and names
 
 
 def find_layout(path: Path, wishes: Wishes) -> Layout:
@@ -110,16 +117,26 @@ def find_layout(path: Path, wishes: Wishes) -> Layout:
     line_1 = line_1 if len(line_1) <= 80 else line_1[:80] + " …"
 
     def tried(separator: str) -> Trial:
-        return _tried(separator, list(rows(body, separator, line, whole)), decimal)
+        return _tried(separator, list(rows(body, separator, line, whole)), decimal, wishes.header)
 
+    # Spaces only where there is no tab, which they would count as a space.
+    candidates = [s for s in (*THREE, " ") if s in body and s != decimal and not (s == " " and "\t" in body)]
     misfit = None
-    if wanted is not None:
+    if wanted is None:
+        trials = [tried(s) for s in candidates]
+        trial, misfit = _fitting([t for t in trials if t.rows], tried, line_1, wishes, path)
+    else:
         trial = tried(wanted)
         if trial.rows and trial.ragged and not trial.one_fewer:
             raise VemError(f"data.path={path} cannot be read: {trial.ragged}. Mend the line, or data.separator.")
-    else:
-        trials = [tried(s) for s in (*THREE, " ") if s in body and s != decimal]
-        trial, misfit = _fitting([t for t in trials if t.rows], tried, line_1, wishes, path)
+        others = [t for t in map(tried, candidates) if t.rows and t.exact and not t.foreign]
+        if trial.rows and len(trial.rows[0].cells) == 1 and others:
+            other, num = named(others[0].separator), len(others[0].rows[0].cells)
+            raise VemError(
+                f"data.path={path}: data.separator={named(wanted)} stands in no line, and a {other} cuts every one "
+                f"into {num} cells (line {line}: {line_1!r}). Say data.separator={other}; if a comma is the decimal "
+                "sign, say data.decimal=comma."
+            )
     if not trial.rows:
         reason = "a quote in it is not closed" if body.strip() else "it holds no row"
         raise VemError(f"data.path={path} cannot be read ({reason}): is it whole? Save it again.")
@@ -163,14 +180,14 @@ def _preamble(text: str) -> tuple[int, int, str | None]:
     comments: list[str] = []
     for match in re.compile(rf"([^\r\n]*)({LINE_END})").finditer(text, start):
         content = match.group(1).strip()
-        if content and not content.startswith(COMMENT):
+        if content and not content.startswith(COMMENT) and not EXCEL.fullmatch(content):
             break
         comments += [content] if content else []
         start, line = match.end(), line + 1
     return start, line, comments[0] if len(comments) == 1 else None
 
 
-def _tried(separator: str, found: list[Row], decimal: str | None) -> Trial:
+def _tried(separator: str, found: list[Row], decimal: str | None, header: str | bool) -> Trial:
     """How the first rows fit a separator."""
     ragged = foreign = None
     others = [s for s in THREE if s != separator]
@@ -187,7 +204,11 @@ def _tried(separator: str, found: list[Row], decimal: str | None) -> Trial:
                 if held and not (held == [","] and number.fullmatch(cell)):
                     foreign = f"{cell!r} in line {row.line} holds a {named(held[0])} (separator: {named(separator)})"
                     break
-    return Trial(separator, found, ragged, foreign)
+    if ragged and len({len(row.cells) for row in found[1:]}) == 1 < len(found) - 1:
+        ragged += ", which alone differs: if it holds no names, take it out or put # before it"
+        if len(found[0].cells) == len(found[1].cells) - 1:
+            ragged += "; if it holds names, and the first cells name the rows, say data.header=true"
+    return Trial(separator, found, header, ragged, foreign)
 
 
 def cells_as_text(num: int) -> str:
@@ -231,14 +252,17 @@ def _fitting(
 
 def _numbers_but_for_labels(found: Sequence[Row], wishes: Wishes) -> bool:
     """Whether all cells below line 1 are numbers, those of the labels apart."""
-    names, label = found[0].cells, str(wishes.label_column)
-    column = names.index(label) if label in names else int(label) - 1 if label.isdecimal() else None
-    return all(
-        NUMBER.fullmatch(cell) or cell.lower() in ("true", "false", "")
+    label = str(wishes.label_column)
+    columns = {j for j, name in enumerate(found[0].cells) if name == label} | {
+        int(label) - 1 if label.isdecimal() else -1
+    }
+    odd = {
+        j
         for row in found[1:]
         for j, cell in enumerate(row.cells)
-        if j != column
-    )
+        if cell and not NUMBER.fullmatch(cell) and cell.lower() not in TRUTH
+    }
+    return len(odd) <= 1 and odd <= columns
 
 
 def _decimal(

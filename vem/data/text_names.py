@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vem.data.columns import as_numbers
-from vem.data.text_layout import Layout
-from vem.data.text_rows import rows
+from vem.data.text_layout import TRUTH, Layout
+from vem.data.text_rows import Row, rows
 from vem.data.wishes import Wishes
 from vem.errors import VemError
 
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 MISSING = {"na", "nan", "n/a", "#n/a", "null", "none", "?"}  # among numbers they are no names
 
 
-def names_above(layout: Layout) -> list[str] | None:
+def names_above(layout: Layout, header: str | bool) -> list[str] | None:
     """The names in a comment that is the file's first line and stands just above the first row of numbers.
 
     So numpy.savetxt writes them, and such a line was always read as names.
     """
-    if layout.comment is None or not any(map(layout.is_number, layout.rows[0].cells)):
+    data = any(layout.is_number(cell) or cell.lower() in TRUTH for cell in layout.rows[0].cells)
+    if header is False or layout.comment is None or not data:
         return None
     above = next(rows(layout.comment.lstrip("#% \t"), layout.separator), None)
-    if above is None or len(above.cells) != layout.width or any(map(layout.is_number, above.cells)):
+    if above is None or len(above.cells) != layout.width:
+        return None
+    if header == "auto" and any(map(layout.is_number, above.cells)):
         return None
     return above.cells
 
@@ -51,8 +54,10 @@ def first_row(layout: Layout, wishes: Wishes) -> Literal["names", "data"] | list
     names: list[int] = []
     empty: list[int] = []
     for j, cell in enumerate(first.cells):
-        name = first.quoted[j] and any(row.cells[j] and not row.quoted[j] for row in layout.rows[1:])
-        (numbers if layout.is_number(cell) and not name else names if cell else empty).append(j)
+        below = [row for row in layout.rows[1:] if row.cells[j]]
+        name = first.quoted[j] and not all(row.quoted[j] for row in below)
+        truth = cell.lower() in TRUTH and bool(below) and all(row.cells[j].lower() in TRUTH for row in below)
+        (numbers if truth or (layout.is_number(cell) and not name) else names if cell else empty).append(j)
     if not numbers:
         return "names" if names else "data"
     missing = [j for j in names if first.cells[j].lower() in MISSING]
@@ -69,7 +74,15 @@ def first_row(layout: Layout, wishes: Wishes) -> Literal["names", "data"] | list
     inside = [j for j in empty if 0 < j < len(first.cells) - 1]
     if missing or inside or any(first.quoted[j] for j in numbers):
         return "data"
-    return [value for cell in first.cells if (value := layout.number(cell)) is not None]
+    values = [layout.number(first.cells[j]) for j in numbers]
+    return "data" if None in values else [value for value in values if value is not None]
+
+
+def like_the_rest(first: Row) -> str | None:
+    """What makes a first row a datum that used to be read as names: only said, where it was one."""
+    if all(quoted or not cell for cell, quoted in zip(first.cells, first.quoted, strict=True)):
+        return "quoted numbers"
+    return "true and false" if all(cell.lower() in TRUTH for cell in first.cells) else None
 
 
 def _listed(wanted: object) -> list[object]:
@@ -83,6 +96,8 @@ def judge(numbers: Sequence[float], whole: bool) -> Literal["names", "data", "as
     ('names', 'data', 'asked')
     """
     num = len(numbers)
+    if not np.all(np.isfinite(numbers)):
+        return "data"
     steps = np.diff(numbers)
     from_0, from_1 = list(numbers) == list(range(num)), list(numbers) == list(range(1, num + 1))
     if not whole:

@@ -77,7 +77,7 @@ def _encoding(head: bytes, wanted: str, path: Path) -> str:
     if not even and not odd:
         return "utf-8"
     # Of two bytes for each letter, one is zero for every digit and separator.
-    if 4 * max(even, odd) < len(head):
+    if (even and odd) or 4 * max(even, odd) < len(head):
         raise VemError(
             f"data.path={path} holds zero bytes, so it is not a text. Save it again, as comma-separated text."
         )
@@ -87,7 +87,7 @@ def _encoding(head: bytes, wanted: str, path: Path) -> str:
 def _undecodable(path: Path, encoding: str) -> VemError:
     with path.open("rb") as file:
         content = _unpacked(file).read()
-    name = _encoding(content[:1024], encoding, path)
+    name = _encoding(content[:1024], encoding, path).removesuffix("-sig")
     try:
         content.decode(name)
         where = ""
@@ -96,16 +96,17 @@ def _undecodable(path: Path, encoding: str) -> VemError:
     except UnicodeError:
         where = ""
     return VemError(
-        f"data.path={path} is not written in {name}{where}. Give its encoding, data.encoding=cp1252 (Windows, Western "
-        "Europe), latin-1 or utf-16 say, or save it again as UTF-8."
+        f"data.path={path} is not written in {name}{where}. Say in which encoding it is, data.encoding=cp1252 "
+        "(Windows, Western Europe) or latin-1 for one (auto knows UTF-8 and UTF-16), or save it again as UTF-8."
     )
 
 
 @cache
 def _cell(separator: str) -> re.Pattern[str]:
     """A cell and what ends it, as pandas reads them: a quote counts only where a cell begins."""
-    end = rf"[ ]*({LINE_END}|\Z)|([ ]+)" if separator == " " else rf"({LINE_END}|\Z)|({re.escape(separator)})"
-    plain = rf"[^{re.escape(separator)}\r\n]*"
+    blank = separator == " "  # runs of spaces and tabs
+    end = rf"[ \t]*({LINE_END}|\Z)|([ \t]+)" if blank else rf"({LINE_END}|\Z)|({re.escape(separator)})"
+    plain = rf"[^{' ' + chr(9) if blank else re.escape(separator)}\r\n]*"
     blanks = "[ ]*" if separator == "\t" else "[ \t]*"
     return re.compile(rf'{blanks}(?:"([^"]*(?:""[^"]*)*)"({plain})|((?!"){plain}))(?:{end})')
 
