@@ -76,7 +76,7 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
         lambda row: _place(layout, row + skipped),
         range(left_out),
         given is not None,
-        lambda cell: _hint(layout, given, cell),
+        lambda cell: _hint(layout, cell),
     )
     return arrays, (*notes, *more)
 
@@ -199,7 +199,7 @@ def _place(layout: Layout, num: int) -> str:
     return f"line {row.line}"
 
 
-def _hint(layout: Layout, given: list[str] | None, cell: str) -> str:
+def _hint(layout: Layout, cell: str) -> str:
     """What else a cell that is no number may be."""
     if layout.decimal == "," and layout.is_number(cell):
         return " The comma is the decimal sign here; data.decimal=point says otherwise."
@@ -208,6 +208,4 @@ def _hint(layout: Layout, given: list[str] | None, cell: str) -> str:
         return " If something in it separates cells or decimals, say data.separator or data.decimal."
     if layout.separator == NOTHING and re.search(r"[^\w\s]", cell):
         return " If something in it separates cells, say data.separator."
-    if given is None and not layout.rows[0].cells[0]:
-        return f" If line {layout.rows[0].line} names the columns, say data.header=true."
     return ""
