@@ -181,9 +181,14 @@ AS_BEFORE: dict[str, Any] = {
     **{f"data.{key}": "auto" for key in ("row_names", "separator", "decimal", "encoding")},
     "data.categories": "refuse",
     "data.precision": "single",
+    "model.standardize": False,
+    "strategy.convergence": "auto",  # as before where no columns are standardized, and so is the next
+    "strategy.accelerate": "auto",
 }
-MOVED_DEFAULTS: dict[str, tuple[Any, Any]] = {}  # options whose default was another one: (the old, the new)
-REAL_ONLY: tuple[str, ...] = ("model.units",)  # of these, the ones that change nothing for binary data
+# Options whose default was another one: (the old, the new).
+MOVED_DEFAULTS: dict[str, tuple[Any, Any]] = {"strategy.start": ("data", "closed")}
+# Of all these, the ones that change nothing for binary data.
+REAL_ONLY: tuple[str, ...] = ("model.units", "model.standardize", "strategy.start")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -212,6 +217,8 @@ def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
     walk({key: config[key] for key in HASHED if key in config}, "")
     if f"data.{FILE_HASH}" in flat:
         del flat["data.path"]  # what the file holds counts, not where it lies
+    if "strategy.start" in flat:
+        flat["strategy.start"] = _same_start(flat)
     idle = _neutral(flat)
     return {k: v for k, v in flat.items() if k not in AS_BEFORE or not (k in idle or v == AS_BEFORE[k])}
 
@@ -219,11 +226,32 @@ def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
 def _neutral(flat: Mapping[str, Any]) -> set[str]:
     """The keys of ``AS_BEFORE`` that change no number under this config, as far as the config alone tells."""
     idle = set(REAL_ONLY) if _is_binary(flat) else set()
+<<<<<<< HEAD
     if flat.get("model.units") == "auto" and (_drawn(flat) or not builds_network(flat)):
         idle.add("model.units")
     if flat.get("dtype") == "float32":
         idle.add("data.precision")  # x is rounded to that anyway
     return idle
+=======
+    if flat.get("model.standardize") == "auto" and flat.get("strategy._target_") in NOT_EXACT:
+        idle.add("model.standardize")
+    return idle
+
+
+# Strategies under which model.standardize=auto means false.
+NOT_EXACT = ("vem.strategies.local.Local", "vem.strategies.amortized.Amortized")
+
+
+def _same_start(flat: Mapping[str, Any]) -> Any:
+    """The start of exact EM by its oldest name: ``model`` was ``data``, and so is ``closed`` without a closed form.
+
+    >>> _same_start({"strategy.start": "closed", "model._target_": "vem.models.mixture.Mixture"})
+    'data'
+    """
+    start = flat["strategy.start"]
+    mixture = flat.get("model._target_") == "vem.models.mixture.Mixture"
+    return "data" if start == "model" or (start == "closed" and mixture) else start
+>>>>>>> 0f7dcfd (Exact EM: the maximum of probabilistic PCA and factor analysis as its start, columns standardized inside, longer steps)
 
 
 def _is_binary(flat: Mapping[str, Any]) -> bool:

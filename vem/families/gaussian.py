@@ -55,6 +55,7 @@ class GaussianPosterior(ABC):
         """
         if noise is None:
             raise VemError("a Gaussian q needs noise [S, B, H] to draw from: none was given.")
+        noise = noise.to(self.location.dtype)  # a posterior may be in float64 where the run is not
         z, log_det = self.transport(noise)
         log_q = log_standard_normal(noise) - log_det
         return Draws(z, log_q, uniform_log_weight(log_q))
@@ -107,7 +108,7 @@ class FullGaussianPosterior(GaussianPosterior):
 
     def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
         """z = μ + L ε and Σ log L_ii."""
-        z = self.location + torch.einsum("bij,sbj->sbi", self.scale_tril, eps)
+        z = self.location + torch.einsum("bij,sbj->sbi", self.scale_tril, eps.to(self.scale_tril.dtype))
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return z, log_det.expand(eps.shape[:-1])
 
@@ -118,7 +119,7 @@ class FullGaussianPosterior(GaussianPosterior):
         >>> q.whiten(q.transport(torch.full((1, 1, 2), 0.5))[0])
         tensor([[[0.5000, 0.5000]]])
         """
-        return _solve_lower(self.scale_tril, z - self.location)
+        return _solve_lower(self.scale_tril, z.to(self.location.dtype) - self.location)
 
     def frozen_log_q(self, z: Tensor) -> Tensor:
         """log N(z; μ, L Lᵀ) [S, B] with μ and L held constant."""

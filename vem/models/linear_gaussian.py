@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +18,9 @@ from vem.families.gaussian import (
     FullGaussianPosterior,
     log_standard_normal,
 )
-from vem.models.variance import data_moments, floored, log_excess
+from vem.models.columns import Standardizing
+from vem.models.factor_likelihood import Fit, best_at_noise, factor_analysis, principal_components, scatter
+from vem.models.variance import MARGIN, data_moments, floored, log_excess
 
 
 class MaximumLikelihood(NamedTuple):
@@ -29,7 +32,7 @@ class MaximumLikelihood(NamedTuple):
     log_marginal: Tensor  # [] mean of log p(x) over the data, nats
 
 
-class LinearGaussian(nn.Module):
+class LinearGaussian(Standardizing):
     """p(z) = N(0, I), p(x | z) = N(W z + b, Ψ); probabilistic PCA and factor analysis.
 
     Ψ = ψ I with ``noise="isotropic"`` (probabilistic PCA), diag(ψ) with ``noise="diagonal"`` (factor
@@ -38,6 +41,12 @@ class LinearGaussian(nn.Module):
 
     weight W [D, H], bias b [D], log_noise [] or [D]. What is H × H is computed in float64, whatever the
     model's type: Λ has the condition of WᵀW over the noise.
+
+    ``standardize``: the parameters are those of u = (x − shift) / scale (one scale for an isotropic noise), and the
+    floor is relative: to each column's variance, or, for an isotropic noise, to the smallest variance of a column.
+    Then columns times k shift log p(x) by −Σ log k exactly, under an isotropic noise for one k. ``auto``: where
+    exact EM trains the model. Draws of z in float64, such as those of the exact posterior, are then kept so:
+    columns whose scales differ by 1e10 leave a posterior of z that float32 cannot tell from a point.
 
     Raises:
         VemError: ``latent_dim`` below 1, an unknown ``noise``, a floor that is not positive.
@@ -51,7 +60,12 @@ class LinearGaussian(nn.Module):
     center: Tensor
 
     def __init__(
-        self, event_shape: Sequence[int], latent_dim: int, noise: str = "isotropic", noise_floor: float = 1e-6
+        self,
+        event_shape: Sequence[int],
+        latent_dim: int,
+        noise: str = "isotropic",
+        noise_floor: float = 1e-6,
+        standardize: bool | str = False,
     ) -> None:
         super().__init__()
         at_least(latent_dim, 1, "latent_dim")
@@ -70,10 +84,19 @@ class LinearGaussian(nn.Module):
         self.log_noise = nn.Parameter(torch.zeros(() if self.isotropic else (size,)))
         # Second moments are taken about this point, for about zero they cancel where the mean is large.
         self.register_buffer("center", torch.zeros(size))
+        self.set_up_columns(standardize, size, common=self.isotropic)
 
     def noise_variance(self) -> Tensor:
-        """The variances ψ [D]."""
-        return floored(self.log_noise, self.noise_floor).expand(self.bias.shape)
+        """The variances ψ [D], in the units of the parameters."""
+        return floored(self.log_noise, self._floor()).expand(self.bias.shape)
+
+    def _floor(self) -> Tensor | float:
+        return self.noise_floor if self.columns is None else self.noise_floor * self.columns.smallest
+
+    def _inside(self, x: Tensor) -> Tensor:
+        """x [B, *X] as the parameters see it [B, D]: as it is, or standardized and in float64."""
+        flat = x.flatten(1)
+        return flat if self.columns is None else self.columns.inside(flat)
 
     # --- the generative model
 
@@ -83,13 +106,16 @@ class LinearGaussian(nn.Module):
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log N(x; W z + b, Ψ) [S, B]; x [B, *X], z [S, B, H]."""
-        noise = self.noise_variance()
-        residual = (x.flatten(1) - self.bias) - z @ self.weight.T
-        return -0.5 * ((residual.square() / noise).sum(-1) + (noise.log() + LOG_2PI).sum())
+        u = self._inside(x)
+        noise = self.noise_variance().to(u.dtype)
+        residual = (u - self.bias) - z.to(u.dtype) @ self.weight.to(u.dtype).T
+        value = -0.5 * ((residual.square() / noise).sum(-1) + (noise.log() + LOG_2PI).sum())
+        return value if self.columns is None else (value - self.columns.log_scale()).to(z.dtype)
 
     def decode(self, z: Tensor) -> Tensor:
         """E[x | z] = W z + b, [..., *X]."""
-        return (z @ self.weight.T + self.bias).reshape(*z.shape[:-1], *self.event_shape)
+        u = z @ self.weight.to(z.dtype).T + self.bias
+        return (u if self.columns is None else self.columns.outside(u)).reshape(*z.shape[:-1], *self.event_shape)
 
     def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
         """Standard normal ε of z [S, H] and of x [S, *X]."""
@@ -101,12 +127,15 @@ class LinearGaussian(nn.Module):
     def sample(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """z = ε_z [S, H], x = W z + b + √ψ ε_x [S, *X]."""
         z = noise["z"]
-        return z, self.decode(z) + self.noise_variance().sqrt().reshape(self.event_shape) * noise["x"]
+        scale = self.noise_variance().sqrt()
+        if self.columns is not None:
+            scale = scale * self.columns.scale
+        return z, self.decode(z) + scale.reshape(self.event_shape) * noise["x"]
 
     @torch.no_grad()
     def start(self, x: Tensor, generator: torch.Generator) -> None:
         """Half of each variance to random loadings, half to the noise; b = the mean of the data."""
-        mean, variance = data_moments(x.flatten(1))
+        mean, variance = data_moments(x.flatten(1)) if self.columns is None else self.columns.fit(x.flatten(1))
         self.center.copy_(mean)
         self.bias.copy_(mean)
         eps = torch.randn(self.weight.shape, generator=generator, device=generator.device)
@@ -116,11 +145,12 @@ class LinearGaussian(nn.Module):
     @torch.no_grad()
     def notes(self) -> list[str]:
         """Says so when a noise variance has come within 5 % of its floor."""
-        low = int((floored(self.log_noise, self.noise_floor) < 1.05 * self.noise_floor).sum())
+        low = int((floored(self.log_noise, self._floor()) < 1.05 * self._floor()).sum())
         if not low:
             return []
+        of = "" if self.columns is None else f" of {'the smallest' if self.isotropic else 'their'} column's variance"
         return [
-            f"{low} of {self.log_noise.numel()} noise variances reached their floor {self.noise_floor:g}, so "
+            f"{low} of {self.log_noise.numel()} noise variances reached their floor {self.noise_floor:g}{of}, so "
             "log p(x) depends on that floor. Drop constant dimensions, lower latent_dim, or set "
             "model.noise_floor knowingly."
         ]
@@ -130,7 +160,8 @@ class LinearGaussian(nn.Module):
     def exact_posterior(self, x: Tensor) -> FullGaussianPosterior:
         """p(z | x) = N(Λ⁻¹ Wᵀ Ψ⁻¹ (x − b), Λ⁻¹); its covariance is the same for every x."""
         mean, tril = self._posterior(x)
-        return FullGaussianPosterior(mean.to(x.dtype), tril.to(x.dtype).expand(len(x), -1, -1))
+        dtype = x.dtype if self.columns is None else mean.dtype
+        return FullGaussianPosterior(mean.to(dtype), tril.to(dtype).expand(len(x), -1, -1))
 
     def log_marginal(self, x: Tensor) -> Tensor:
         """log N(x; b, W Wᵀ + Ψ) [B], without a D × D matrix.
@@ -140,9 +171,10 @@ class LinearGaussian(nn.Module):
         so that rounding in m counts only squared.
         """
         mean, tril = self._posterior(x)
-        z = mean.to(x.dtype)[None]
+        z = (mean.to(x.dtype) if self.columns is None else mean)[None]
         log_det = tril.diagonal().log().sum() + 0.5 * self.latent_size * LOG_2PI
-        return (self.log_likelihood(x, z) + self.log_prior(z)).squeeze(0) + log_det.to(x.dtype)
+        value = (self.log_likelihood(x, z) + self.log_prior(z)).squeeze(0) + log_det.to(z.dtype)
+        return value.to(x.dtype)
 
     def best_diagonal(self, x: Tensor) -> DiagonalGaussianPosterior:
         """The best fully factorized q: the posterior's mean, variances 1 / Λ_ii.
@@ -165,7 +197,7 @@ class LinearGaussian(nn.Module):
 
         q is a full or a diagonal Gaussian (then :meth:`maximize` is the M-step of variational EM).
         """
-        centered = x.flatten(1).double() - self.center.double()
+        centered = self._inside(x).double() - self.center.double()
         mean = posterior.mean().double()
         one = mean.new_ones(len(mean), 1)
         zed = torch.cat([mean, one], 1)
@@ -189,11 +221,57 @@ class LinearGaussian(nn.Module):
         self.bias.copy_(coefficients[:, -1] + self.center.double())
         self._set_noise(residual / count)
 
+    # --- the maximum itself
+
+    @torch.no_grad()
+    def solve(self, x: Tensor, generator: torch.Generator, restarts: int = 1) -> None:
+        """Maximum likelihood for the data x [N, *X]: probabilistic PCA in closed form, factor analysis by search.
+
+        The search is over the noise, with W in closed form, from several starts drawn with the generator.
+
+        Source: Tipping and Bishop, 1999, eq. 7–8; Jöreskog, 1967.
+        """
+        self.start(x, generator)  # the standardization, and a W that is not singular where the data leave it open
+        found = scatter(x.flatten(1), self._units)
+        if self.isotropic:
+            fit = principal_components(found, self.latent_size, self._least())
+        else:
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+            rng = np.random.default_rng(seed)
+            fit = factor_analysis(found, self.latent_size, self._least(), rng, restarts)
+        self._take(fit)
+
+    @torch.no_grad()
+    def best_at_noise(self, x: Tensor) -> float:
+        """The mean log p(x) over x [N, *X] at the best W and b for the noise as it is.
+
+        At a maximum that is the mean log p(x) of the model; at a saddle in W, where EM nearly stops, it is higher.
+        """
+        found, noise = scatter(x.flatten(1), self._units), self.noise_variance().double().cpu().numpy()
+        if self.isotropic:
+            value = principal_components(found, self.latent_size, 0.0, float(noise[0])).log_marginal
+        else:
+            value = best_at_noise(found, self.latent_size, noise)
+        return value - (0.0 if self.columns is None else float(self.columns.log_scale()))
+
+    def _units(self, x: Tensor) -> Tensor:
+        return self._inside(x).double()
+
+    def _least(self) -> float:
+        """The smallest variance that the noise is given, above its floor."""
+        return (1 + MARGIN) * float(self._floor())
+
+    def _take(self, fit: Fit) -> None:
+        for parameter, value in ((self.weight, fit.weight), (self.bias, fit.bias)):
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+        self.center.copy_(self.bias)
+        self._set_noise(torch.from_numpy(fit.noise).to(self.bias.device))
+
     # --- pieces
 
     def _set_noise(self, variance: Tensor) -> None:
         value = variance.mean() if self.isotropic else variance
-        self.log_noise.copy_(log_excess(value, self.noise_floor))
+        self.log_noise.copy_(log_excess(value, self._floor()))
 
     def _precision(self) -> Tensor:
         """Λ [H, H] in float64."""
@@ -209,7 +287,7 @@ class LinearGaussian(nn.Module):
         eye = torch.eye(self.latent_size, dtype=upper.dtype, device=upper.device)
         tril = torch.linalg.solve_triangular(upper.T, eye, upper=False)
         scaled = self.weight.double() / self.noise_variance().double()[:, None]
-        projected = (x.flatten(1).double() - self.bias.double()) @ scaled
+        projected = (self._inside(x).double() - self.bias.double()) @ scaled
         return projected @ tril @ tril.T, tril
 
 

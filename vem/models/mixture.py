@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vem.contracts import Noise, NoiseSpec, Posterior
 from vem.errors import VemError, at_least
 from vem.families.categorical import CategoricalPosterior
+from vem.models.columns import Standardizing
 from vem.models.mixture_components import make_components
 from vem.models.variance import data_moments
 
@@ -23,7 +24,7 @@ KMEANS_STEPS = 10
 SPREAD = 0.1
 
 
-class Mixture(nn.Module):
+class Mixture(Standardizing):
     """p(z = k) = π_k, p(x | z = k) Gaussian or a product of Bernoullis.
 
     log p(x) = log Σ_k π_k p(x | k), and p(z = k | x) is the softmax over k of log π_k + log p(x | k).
@@ -32,6 +33,11 @@ class Mixture(nn.Module):
     x), Bernoulli means between ``probability_floor`` and one minus it: the M-step is the maximum under that
     constraint, so EM still never decreases. ``regularize`` is added to the diagonal of each covariance
     after it is fitted, as scikit-learn's ``reg_covar`` is; above 0, EM may decrease.
+
+    ``standardize`` (Gaussian only): the components are those of u = (x − shift) / scale, in float64 inside; so floor
+    and ``regularize`` are relative to each column's variance, and k-means sees standardized columns. Then columns
+    times k shift log p(x) by −Σ log k exactly; with a spherical covariance, which has one scale for all columns, for
+    one k. ``auto``: where exact EM trains the model.
 
     A component that loses its data stays where it is, since moving it could lower the bound;
     :meth:`notes` says so, and several restarts are the remedy.
@@ -55,6 +61,7 @@ class Mixture(nn.Module):
         variance_floor: float = 1e-6,
         probability_floor: float = 1e-3,
         regularize: float = 0.0,
+        standardize: bool | str = False,
     ) -> None:
         super().__init__()
         at_least(components, 1, "model.components")
@@ -69,6 +76,7 @@ class Mixture(nn.Module):
         size = math.prod(self.event_shape)
         self.components = make_components(likelihood, covariance, components, size, floors, float(regularize))
         self.weight_logits = nn.Parameter(torch.zeros(components))
+        self.set_up_columns(standardize if likelihood == "gaussian" else False, size, common=covariance == "spherical")
         # How many data the weights were fitted to: a component dies when its share is below one of them.
         self.register_buffer("num_data", torch.zeros((), dtype=torch.int64))
 
@@ -87,11 +95,23 @@ class Mixture(nn.Module):
 
         All K densities in one matrix product, then a gather: the cost of K draws, whatever S is.
         """
-        return self.components.log_density(x.flatten(1)).T.gather(0, z)
+        return self._log_density(x).T.gather(0, z)
+
+    def _inside(self, x: Tensor) -> Tensor:
+        """x [B, *X] as the components see it [B, D]: as it is, or standardized and in float64."""
+        flat = x.flatten(1)
+        return flat if self.columns is None else self.columns.inside(flat)
+
+    def _log_density(self, x: Tensor) -> Tensor:
+        """log p(x | z = k) [B, K]."""
+        value = self.components.log_density(self._inside(x))
+        return value if self.columns is None else (value - self.columns.log_scale()).to(x.dtype)
 
     def decode(self, z: Tensor) -> Tensor:
         """E[x | z]: the mean of component z, [..., *X] for z [...] int64."""
-        return self.components.means()[z].reshape(*z.shape, *self.event_shape)
+        means = self.components.means()
+        means = means if self.columns is None else self.columns.outside(means)
+        return means[z].reshape(*z.shape, *self.event_shape)
 
     def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
         """One uniform number for z, noise [S, *X] for x given z."""
@@ -103,7 +123,8 @@ class Mixture(nn.Module):
         cumulative = self.log_weights().exp().cumsum(0)
         # The last entry can round to less than 1.
         z = torch.searchsorted(cumulative, noise["z"].contiguous()).clamp_max(self.latent_size - 1)
-        return z, self.components.sample(z, noise["x"].flatten(1)).reshape(noise["x"].shape)
+        x = self.components.sample(z, noise["x"].flatten(1))
+        return z, (x if self.columns is None else self.columns.outside(x)).reshape(noise["x"].shape)
 
     # --- what has a closed form
 
@@ -117,7 +138,7 @@ class Mixture(nn.Module):
 
     def _log_joint(self, x: Tensor) -> Tensor:
         """log p(x, z = k) [B, K]."""
-        return self.components.log_density(x.flatten(1)) + self.log_weights()
+        return self._log_density(x) + self.log_weights()
 
     @torch.no_grad()
     def statistics(self, x: Tensor, posterior: Posterior) -> dict[str, Tensor]:
@@ -125,7 +146,7 @@ class Mixture(nn.Module):
         r = posterior.mean().double()
         # Float32 responsibilities sum to 1 ± 1e-7; the sums must count each datum once.
         r = r / r.sum(1, keepdim=True)
-        return {"count": r.sum(0), **self.components.statistics(x.flatten(1), r)}
+        return {"count": r.sum(0), **self.components.statistics(self._inside(x), r)}
 
     @torch.no_grad()
     def maximize(self, statistics: Mapping[str, Tensor]) -> None:
@@ -157,11 +178,12 @@ class Mixture(nn.Module):
                 f"choose at most {len(x)}, and better a small part of that."
             )
         flat = x.flatten(1)
-        self.components.set_center(data_moments(flat)[0])
+        self.components.set_center(data_moments(flat)[0] if self.columns is None else self.columns.fit(flat)[0])
         num = min(len(x), max(SUBSET, 20 * self.latent_size))
         chosen = torch.randperm(len(x), generator=generator, device=generator.device)[:num].to(x.device)
-        subset = flat[chosen]
-        labels = kmeans(subset, kmeans_plus_plus(subset, self.latent_size, generator), KMEANS_STEPS)
+        subset = x[chosen]
+        points = self._inside(subset)
+        labels = kmeans(points, kmeans_plus_plus(points, self.latent_size, generator), KMEANS_STEPS)
         r = nn.functional.one_hot(labels, self.latent_size).double()
         spread = (1 - SPREAD) * r + SPREAD / self.latent_size
         self.maximize(self.statistics(subset, CategoricalPosterior(spread.log())))
@@ -172,7 +194,7 @@ class Mixture(nn.Module):
         """Says so when a component holds less than one datum, or a variance has come down to its floor."""
         # Not 1: in float32 a weight of exactly one datum rounds below it as often as not.
         dead = (self.log_weights().exp() * self.num_data < 0.999).nonzero().flatten().tolist()
-        notes = self.components.notes()
+        notes = self.components.notes(relative=self.columns is not None)
         if dead and int(self.num_data) > 0:
             which = ", ".join(map(str, dead[:8])) + (", …" if len(dead) > 8 else "")
             notes.append(

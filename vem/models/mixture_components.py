@@ -50,8 +50,8 @@ class Components(nn.Module, ABC):
     def set_center(self, mean: Tensor) -> None:
         """Take the mean of the data [D] as the point about which squares are expanded."""
 
-    def notes(self) -> list[str]:
-        """What a reader of the result must know."""
+    def notes(self, relative: bool = False) -> list[str]:
+        """What a reader of the result must know; ``relative``: x is standardized."""
         return []
 
 
@@ -126,13 +126,14 @@ class GaussianComponents(Components):
         _update(self.mean, mean + self.center.double(), count)
         self.set_covariance(count, mean, statistics["second"])
 
-    def notes(self) -> list[str]:
+    def notes(self, relative: bool = False) -> list[str]:
         low = int((floored(self.raw_variance, self.floor) < 1.05 * self.floor).sum())
         if not low:
             return []
+        of = " of their column's variance" if relative else ""
         return [
             f"{low} of {self.raw_variance.numel()} variances of the mixture reached their floor "
-            f"{self.floor:g}, so log p(x) depends on that floor. Take fewer components or a simpler "
+            f"{self.floor:g}{of}, so log p(x) depends on that floor. Take fewer components or a simpler "
             "model.covariance, drop constant dimensions, or set model.variance_floor knowingly."
         ]
 
@@ -191,9 +192,8 @@ class FullComponents(GaussianComponents):
         return self.lower.tril(-1) + pivots.diag_embed()
 
     def log_density(self, x: Tensor) -> Tensor:
-        tril = self.scale_tril()
         residual = x - self.mean[:, None]  # [K, B, D]
-        white = torch.linalg.solve_triangular(tril, residual.mT, upper=False)
+        white = torch.linalg.solve_triangular(self.scale_tril().to(x.dtype), residual.mT, upper=False)
         return self._log_density(white.square().sum(1).T, x.shape[1])
 
     def _log_density(self, square: Tensor, size: int) -> Tensor:

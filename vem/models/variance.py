@@ -9,7 +9,7 @@ from torch import Tensor
 MARGIN = 1e-3
 
 
-def floored(raw: Tensor, floor: float) -> Tensor:
+def floored(raw: Tensor, floor: Tensor | float) -> Tensor:
     """The variance floor + exp(raw): smooth, so that a gradient finds its way back from the floor.
 
     >>> floored(torch.tensor([0.0]), 0.5)
@@ -18,7 +18,7 @@ def floored(raw: Tensor, floor: float) -> Tensor:
     return floor + raw.exp()
 
 
-def log_excess(variance: Tensor, floor: float) -> Tensor:
+def log_excess(variance: Tensor, floor: Tensor | float) -> Tensor:
     """The ``raw`` of :func:`floored` that gives max(variance, (1 + MARGIN) floor).
 
     >>> floored(log_excess(torch.tensor([2.0, -1.0]), 1.0), 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,14 +22,29 @@ from vem.contracts import (
     TrainingSet,
 )
 from vem.errors import VemError, at_least, choice
+from vem.models.columns import Standardizing
 from vem.objectives.elbo import ELBO
+from vem.strategies import squarem
 
 # Data in one piece of a restart's pass: bounds the memory of the responsibilities, [RESTART_BATCH, K].
 RESTART_BATCH = 1000
+# Nats per datum below the best W for its noise from which a linear-Gaussian model is not at a maximum.
+SADDLE = 1e-3
 
 
 class ExactModel(GenerativeModel, TractableModel, Protocol):
     """A generative model with a closed-form posterior and M-step."""
+
+
+@runtime_checkable
+class Solvable(Protocol):
+    """A model that finds its maximum by itself, and tells a saddle from it."""
+
+    def solve(self, x: Tensor, generator: torch.Generator, restarts: int = 1) -> None:
+        """θ ← the maximum of the likelihood of x [N, *X], as far as it can be found."""
+
+    def best_at_noise(self, x: Tensor) -> float:
+        """The mean log p(x) at the best of the other parameters, the noise as it is."""
 
 
 class ExactEM:
@@ -42,10 +57,20 @@ class ExactEM:
     bound equals log p(x). For a Gaussian posterior the shared ELBO is taken with one draw in its sampled
     form, which has zero variance there, while the closed form would be noisy.
 
-    ``restarts`` starts are tried for ``restart_epochs`` passes each, and the one with the best bound goes
-    on. ``start="keep"`` leaves the model as it is. Converged when the mean bound rises by less than
-    ``tolerance`` nats per datum in an epoch; never on data redrawn each epoch, whose bound goes up and down
-    by itself.
+    ``start="closed"``: the maximum itself where the model can find it without EM (probabilistic PCA in closed form,
+    factor analysis from many starts, ``restarts`` times as many); else, and with ``"model"`` (formerly ``"data"``),
+    the model's own start, of which ``restarts`` are tried for ``restart_epochs`` passes each, and the one with the
+    best bound goes on. ``"keep"`` leaves the model as it is.
+
+    ``convergence="rise"``: converged when the mean bound rises by less than ``tolerance`` nats per datum in an epoch.
+    ``"gain"``: when, besides, all that EM has still to gain is less, extrapolated from how fast the rises shrink, and
+    no other W would be better by SADDLE at the same noise: near a saddle the rises are small, too. Never on data
+    redrawn each epoch, whose bound goes up and down by itself.
+
+    ``accelerate``: after every second epoch SQUAREM's longer step is tried, at the cost of one more pass over the
+    data, and taken where the bound gains by it: it never decreases.
+
+    Both are ``auto``: ``gain`` and true where the model's columns are standardized, else as before these options.
 
     Raises:
         VemError: a model without a closed-form posterior and M-step, an objective that weighs the terms of the
@@ -63,7 +88,9 @@ class ExactEM:
         restarts: int = 1,
         restart_epochs: int = 5,
         tolerance: float = 1e-6,
-        start: str = "data",
+        start: str = "model",
+        convergence: str = "auto",
+        accelerate: bool | str = "auto",
     ) -> None:
         at_least(restarts, 1, "strategy.restarts")
         at_least(restart_epochs, 1, "strategy.restart_epochs")
@@ -74,16 +101,29 @@ class ExactEM:
                 f"{objective.kl_weight}: exact EM maximizes the ELBO itself, both weights 1, in closed form. Leave "
                 "them at 1, or take strategy=local or strategy=amortized."
             )
-        if choice(start, ("data", "keep"), "strategy.start") == "keep" and restarts > 1:
+        if choice(start, ("closed", "model", "data", "keep"), "strategy.start") == "keep" and restarts > 1:
             raise VemError(f"strategy.start=keep has one start only: set strategy.restarts=1, not {restarts}.")
         self.objective = ELBO(num_draws=1, kl="sampled") if isinstance(objective, ELBO) else objective
         self.restarts = restarts
         self.restart_epochs = restart_epochs
         self.tolerance = tolerance
         self.start = start
+        self.convergence = choice(convergence, ("auto", "rise", "gain"), "strategy.convergence")
+        if not isinstance(accelerate, bool):
+            choice(accelerate, ("auto",), "strategy.accelerate")
+        self.accelerate = accelerate
+        self.x: Tensor | None = None  # the training data, for passes of its own
+        self.by_gain = self.longer = False  # whether these options are on for this model
         self.redrawn = False
         self.latent_size: int | None = None  # H of a continuous z; None = an index, which is enumerated
+        self._begin()
+
+    def _begin(self) -> None:
         self.last = -float("inf")
+        self.last_rise = float("inf")
+        self.settled = 0  # epochs in a row after which nothing was left to gain
+        self.anchor: Tensor | None = None  # the parameters before the first of two epochs
+        self.step_length = squarem.Longer()
         self._forget()
 
     def _forget(self) -> None:
@@ -97,10 +137,17 @@ class ExactEM:
         """Start the model from the data, several times if restarts were asked for."""
         tractable = _tractable(model)
         self.latent_size = model.latent_size if model.latent == "real" else None
-        self.redrawn = data.redrawn
-        self.last = -float("inf")
-        self._forget()
+        self.redrawn, self.x = data.redrawn, data.x
+        if isinstance(model, Standardizing):
+            model.standardize_columns()
+        careful = getattr(model, "columns", None) is not None
+        self.by_gain = self.convergence == "gain" or (self.convergence == "auto" and careful)
+        self.longer = self.accelerate is True or (self.accelerate == "auto" and careful)
+        self._begin()
         if self.start == "keep":
+            return
+        if self.start == "closed" and isinstance(model, Solvable):
+            model.solve(data.x, generator, self.restarts)
             return
         if self.restarts == 1:
             model.start(data.x, generator)
@@ -141,33 +188,51 @@ class ExactEM:
 
     @torch.no_grad()
     def end_epoch(self, model: GenerativeModel) -> bool:
-        """M-step; True when the bound rose by less than the tolerance since the epoch before."""
+        """M-step, and every second time the longer step, if it was asked for; True when converged."""
         if self.bound_sum is None:
             return False
         mean = float(self.bound_sum) / self.count
-        _tractable(model).maximize(self.statistics)
-        converged = mean - self.last < self.tolerance and not self.redrawn
-        self.last = mean
+        tractable = _tractable(model)
+        before = squarem.flat(tractable) if self.longer else None
+        tractable.maximize(self.statistics)
+        rise, self.last = mean - self.last, mean
+        rate: float | None = rise / self.last_rise if self.last_rise > 0 else 0.0
+        self.last_rise = rise
         self._forget()
-        return converged
+        if self.redrawn:
+            return False
+        if before is not None and self.anchor is None:
+            self.anchor, rate = before, None  # the rise since a longer step says nothing of EM's rate
+        elif before is not None:
+            rate = self._longer_step(tractable, before, mean, rise)
+        return self._settled(tractable, rise, rate) if self.by_gain else rise < self.tolerance
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch's sums so far and the last epoch's bound."""
+        """The epoch's sums so far and what is known of the epochs before."""
         return {
             "statistics": {k: v.clone() for k, v in self.statistics.items()},
             "bound_sum": None if self.bound_sum is None else self.bound_sum.clone(),
             "count": self.count,
             "last": self.last,
             "latent_size": self.latent_size,  # a loaded run asks for noise without a setup
+            "last_rise": self.last_rise,
+            "settled": self.settled,
+            "anchor": None if self.anchor is None else self.anchor.clone(),
+            "step_limit": self.step_length.limit,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
+        """Go on where :meth:`state_dict` was taken; one from before the longer steps lacks what belongs to them."""
         self.statistics = {k: v.clone() for k, v in state["statistics"].items()}
         self.bound_sum = None if state["bound_sum"] is None else state["bound_sum"].clone()
         self.count = state["count"]
         self.last = state["last"]
         self.latent_size = state["latent_size"]
+        self.last_rise = state.get("last_rise", float("inf"))
+        self.settled = state.get("settled", 0)
+        self.step_length = squarem.Longer(state.get("step_limit", squarem.GROWTH))
+        anchor = state.get("anchor")
+        self.anchor = None if anchor is None else anchor.clone()
 
     # --- pieces
 
@@ -181,6 +246,37 @@ class ExactEM:
         self.bound_sum = total if self.bound_sum is None else self.bound_sum + total
         self.count += len(x)
 
+    def _longer_step(self, model: ExactModel, before: Tensor, mean: float, rise: float) -> float:
+        """SQUAREM's step from the last two; returns the rate at which EM's rises shrink.
+
+        It is taken where it gains as much as the epoch before: more than a third step of EM would.
+        """
+        assert self.anchor is not None
+        after = squarem.flat(model)
+        first, last = torch.linalg.vector_norm(before - self.anchor), torch.linalg.vector_norm(after - before)
+        trial = self.step_length.trial(self.anchor, before, after)
+        self.anchor = None
+        if trial is not None:
+            squarem.put(model, trial)
+            good = self._mean_log_marginal(model) > mean + max(rise, 0.0)  # false for NaN
+            if not good:
+                squarem.put(model, after)
+            self.step_length.judge(good)
+        return float((last / first).square()) if bool(first > 0) else 0.0  # the bound is quadratic at its maximum
+
+    def _settled(self, model: ExactModel, rise: float, rate: float | None) -> bool:
+        """Whether nothing is left to gain, and was not before: one odd rise does not make a rate."""
+        if rate is None:
+            return False
+        done = rise < squarem.ROUNDING * self.tolerance or max(rise, squarem.to_come(rise, rate)) < self.tolerance
+        self.settled = self.settled + 1 if done else 0
+        if self.settled < 2:
+            return False
+        if isinstance(model, Solvable) and self.x is not None and model.best_at_noise(self.x) > self.last + SADDLE:
+            self.settled = 0
+            return False
+        return True
+
     @torch.no_grad()
     def _short_run(self, model: ExactModel, x: Tensor) -> float:
         """A few epochs of EM from where the model stands; the mean log p(x) after the last of them."""
@@ -189,7 +285,16 @@ class ExactEM:
                 self._add(model, part, model.exact_posterior(part), model.log_marginal(part))
             model.maximize(self.statistics)
             self._forget()
-        sums = [model.log_marginal(part).double().sum() for part in torch.split(x, RESTART_BATCH)]
+        return self._mean_log_marginal(model, x)
+
+    def _mean_log_marginal(self, model: ExactModel, x: Tensor | None = None) -> float:
+        """The mean log p(x) over the training data; NaN where the parameters have none."""
+        x = self.x if x is None else x
+        assert x is not None
+        try:
+            sums = [model.log_marginal(part).double().sum() for part in torch.split(x, RESTART_BATCH)]
+        except torch.linalg.LinAlgError:  # a step that went too far
+            return float("nan")
         return float(torch.stack(sums).sum()) / len(x)
 
 
