@@ -226,13 +226,10 @@ def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
 def _neutral(flat: Mapping[str, Any]) -> set[str]:
     """The keys of ``AS_BEFORE`` that change no number under this config, as far as the config alone tells."""
     idle = set(REAL_ONLY) if _is_binary(flat) else set()
-<<<<<<< HEAD
     if flat.get("model.units") == "auto" and (_drawn(flat) or not builds_network(flat)):
         idle.add("model.units")
     if flat.get("dtype") == "float32":
         idle.add("data.precision")  # x is rounded to that anyway
-    return idle
-=======
     if flat.get("model.standardize") == "auto" and flat.get("strategy._target_") in NOT_EXACT:
         idle.add("model.standardize")
     return idle
@@ -251,7 +248,6 @@ def _same_start(flat: Mapping[str, Any]) -> Any:
     start = flat["strategy.start"]
     mixture = flat.get("model._target_") == "vem.models.mixture.Mixture"
     return "data" if start == "model" or (start == "closed" and mixture) else start
->>>>>>> 0f7dcfd (Exact EM: the maximum of probabilistic PCA and factor analysis as its start, columns standardized inside, longer steps)
 
 
 def _is_binary(flat: Mapping[str, Any]) -> bool:

@@ -29,6 +29,8 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "bernoulli": lambda d: Mixture((d,), 4, likelihood="bernoulli"),
     "ppca": lambda d: LinearGaussian((d,), 2),
     "factor_analysis": lambda d: LinearGaussian((d,), 2, noise="diagonal"),
+    "standardized": lambda d: Mixture((d,), 4, covariance="tied", standardize="auto"),
+    "standardized_ppca": lambda d: LinearGaussian((d,), 2, standardize="auto"),
 }
 
 
@@ -148,6 +150,7 @@ def test_em_never_decreases(device: torch.device, name: str, dtype: torch.dtype)
     x = data(name, device, dtype)
     strategy, model = started(name, x, tolerance=0.0)
     strategy.tolerance = -1.0  # go on, whatever happens
+    strategy.by_gain = False
     bounds = run(strategy, model, x, 60)
     assert len(bounds) == 60 and bounds[-1] > bounds[0] + 0.01
     allowed = 1e-10 if dtype == torch.float64 else 1e-5
@@ -214,7 +217,9 @@ def test_resume_within_an_epoch_is_bit_for_bit(device: torch.device, name: str, 
     }
     steps(strategy, model, range(6, 12))
     other = MODELS[name](x.shape[1]).to(device, dtype)
-    again = ExactEM(ELBO())  # without setup, as a loaded run is
+    again = ExactEM(ELBO())
+    if strategy.longer:  # what tries steps of its own knows the data
+        again.setup(other, TrainingSet(x, redrawn=False), generator(device, 0))
     other.load_state_dict(saved["model"])
     again.load_state_dict(saved["strategy"])
     steps(again, other, range(6, 12))
@@ -261,6 +266,60 @@ def test_convergence_is_the_rise_in_nats_per_datum_and_never_on_redrawn_data(dev
     assert not strategy.end_epoch(model), "no step, no M-step"
 
 
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_no_convergence_is_said_on_a_saddle(seed: int, dtype: torch.dtype) -> None:
+    """One column in thousandths: from the model's own start EM rises by less than 1e-6 a step long before its end."""
+    r = np.random.default_rng(2)
+    y = r.normal(size=(400, 2)) @ r.normal(size=(2, 6)) + 0.3 * r.normal(size=(400, 6))
+    y[:, 0] *= 1000
+    x = torch.as_tensor(y).to(dtype)
+    best = maximum_likelihood_ppca(x.double(), 2).log_marginal.item()
+    for start, most in (("closed", 5), ("model", 40)):
+        model = LinearGaussian((6,), 2, standardize="auto").to(dtype)
+        strategy = ExactEM(ELBO(), start=start)
+        strategy.setup(model, TrainingSet(x, redrawn=False), generator("cpu", seed))
+        assert strategy.by_gain and strategy.longer
+        bounds = run(strategy, model, x, most)
+        if start == "closed":
+            assert len(bounds) < most and bounds[-1] == pytest.approx(best, abs=1e-5)
+        else:
+            assert len(bounds) == most and bounds[-1] < best - 0.04
+            assert min(b - a for a, b in itertools.pairwise(bounds)) < 1e-3
+
+
+def overlapping(num: int = 500) -> Tensor:
+    """Two clusters 1.5 standard deviations apart: EM crawls."""
+    g = generator("cpu", "overlap")
+    x = torch.randn(num, 1, generator=g, dtype=torch.float64)
+    return x + 1.5 * torch.randint(2, (num, 1), generator=g)
+
+
+def test_longer_steps_reach_the_same_maximum_in_fewer_epochs() -> None:
+    x, runs = 1e4 * overlapping(), []
+    for accelerate in (False, True):
+        model = Mixture((1,), 2, standardize="auto").double()
+        strategy = ExactEM(ELBO(), accelerate=accelerate, tolerance=1e-5)
+        strategy.setup(model, TrainingSet(x, redrawn=False), generator("cpu", 1))
+        runs.append(run(strategy, model, x, 2000, batch=500))
+    plain, longer = runs
+    assert 2 * len(longer) < len(plain) < 2000
+    assert longer[-1] == pytest.approx(plain[-1], abs=3e-5)
+    assert min(b - a for a, b in itertools.pairwise(longer)) > -1e-10
+
+
+def test_what_is_still_to_come_must_be_small_too() -> None:
+    """Where EM crawls the rises are below the tolerance while ten times as much is still to come."""
+    x, ends = overlapping(), {}
+    for name in ("rise", "gain", "end"):
+        model = Mixture((1,), 2).double()
+        options: dict[str, Any] = {"accelerate": True} if name == "end" else {"convergence": name}
+        strategy = ExactEM(ELBO(), tolerance=1e-9 if name == "end" else 1e-5, **options)
+        strategy.setup(model, TrainingSet(x, redrawn=False), generator("cpu", 0))
+        ends[name] = run(strategy, model, x, 2000, batch=500)[-1]
+    assert ends["end"] - ends["gain"] < 3e-5
+    assert ends["end"] - ends["rise"] > 5e-5
+
+
 @pytest.mark.parametrize(
     ("options", "place"),
     [
@@ -268,6 +327,8 @@ def test_convergence_is_the_rise_in_nats_per_datum_and_never_on_redrawn_data(dev
         ({"restart_epochs": 0}, "strategy.restart_epochs"),
         ({"tolerance": -1.0}, "strategy.tolerance"),
         ({"start": "kmeans"}, "strategy.start"),
+        ({"convergence": "never"}, "strategy.convergence"),
+        ({"accelerate": "much"}, "strategy.accelerate"),
         ({"start": "keep", "restarts": 2}, "strategy.start=keep"),
     ],
 )
