@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,19 @@ def deep(device: torch.device) -> DeepLatentModel:
         return DeepLatentModel((6,), 2, MLPFactory([8])).to(device)
 
 
+def in_units(device: torch.device, units: str) -> DeepLatentModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return DeepLatentModel((6,), 2, MLPFactory([8]), "gaussian", units=units).to(device)
+
+
+def large(device: torch.device, num: int) -> Data:
+    """Real data in the hundreds, a column larger than the others."""
+    data = linear_gaussian(num=num, dims=6, latent=2).to(device, torch.float32)
+    scale = torch.tensor([100.0, 100.0, 100.0, 100.0, 100.0, 3000.0], device=device)
+    return replace(data, **{name: Split(data.split(name).x * scale) for name in ("train", "valid", "test")})
+
+
 def local(rule: Any, family: Any = DiagonalGaussian, **options: Any) -> Local:
     return Local(family, ELBO(), ADAM, rule, PCAStart(), HeldOut(steps=3), **options)
 
@@ -90,6 +104,9 @@ CASES: dict[str, Callable[[torch.device], Parts]] = {
     ),
     "amortized, redrawn data": lambda d: (deep(d), amortized(Mirror()), grey(d, True)),
     "amortized, dropout": lambda d: (deep(d), dropout(), grey(d, False)),
+    "local, common units": lambda d: (in_units(d, "common"), local(Natural()), large(d, 60)),
+    # A seventh batch of one row, which the encoder's batch norm cannot take.
+    "amortized, units by column, a row that joins": lambda d: (in_units(d, "column"), dropout(), large(d, 67)),
     "exact EM, mixture": lambda d: (
         Mixture((2,), 3).to(d), ExactEM(ELBO(), restarts=2, tolerance=0.0), blobs(num=60).to(d, torch.float32)
     ),
