@@ -100,6 +100,7 @@ FIRST_LINES: dict[str, tuple[str, Any, str]] = {
     # with other separators, decimal signs and labels
     "semicolons": (lines("2019;2020;2021", "1,5;2,5;3", "1;2;3,25"), [[1.5, 2.5, 3], [1, 2, 3.25]], SAID),
     "spaces": (lines("0 1 2", "1.5 2 3", "4 5 6"), [[1.5, 2, 3], [4, 5, 6]], SAID),
+    "index and spaces": (lines(" 0 1 2", "u 1.5 2 3", "v 4 5 6"), [[1.5, 2, 3], [4, 5, 6]], SAID),
     "tabs": (lines("0\t1\t2", "1\t2\t3", "4\t5\t6"), "asked", ""),
     "trailing separator": (lines("0,1,2,", "1.5,2,3,", "4,5,6,"), [[1.5, 2, 3], [4, 5, 6]], SAID),
     "after a comment": (lines("# by me", "0,1,2", "1.5,2,3"), [[1.5, 2, 3]], r"line 2, .* names"),

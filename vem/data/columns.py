@@ -45,7 +45,11 @@ def arrays_of(
     names = [str(name) for name in table.columns]
     label, kept = chosen(names, wishes, path, left_out, named)
     arrays = {} if label is None else {"labels": _labels(table, label, path, place)}
-    frame, origin, notes = table.iloc[:, kept], kept, []  # origin: the column that each of the frame's comes from
+    frame, origin, notes = (
+        table if kept == list(range(len(names))) else table.iloc[:, kept],
+        kept,
+        [],
+    )  # origin: the column that each of the frame's comes from
     if not all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes):
         parts: list[Any] = []
         origin = []

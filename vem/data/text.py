@@ -59,7 +59,7 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
         )
     names = given or []
     width = table.shape[1] - _trailing(layout, names, table)
-    table, names = table.iloc[:, :width], names[:width]
+    table, names = table if width == table.shape[1] else table.iloc[:, :width], names[:width]
     left_out = int(wishes.row_names is True)
     if given is None:
         names = [str(j + 1) for j in range(width)]
@@ -155,15 +155,15 @@ def _distinct(names: list[str]) -> list[str]:
     >>> _distinct(["a", "", "a"])
     ['a', 'Unnamed: 1', 'a.1']
     """
-    out: list[str] = []
+    out: dict[str, None] = {}  # in order, and quick to look into
     for j, name in enumerate(names):
         name = fresh = re.sub(r"\s*[\r\n]\s*", " ", name) or f"Unnamed: {j}"
         num = 0
         while fresh in out:
             num += 1
             fresh = f"{name}.{num}"
-        out.append(fresh)
-    return out
+        out[fresh] = None
+    return list(out)
 
 
 def _rows(layout: Layout) -> Iterator[Row]:

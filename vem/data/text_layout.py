@@ -19,7 +19,7 @@ COMMENT = ("#", "%")
 TRUTH = {"true": 1.0, "false": 0.0}
 EXCEL = re.compile(r"\"?sep=.\"?")  # a first line that tells Excel the separator
 CHUNK = 1 << 16  # characters: how a table is written is told by its beginning, and the rest must fit
-ENOUGH = 8  # lines of that beginning, however long they are
+ENOUGH = 4  # lines of that beginning, however long they are
 
 # Numbers in the forms that pandas' C reader takes.
 NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan)", re.IGNORECASE | re.ASCII)
@@ -117,7 +117,15 @@ def find_layout(path: Path, wishes: Wishes) -> Layout:
     line_1 = line_1 if len(line_1) <= 80 else line_1[:80] + " …"
 
     def tried(separator: str) -> Trial:
-        return _tried(separator, list(rows(body, separator, line, whole)), decimal, wishes.header)
+        found = list(rows(body, separator, line, whole))
+        if (
+            separator == " "
+            and body[: found[0].end if found else 0][:1].isspace()
+            and {len(row.cells) for row in found[1:]} == {len(found[0].cells) + 1}
+        ):
+            # So pandas writes an empty cell above row names: the only blank that counts.
+            found[0] = found[0]._replace(cells=["", *found[0].cells], quoted=[False, *found[0].quoted])
+        return _tried(separator, found, decimal, wishes.header)
 
     # Spaces only where there is no tab, which they would count as a space.
     candidates = [s for s in (*THREE, " ") if s in body and s != decimal and not (s == " " and "\t" in body)]
@@ -231,10 +239,10 @@ def _fitting(
     """
     fits = [t for t in trials if t.exact and not t.foreign]
     fits = fits or [t for t in trials if t.one_fewer and not t.foreign]
-    # Numbers between commas, beside labels that hold other separators, were always read so.
-    comma = [t for t in trials if t.separator == "," and t.exact and _numbers_but_for_labels(t.rows, wishes)]
     if len(fits) == 1:
         return fits[0], None
+    # Numbers between commas, beside labels that hold other separators, were always read so.
+    comma = [t for t in trials if t.separator == "," and t.exact and _numbers_but_for_labels(t.rows, wishes)]
     if comma:
         return comma[0], None
     if fits:
