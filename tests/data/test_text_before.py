@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.datasets
 from text_support import Options, read, written
+
+from vem.errors import VemError
 
 # --- what was read before is read alike
 
@@ -124,3 +127,46 @@ def test_random_tables_of_commas_are_read_as_before(tmp_path):
         x, labels, _ = read(path, **options)
         assert x == was[0] and repr(labels) == repr(was[1]), (content, options)
     assert seen > 20
+
+
+# --- scikit-learn's files, and UCI's
+
+
+def test_files_of_scikit_learn(tmp_path):
+    folder = Path(sklearn.datasets.__file__).parent / "data"
+    iris, wine = sklearn.datasets.load_iris(), sklearn.datasets.load_wine()
+    x, labels, _ = read(folder / "iris.csv", header=True, label_column="virginica")
+    assert x == iris.data.tolist() and labels == iris.target.tolist()
+    with pytest.raises(VemError, match=r"'setosa' among numbers.*data\.header=true"):
+        read(folder / "iris.csv")
+    for name, frame in (("exercise", "data"), ("physiological", "target")):
+        x, _, _ = read(folder / f"linnerud_{name}.csv")  # spaces
+        assert x == sklearn.datasets.load_linnerud()[frame].tolist()
+    digits = sklearn.datasets.load_digits()
+    x, labels, _ = read(folder / "digits.csv.gz", label_column=65)
+    assert x == digits.data.tolist() and labels == digits.target.tolist()
+    x, _, _ = read(folder / "diabetes_data_raw.csv.gz")  # spaces
+    assert x == sklearn.datasets.load_diabetes(scaled=False).data.tolist()
+    # A first line of counts and names of classes, of another length than the others: the remedy works.
+    with pytest.raises(VemError, match=r"line 1 has 5.*alone differs.*put # before it"):
+        read(folder / "wine_data.csv")
+    path = written(tmp_path, "#" + (folder / "wine_data.csv").read_text())
+    x, labels, said = read(path, label_column=14)
+    assert x == wine.data.tolist() and labels == wine.target.tolist() and not said
+
+
+@pytest.mark.parametrize("name", ["iris.data", "iris.csv"])
+def test_iris_as_uci_has_it(tmp_path, name):
+    text = "5.1,3.5,1.4,0.2,Iris-setosa\n4.9,3.0,1.4,0.2,Iris-setosa\n7.0,3.2,4.7,1.4,Iris-versicolor\n\n"
+    path = written(tmp_path, text, name)
+    with pytest.raises(VemError, match=r"data\.header=false, and data\.label_column=5"):
+        read(path)
+    x, labels, _ = read(path, header=False, label_column=5)
+    assert x == [[5.1, 3.5, 1.4, 0.2], [4.9, 3.0, 1.4, 0.2], [7.0, 3.2, 4.7, 1.4]]
+    assert labels == ["Iris-setosa", "Iris-setosa", "Iris-versicolor"]
+
+
+def test_wine_as_uci_has_it(tmp_path):
+    path = written(tmp_path, "1,14.23,1.71,127,1065\n1,13.2,1.78,100,1050\n2,13.16,2.36,101,1185\n", "wine.data")
+    x, labels, said = read(path, label_column=1)
+    assert len(x) == 3 and x[0] == [14.23, 1.71, 127, 1065] and labels == [1, 1, 2] and not said
