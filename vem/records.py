@@ -177,7 +177,7 @@ NOT_HASHED = ("data.root", "training.checkpoint_seconds", "evaluation.strict")
 AS_BEFORE: dict[str, Any] = {
     "model.units": "none",
     "evaluation.gap_data": None,
-    **{f"data.{key}": None for key in ("columns", "drop")},
+    **{f"data.{key}": None for key in ("columns", "drop", "array", "label_array", "layer")},
     **{f"data.{key}": "auto" for key in ("row_names", "separator", "decimal", "encoding")},
     "data.categories": "refuse",
     "data.precision": "single",

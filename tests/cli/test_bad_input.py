@@ -50,6 +50,40 @@ def table(content: str | bytes, *overrides: str) -> SetUp:
     return set_up
 
 
+def several_arrays(*overrides: str) -> SetUp:
+    """An .npz whose names do not say what is x."""
+
+    def set_up(folder: Path) -> Sequence[str]:
+        np.savez(folder / "x.npz", pixels=grey(12, 2), target=np.arange(12))
+        return ["data=array", "data.path=x.npz", *overrides]
+
+    return set_up
+
+
+def sparse_matrix(folder: Path) -> Sequence[str]:
+    from scipy import sparse
+
+    sparse.save_npz(folder / "x.npz", sparse.csr_matrix((10**6, 10**4)))
+    return ["data=array", "data.path=x.npz"]
+
+
+def in_columns(columns: dict[str, Any], *overrides: str) -> SetUp:
+    """A .parquet of these columns."""
+
+    def set_up(folder: Path) -> Sequence[str]:
+        import pandas as pd
+
+        pd.DataFrame(columns).to_parquet(folder / "x.parquet")
+        return ["data=array", "data.path=x.parquet", *overrides]
+
+    return set_up
+
+
+def octaves(*overrides: str) -> Sequence[str]:
+    path = Path(__file__).parents[1] / "data" / "matlab" / "octave_many.mat"
+    return ["data=array", f"data.path={path}", *overrides]
+
+
 def truncated_array(folder: Path) -> Sequence[str]:
     np.save(folder / "x.npy", grey(50, 4))
     whole = (folder / "x.npy").read_bytes()
@@ -157,6 +191,18 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("nanoseconds", saved(17 * 10**17 + np.arange(100).reshape(50, 2)), ["column 1", "subtract its smallest value"]),
     ("mixed labels", mixed_labels, ["test_labels holds text ('dog')", "train_labels numbers", "all as numbers"]),
     ("unknown precision", saved(grey(50, 4), "data.precision=double"), ["data.precision='double'", "file, single"]),
+    # --- files of other programs
+    ("several arrays", several_arrays(), ["pixels (12 x 2), target (12)", "data.array=pixels", "data.label_array="]),
+    ("no such array", several_arrays("data.array=pixel"), ["data.array='pixel'", "did you mean 'pixels'?"]),
+    ("a layer of an .npz", several_arrays("data.layer=counts"), ["data.layer=counts", ".h5ad files", "leave it out"]),
+    ("large and sparse", sparse_matrix, ["1000000 x 10000", "80.0 GB", "keep fewer columns"]),
+    ("lists beside numbers", in_columns({"id": [1, 2], "v": [[1.0], [2.0]]}), ["lists", "data.columns=[2]"]),
+    ("unequal lists", in_columns({"v": [[1.0, 2.0], [2.0]]}), ["row 1", "column v", "a list of 1", "one length"]),
+    ("missing in columns", in_columns({"v": [1.0, None], "w": [1, 2]}), ["row 1", "column v", "data.drop=[1]"]),
+    ("bytes in columns", in_columns({"v": [b"1", b"2"], "w": [1, 2]}), ["column v holds binary", "data.drop=[1]"]),
+    ("variables", octaves(), ["X (6 x 4)", "y (6 x 1)", "data.array="]),
+    ("a struct", octaves("data.array=st"), ["st is a struct", "data.array=NAME"]),
+    ("separator of a .mat", octaves("data.array=X", "data.separator=tab"), ["data.separator=tab", ".csv"]),
     # --- numbers out of range
     ("width 0", ["model.decoder.widths=[0]"], ["widths[0]=0", "at least 1"]),
     ("width −3", ["model.decoder.widths=[8,-3]"], ["widths[1]=-3", "at least 1"]),

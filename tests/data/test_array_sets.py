@@ -122,7 +122,7 @@ def holes(value):
 BAD = {
     "no path": (None, {}, r"data.path=FILE"),
     "no file": ("missing.npy", {}, r"missing.npy is not a file"),
-    "kind of file": (("own.mat", b""), {}, r"\.mat is not a kind"),
+    "kind of file": (("own.xls", b""), {}, r"\.xls is not a kind.*\.mat"),
     "truncated npy": (("own.npy", b"\x93NUMPY\x01\x00v\x00{'descr'"), {}, r"cannot be read"),
     "empty file": (("own.npy", b""), {}, r"cannot be read"),
     "broken npz": (("own.npz", b"PK\x03\x04 and no more"), {}, r"cannot be read"),
@@ -153,8 +153,8 @@ BAD = {
     "rank of image shape": (("own.npy", REAL), {"image_shape": [6]}, r"image_shape=\[6\] does not fit"),
     "negative image shape": (("own.npy", REAL), {"image_shape": [-2, -3]}, r"does not fit"),
     "other image shape": (("own.npy", REAL.reshape(60, 2, 3)), {"image_shape": [3, 2]}, r"does not fit"),
-    "keys": (("own.npz", {"data": REAL}), {}, r"has the keys data\. Save it with x"),
-    "split missing": (("own.npz", {"train": REAL, "test": REAL}), {}, r"has the keys test, train"),
+    "keys": (("own.npz", {"data": REAL, "more": REAL}), {}, r"has the keys data \(60 x 6\).*data.array=data"),
+    "split missing": (("own.npz", {"train": REAL, "test": REAL}), {}, r"has the keys test .*, train"),
     "number of labels": (
         ("own.npz", {"x": REAL, "labels": LABELS[:59]}),
         {},

@@ -33,6 +33,9 @@ def array(
     separator: str = "auto",
     decimal: str = "auto",
     encoding: str = "auto",
+    array: str | None = None,
+    label_array: str | None = None,
+    layer: str | None = None,
     seed: int = 0,
     max_train: int | None = None,
     precision: str = "file",
@@ -46,6 +49,10 @@ def array(
     ``header`` says whether the first row names the columns, ``row_names`` whether the first column names the
     rows; ``separator`` (auto, comma, semicolon, tab, space or a character), ``decimal`` (auto, point, comma)
     and ``encoding`` (auto: UTF-8, UTF-16) how it is written.
+    A table in columns (.parquet, .feather) has the first four options; a single column of lists is x itself. Of a
+    MATLAB file (.mat), and of an .npz, ``array`` names what is x and ``label_array`` the labels, where their own
+    names do not say. Of an .h5ad x is X or a ``layer``, and ``label_column`` a column of obs. A sparse .npz of
+    scipy is made dense.
     ``fractions`` of a random split by ``seed`` into train, valid and test (null: 0.8, 0.1, 0.1).
     ``image_shape`` turns [N, D] into images. ``binarize``: ``none``, or for x in [0, 1] ``threshold``
     (x ≥ ½), ``static``, ``stochastic`` (Bernoulli(x) once or every epoch). Data of 0 and 1 alone are
@@ -58,7 +65,8 @@ def array(
     if path is None:
         raise VemError("data=array needs the path of your data: data.path=FILE.npy (or .npz, .csv).")
     choice(precision, PRECISIONS, "data.precision")
-    wishes = Wishes(label_column, columns, drop, categories, header, row_names, separator, decimal, encoding)
+    wishes = Wishes(label_column, columns, drop, categories, header, row_names, separator, decimal, encoding,
+                    array, label_array, layer)  # fmt: skip
     arrays, notes = read_table(Path(path).expanduser(), wishes)
     split_already = "x" not in arrays
     if split_already and fractions is not None:

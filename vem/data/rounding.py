@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -78,6 +81,25 @@ def notes(x: Tensor, narrow: Tensor, name: str) -> list[str]:
         f"dtype={kind} rounds away {float(share[worst]):.1%} of the spread of {which}{others}: {spread}. The results "
         "are those of the rounded data; dtype=float64 keeps what the file holds."
     ]
+
+
+def tell_apart(whole: npt.NDArray[Any], place: str) -> None:
+    """Refuse whole numbers [N] beyond 2⁵³ whose differences are lost in float64, as times in nanoseconds are.
+
+    Raises:
+        VemError: more than ``TOLD`` of their spread is lost.
+    """
+    if not len(whole) or max(abs(int(whole.min())), abs(int(whole.max()))) <= 2**53:
+        return
+    low = whole.min()
+    # Differences of whole numbers are exact in unsigned arithmetic, whatever the sign and the range.
+    exact = (whole.astype(np.uint64) - np.array(low).astype(np.uint64)).astype(np.float64)
+    rounding = whole.astype(np.float64) - float(low) - exact
+    if rounding.std() > TOLD * exact.std():
+        raise VemError(
+            f"{place} holds whole numbers near {int(low):.3g}, whose differences (standard deviation "
+            f"{exact.std():.3g}) double precision rounds away: subtract its smallest value before saving."
+        )
 
 
 def _place(index: int, event: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Reading a user's own arrays: .npy, .npz and .csv."""
+"""Reading a user's own arrays: .npy and .npz; other kinds of files by the modules that know them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vem.data.rounding import TOLD
+from vem.data.annotated import read_annotated
+from vem.data.frames import FEATHER, PARQUET, read_frame
+from vem.data.matlab import read_matlab
+from vem.data.named_arrays import is_sparse, pick, read_sparse
+from vem.data.rounding import tell_apart
 from vem.data.text import is_text, read_text
-from vem.data.wishes import Wishes
+from vem.data.wishes import OF_ARRAYS, Wishes
 from vem.errors import VemError
-from vem.records import SPLITS
 
 SUFFIXES = (".npy", ".npz")
 
@@ -36,18 +39,32 @@ def read_table(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str,
     if is_text(path):
         return read_text(path, wishes)
     suffix = path.suffix.lower()
+    if suffix in (*PARQUET, *FEATHER):
+        return read_frame(path, wishes)
+    if suffix == ".mat":
+        return read_matlab(path, wishes), ()
+    if suffix == ".h5ad":
+        return read_annotated(path, wishes), ()
     if suffix not in SUFFIXES:
         raise VemError(
-            f"data.path={path}: {suffix or 'no suffix'} is not a kind that vem reads. Save it as .npy, .npz or .csv."
+            f"data.path={path}: {suffix or 'no suffix'} is not a kind that vem reads. Save it as .npy, .npz or .csv; "
+            "vem also reads .tsv, .txt, .parquet, .feather, .mat and .h5ad."
         )
-    wishes.none_but((), path)
+    wishes.none_but(OF_ARRAYS if suffix == ".npz" else (), path)
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
-            arrays = {"x": content} if isinstance(content, np.ndarray) else {k: content[k] for k in content.files}
+            if isinstance(content, np.ndarray):
+                return {"x": content}, ()
+            if is_sparse(content.files):
+                return read_sparse(path, wishes), ()
+            arrays = {key: content[key] for key in content.files}
+    except VemError:
+        raise
     except Exception as error:  # numpy passes on whatever zipfile, zlib and pickle meet in damaged bytes
         raise _unreadable(path, error) from error
-    return (arrays if suffix == ".npy" else _known_keys(path, arrays)), ()
+    picked = pick({key: values.shape for key, values in arrays.items()}, wishes, path)
+    return {role: arrays[key] for role, key in picked.items()}, ()
 
 
 def _unreadable(path: Path, error: Exception) -> VemError:
@@ -60,18 +77,6 @@ def _unreadable(path: Path, error: Exception) -> VemError:
     if "pickle" in reason:  # numpy takes bytes that it does not know for a pickle, and says how to run it
         reason = "it is not a NumPy file"
     return VemError(f"data.path={path} cannot be read ({reason}): is it whole? Save it again.")
-
-
-def _known_keys(path: Path, arrays: dict[str, Array]) -> dict[str, Array]:
-    one, three = {"x", "labels"}, {*SPLITS, *(f"{name}_labels" for name in SPLITS)}
-    found = set(arrays)
-    if ("x" in found and found <= one) or (set(SPLITS) <= found <= three):
-        return arrays
-    raise VemError(
-        f"data.path={path} has the keys {', '.join(sorted(found)) or '(none)'}. Save it with x and, if "
-        "you have them, labels; or with train, valid and test and, if you have them, train_labels, "
-        "valid_labels, test_labels."
-    )
 
 
 def numbers(values: Array, place: str, single: bool = False) -> Tensor:
@@ -100,21 +105,6 @@ def numbers(values: Array, place: str, single: bool = False) -> Tensor:
             f"row {int(bad.nonzero()[0])} (counted from 0). Remove or impute them."
         )
     if wide and values.dtype.kind in "iu":
-        _tell_apart(values.reshape(len(values), -1), place)
+        for column, whole in enumerate(values.reshape(len(values), -1).T, 1):
+            tell_apart(whole, f"{place}: column {column}")
     return x
-
-
-def _tell_apart(values: Array, place: str) -> None:
-    """Refuse whole numbers [N, D] beyond 2⁵³ whose differences are lost in float64, as times in nanoseconds are."""
-    for column, whole in enumerate(values.T, 1):
-        low = whole.min()
-        if max(abs(int(low)), abs(int(whole.max()))) <= 2**53:
-            continue
-        # Differences of whole numbers are exact in unsigned arithmetic, whatever the sign and the range.
-        exact = (whole.astype(np.uint64) - np.array(low).astype(np.uint64)).astype(np.float64)
-        rounding = whole.astype(np.float64) - float(low) - exact
-        if rounding.std() > TOLD * exact.std():
-            raise VemError(
-                f"{place}: column {column} holds whole numbers near {int(low):.3g}, whose differences (standard "
-                f"deviation {exact.std():.3g}) double precision rounds away: subtract its smallest value before saving."
-            )

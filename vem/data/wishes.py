@@ -26,6 +26,10 @@ class Wishes:
     separator: str = "auto"
     decimal: str = "auto"
     encoding: str = "auto"
+    # of files that hold several arrays
+    array: str | None = None
+    label_array: str | None = None
+    layer: str | None = None
 
     def none_but(self, meant: Collection[str], path: Path) -> None:
         """Refuse an option that this kind of file does not have.
@@ -36,14 +40,23 @@ class Wishes:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in meant and value != field.default:
-                kinds = TABLES if field.name in OF_TABLES else TEXTS
                 raise VemError(
-                    f"data.{field.name}={value} is for {kinds}, and data.path={path} is not one: "
+                    f"data.{field.name}={value} is for {_kinds(field.name)}, and data.path={path} is not one: "
                     "leave it out; the labels of an .npz stand under the key 'labels'."
                 )
 
 
 OF_TABLES = ("label_column", "columns", "drop", "categories")
 OF_TEXT = ("header", "row_names", "separator", "decimal", "encoding")
+OF_ARRAYS = ("array", "label_array")
 TEXTS = ".csv, .tsv and .txt files"
-TABLES = f"tables with columns ({TEXTS})"
+TABLES = f"tables with columns ({TEXTS}, .parquet, .feather)"
+
+
+def _kinds(key: str) -> str:
+    """The files that an option is for."""
+    if key == "label_column":
+        return f"{TABLES} and .h5ad"
+    if key in OF_ARRAYS:
+        return ".npz and .mat files"
+    return TABLES if key in OF_TABLES else ".h5ad files" if key == "layer" else TEXTS
