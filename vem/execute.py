@@ -24,6 +24,8 @@ from vem.evaluation.instrument import snake
 from vem.evaluation.pictures import pictures
 from vem.models.units import units_of
 from vem.report.figures import draw_run
+from vem.report.runs import flat_settings
+from vem.report.starts import rule
 from vem.targets import conform
 from vem.training.fit import Progress, fit
 from vem.training.recorder import Recorder
@@ -147,8 +149,9 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     drawn = pictures(built.model, built.strategy, built.data, config["seed"], found.per_datum)
     assess.write(directory, found, drawn)
     status["evaluation_seconds"] = found.seconds
-    notes = [*built.data.notes, *built.model.notes()]
-    for note in built.model.notes():
+    found_out = [*_not_converged(config, done), *built.model.notes()]
+    notes = [*built.data.notes, *found_out]
+    for note in found_out:
         log.warning("%s", note)
     # The figures say what the run is, so run.json is complete before they are drawn.
     status.update(status="done", error=None, notes=notes, seconds=time.monotonic() - started)
@@ -159,6 +162,14 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     for line in assess.lines(found.evaluation):
         log.info("%s", line)
     log.info("figures: %s", directory / records.FIGURES)
+
+
+def _not_converged(config: dict[str, Any], done: Progress) -> list[str]:
+    """Says so where training ended by its number of epochs although a rule of convergence was set."""
+    asked = None if done.converged else rule(flat_settings(config))
+    if asked is None:
+        return []
+    return [f"training ended after {done.epoch} epochs, before it had converged ({asked}): raise training.epochs."]
 
 
 def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:

@@ -110,6 +110,8 @@ def _group_row(key: tuple[Any, ...], members: list[dict[str, Any]]) -> dict[str,
         values = [m[name] for m in done if m[name] is not None]
         row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se(values) if values else (None, None)
     row["directories"] = [m["directory"] for m in done]
+    row["unconverged"] = [m["directory"] for m in done if m.get("converged") is False]
+    row["train_elbo_seeds"] = [f"{whole(m['seed'])}={m['train_elbo']:.9g}" for m in done if m["train_elbo"] is not None]
     return row
 
 

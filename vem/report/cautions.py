@@ -14,6 +14,7 @@ from vem.report.estimates import GAPS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.findings import Axis
 from vem.report.race import Race
 from vem.report.runs import DONE, RUNNING
+from vem.report.starts import about_starts, unconverged
 from vem.report.table import number
 from vem.report.words import Row, listed, name, plural
 
@@ -46,6 +47,8 @@ def cautions(rows: Sequence[Row], races: Sequence[Race], axes: Sequence[Axis], s
         *_without_result(sources),
         *_undefined(rows),
         *_checks(rows),
+        *unconverged(rows, sources.settings),
+        *about_starts(rows, sources.settings),
         *_one_seed(rows),
         *_correction(races[0]),
         *_lower_only(rows),

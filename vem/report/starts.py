@@ -1,0 +1,85 @@
+"""Exact EM over seeds: one optimum that all must reach, or several that a start chooses among; and who converged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from vem.report.table import number
+from vem.report.words import Row, listed, name, plural
+
+ONE = 0.01  # nats by which seeds of a method with one optimum may differ
+EXACT = ("vem.strategies.exact_em.ExactEM",)
+Settings = Mapping[str, Mapping[str, str]]
+
+
+def _of(row: Row, settings: Settings) -> Mapping[str, str]:
+    """The settings of a group's first run."""
+    return next((settings[d] for d in row["directories"] if d in settings), {})
+
+
+def over_starts(row: Row, settings: Settings) -> bool:
+    """Whether the seeds of a group are other starts of exact EM on a mixture."""
+    own = _of(row, settings)
+    return own.get("strategy._target_") in EXACT and own.get("model._target_") == "vem.models.mixture.Mixture"
+
+
+def one_optimum(row: Row, settings: Settings) -> bool:
+    """Whether exact EM has one optimum here: probabilistic PCA."""
+    own = _of(row, settings)
+    linear = own.get("model._target_") == "vem.models.linear_gaussian.LinearGaussian"
+    return own.get("strategy._target_") in EXACT and linear and own.get("model.noise") == "isotropic"
+
+
+def rule(own: Mapping[str, str]) -> str | None:
+    """The rule of convergence that training was to end by, as one would type it; None where none was set.
+
+    >>> rule({"training.stop.tolerance": "0.1"}), rule({"training.stop.tolerance": "null"})
+    ('training.stop.tolerance=0.1', None)
+    """
+    stop = own.get("training.stop.tolerance", "null")
+    if stop != "null":
+        return f"training.stop.tolerance={stop}"
+    tolerance = own.get("strategy.tolerance", "0")
+    redrawn = own.get("data.binarize") == "stochastic"  # on such data EM never says that it has converged
+    exact = own.get("strategy._target_") in EXACT and not redrawn
+    return f"strategy.tolerance={tolerance}" if exact and float(tolerance) > 0 else None
+
+
+def about_starts(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
+    """A sentence for each group whose seeds differ where they should not, or may."""
+    for row in rows:
+        pairs = (text.split("=") for text in row.get("train_elbo_seeds") or ())
+        found = {seed: float(elbo) for seed, elbo in pairs}
+        if len(found) < 2:
+            continue
+        low, high = min(found.values()), max(found.values())
+        best = next(seed for seed, elbo in found.items() if elbo == high)
+        if one_optimum(row, settings) and high - low > ONE:
+            yield (f"{name(row['label'])}: its likelihood has one optimum, and its seeds differ by "
+                   f"{number(high - low, 3)} nats per datum in the training ELBO: some did not reach it. "
+                   "strategy.start=closed starts there.")  # fmt: skip
+        if over_starts(row, settings):
+            yield (f"The seeds of {name(row['label'])} are other starts of EM, which ends in the local maximum next to "
+                   f"each: over {len(found)} starts the training ELBO ranges from {_nats(low)} to {_nats(high)} nats "
+                   f"per datum, the best that of seed {best}. Its means and errors are over starts; strategy.restarts "
+                   "tries several in each run.")  # fmt: skip
+
+
+def _nats(value: float) -> str:
+    return number(value).replace("-", "−")
+
+
+def unconverged(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
+    """Training that ended by its number of epochs although a rule of convergence was set."""
+    found: dict[str, list[str]] = {}
+    runs = 0
+    for row in rows:
+        for directory in row.get("unconverged") or ():
+            asked = rule(settings.get(directory, {}))
+            if asked is not None:
+                runs += 1
+                labels = found.setdefault(asked, [])
+                labels += [row["label"]] if row["label"] not in labels else []
+    for asked, labels in found.items():
+        yield (f"Training of {listed(labels)} ended by its number of epochs, before it had converged ({asked}): raise "
+               f"training.epochs ({plural(runs, 'run')}).")  # fmt: skip
