@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 from pyarrow import feather, parquet
-from scipy import sparse
+from scipy import io, sparse
 
 from vem.data import named_arrays
 from vem.data.array import array
@@ -390,6 +390,23 @@ def test_7_3_labels_and_other_classes(tmp_path):
     assert array(path, array="u").train.x.dtype == torch.float32
     with pytest.raises(VemError, match="kinds is a cell"):
         array(path, array="kinds")
+
+
+@pytest.mark.parametrize("images_last", [True, False])
+def test_images_in_matlabs_own_order_are_asked_about(tmp_path, images_last):
+    """Both remedies, as MATLAB computes them: its reshape runs along columns."""
+    images = RNG.normal(size=(30, 3, 2))
+    images[:, 0, 0] = np.arange(30)
+    held = images.transpose(1, 2, 0) if images_last else images
+    io.savemat(tmp_path / "x.mat", {"x": held})
+    with pytest.raises(VemError, match=r"x is .* last is not known") as caught:
+        array(str(tmp_path / "x.mat"), **SPLIT)
+    order, number, shape = ([3, 2, 1], 3, "3,2") if images_last else ([1, 3, 2], 1, "3,2")
+    remedy = f"reshape(permute(x, {' '.join(map(str, order))}), {held.shape[number - 1]}, []) with data.image_shape=[{shape}]"
+    assert remedy.replace("x, ", "x, [").replace("), ", "]), ", 1) in str(caught.value)
+    flat = held.transpose([axis - 1 for axis in order]).reshape(30, -1, order="F")
+    io.savemat(tmp_path / "flat.mat", {"x": flat})
+    assert np.array_equal(rows(array(str(tmp_path / "flat.mat"), image_shape=[3, 2], **SPLIT)), images)
 
 
 def test_hdf5_that_no_matlab_wrote_is_refused(tmp_path):

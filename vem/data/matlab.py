@@ -75,8 +75,28 @@ def _picked(variables: dict[str, Variable], wishes: Wishes, path: Path) -> dict[
         values = read()
         if kind == "sparse":
             values = dense(values, path)
+        if not labels:
+            _check_images(values, name, path)
         arrays[role] = _vector(values) if labels else values
     return arrays
+
+
+def _check_images(values: Array, name: str, path: Path) -> None:
+    """Refuse images in MATLAB's own order [height, width, N], or what may be: square ones behind N are meant as such.
+
+    Raises:
+        VemError: with the line of MATLAB that puts one image in each row.
+    """
+    if values.ndim != 3 or values.shape[0] != values.shape[1] == values.shape[2]:
+        return
+    first, middle, last = values.shape
+    raise VemError(
+        f"data.path={path}: {name} is {first} x {middle} x {last}, and whether the data run along its first axis or, as "
+        f"is usual in MATLAB, along its last is not known. Save one datum a row: reshape(permute({name}, [3 2 1]), "
+        f"{last}, []) with data.image_shape=[{first},{middle}] if it is [height, width, N], or "
+        f"reshape(permute({name}, [1 3 2]), {first}, []) with data.image_shape=[{middle},{last}] if it is "
+        "[N, height, width]."
+    )
 
 
 def _vector(values: Array) -> Array:
