@@ -210,6 +210,13 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("latent_dim −2", ["latent_dim=-2"], ["latent_dim=-2", "at least 1"]),
     ("batch 0", ["training.batch_size=0"], ["training.batch_size=0", "at least 1"]),
     ("batch −1", ["training.batch_size=-1"], ["training.batch_size=-1", "at least 1"]),
+    (
+        "batch norm on one row",
+        own_module("from torch import nn\nclass Normed(nn.Sequential):\n    def __init__(self):\n"
+                   "        super().__init__(nn.Linear(3, 4), nn.BatchNorm1d(4))\n",
+                   "~strategy/encoder", "+strategy.encoder._target_=bad_input_module.Normed", "training.batch_size=1"),
+        ["training.batch_size=1", "batch norm", "training.batch_size=2"],
+    ),
     ("epochs 0", ["training.epochs=0"], ["training.epochs=0", "at least 1"]),
     ("epochs −1", ["training.epochs=-1"], ["training.epochs=-1", "at least 1"]),
     ("half an epoch", ["training.epochs=1.5"], ["training.epochs=1.5", "whole number"]),
