@@ -91,9 +91,10 @@ def _check_images(values: Array, name: str, path: Path) -> None:
         return
     first, middle, last = values.shape
     raise VemError(
-        f"data.path={path}: {name} is {first} x {middle} x {last}, and whether the data run along its first axis or, as "
-        f"is usual in MATLAB, along its last is not known. Save one datum a row: reshape(permute({name}, [3 2 1]), "
-        f"{last}, []) with data.image_shape=[{first},{middle}] if it is [height, width, N], or "
+        f"data.path={path}: {name} is {first} x {middle} x {last}, and whether the data run along its first axis or, "
+        f"as is usual in MATLAB, along its last is not known. Save one datum a row: "
+        f"reshape(permute({name}, [3 2 1]), {last}, []) with data.image_shape=[{first},{middle}] if it is "
+        "[height, width, N], or "
         f"reshape(permute({name}, [1 3 2]), {first}, []) with data.image_shape=[{middle},{last}] if it is "
         "[N, height, width]."
     )
