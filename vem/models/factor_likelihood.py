@@ -23,6 +23,7 @@ CHUNK = 4096
 GRADED = 1e3  # largest / smallest standard deviation above which eigenvalues are found by Jacobi's rotations
 STARTS = 10  # random starts of factor analysis
 HEYWOOD = 20  # and as many where one variance starts small: local maxima differ in which of them run to the floor
+LEAST = 1e-8  # of a column's variance: below, the likelihood gains nothing, and its rounding, eps / ψ, hides its slope
 FEW = 100  # columns; above, a start costs seconds, and there are fewer of them
 
 
@@ -133,7 +134,7 @@ def factor_analysis(found: Scatter, latent: int, floor: float, rng: np.random.Ge
     Source: Jöreskog, 1967, §3–5; Lawley and Maxwell, 1971, ch. 4.
     """
     used = found.scale > 0
-    problem = _Profile(found.factor[:, used], latent, floor / found.scale[used] ** 2)
+    problem = _Profile(found.factor[:, used], latent, np.maximum(floor / found.scale[used] ** 2, LEAST))
     noise = problem.best(rng, restarts) if used.any() else np.zeros(0)
     loadings = problem.weight(noise)
     weight, psi = np.zeros((len(used), latent)), np.full(len(used), floor)
@@ -202,7 +203,7 @@ class _Profile:
         """The noise variances with the highest likelihood over all starts."""
         climbed = [self._climb(start, 60) for start in self._starts(rng, restarts)]
         climbed.sort(key=lambda pair: pair[0])
-        ends = [self._finish(noise) for _, noise in climbed[:3]]
+        ends = [self._finish(noise) for _, noise in climbed[:5]]
         return np.exp(min(ends, key=lambda pair: pair[0])[1])
 
     def _climb(self, log_noise: Array, steps: int) -> tuple[float, Array]:
@@ -215,12 +216,13 @@ class _Profile:
         return float(found.fun), found.x
 
     def _finish(self, log_noise: Array) -> tuple[float, Array]:
-        """Climb to the end; variances on their way to the floor, where log ψ has no slope left, are put there."""
+        """Climb to the end; small variances, where log ψ has hardly a slope, are tried at the floor and above it."""
         best = self._climb(log_noise, 2000)
         small = best[1] < np.log(0.01)
-        for lowered in (small, *(small & (np.arange(len(small)) == i) for i in np.flatnonzero(small))):
-            trial = self._climb(np.where(lowered, np.log(self.floor), best[1]), 2000) if lowered.any() else best
-            best = min(best, trial, key=lambda pair: pair[0])
+        which = [small, *(np.arange(len(small)) == i for i in np.flatnonzero(small))] if small.any() else []
+        for moved in which:
+            for value in (np.log(self.floor), np.full(len(small), np.log(0.02))):
+                best = min(best, self._climb(np.where(moved, value, best[1]), 2000), key=lambda pair: pair[0])
         return best
 
     def _starts(self, rng: np.random.Generator, restarts: int) -> list[Array]:
