@@ -176,6 +176,7 @@ NOT_HASHED = ("data.root", "training.checkpoint_seconds", "evaluation.strict")
 # and where it changes nothing, an option is no part of the hash: an old run and a new one are then the same run.
 AS_BEFORE: dict[str, Any] = {
     "model.units": "none",
+    "evaluation.annealing.modes": 1,
     "evaluation.gap_data": None,
     **{f"data.{key}": None for key in ("columns", "drop", "array", "label_array", "layer")},
     **{f"data.{key}": "auto" for key in ("row_names", "separator", "decimal", "encoding")},

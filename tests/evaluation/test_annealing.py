@@ -126,7 +126,9 @@ def test_future_noise_changes_nothing_that_has_happened(device: torch.device) ->
     """The run is a pure function of path, start and noise, and each increment one of the noise before it."""
     model, x = small_vae(3, device)
     with frozen(model):
-        target, path = prepare(Target(model, x, wide_q(3, 3, device)), Annealing(temperatures=8), streams(device)[0])
+        target, (path, _) = prepare(
+            Target(model, x, wide_q(3, 3, device)), Annealing(temperatures=8), streams(device)[0]
+        )
         noise = refreshes(generator(device, 5), (4, 3, 3), torch.float64)
         start, first = target(next(noise).momentum), [next(noise) for _ in range(7)]
         other = first[:3] + [Refresh(-r.momentum, 1 - r.jitter, r.threshold / 2) for r in first[3:]]
@@ -417,6 +419,7 @@ def test_curvature_leaves_a_q_that_it_cannot_better(device: torch.device) -> Non
         ("schedule", "cosine"),
         ("start", "posterior"),
         ("acceptance", 1.0),
+        ("modes", 0),
     ],
 )
 def test_settings_out_of_range_name_their_key(key: str, value: object) -> None:

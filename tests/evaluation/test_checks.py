@@ -39,8 +39,8 @@ HONEST = {"elbo": LEVEL, "best": LEVEL + 3.5, "low": LEVEL + 5, "high": LEVEL + 
 def test_right_measurements_pass() -> None:
     found = check(by_hand(**HONEST, **{ESS: torch.full((NUM,), 50.0)}))
     assert [c.name for c in found] == [
-        "finite", "best_above_q", "richer_family", "best_below_upper", "lower_above_best", "interval_ordered",
-        "effective_samples", "converged", "outliers",
+        "finite", "best_above_q", "richer_family", "best_below_upper", "lower_above_best",
+        "lower_bounds_agree", "interval_ordered", "effective_samples", "converged", "outliers",
     ]  # fmt: skip
     assert all(c.passed and c.detail for c in found)
     assert as_json(found)[1] == {"name": "best_above_q", "passed": True, "detail": found[1].detail}

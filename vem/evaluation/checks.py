@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vem.evaluation import gaps
 from vem.evaluation.effective import effective
-from vem.evaluation.measured import Measured
-from vem.evaluation.paired import Sample, influence, outliers, sample, shortfall
+from vem.evaluation.measured import MODES, MORE, START, STARTS, Measured
+from vem.evaluation.paired import Sample, influence, outliers, overshoot, sample, shortfall
 from vem.evaluation.thresholds import Thresholds
 
 __all__ = ["Check", "Thresholds", "as_json", "check", "named_numbers", "width_check"]
@@ -36,14 +36,15 @@ def check(measured: Measured, thresholds: Thresholds | None = None) -> list[Chec
 
     ``finite``, ``better_than_prior`` L[q] ≥ L[p(z)], ``best_above_q`` L[q] ≤ L[q*], ``richer_family``,
     ``best_below_upper`` L[q*] ≤ the upper bound on log p(x) and L[q] as well, ``lower_above_best`` (no gap is
-    negative), ``interval_ordered``, ``effective_samples``, ``quadrature``, ``converged``, ``outliers``.
+    negative), ``lower_bounds_agree`` (none from below is higher), ``interval_ordered``, ``effective_samples``,
+    ``modes``, ``quadrature``, ``converged``, ``outliers``.
     :func:`width_check` is made of simulated data, beside these.
     """
     limits = thresholds or Thresholds()
     if not len(measured.scores.rows):
         return []
-    first = (_finite, _better_than_prior, _best_above_q, _richer_family, _below_upper, _lower_above, _ordered)
-    parts = (*first, _samples, _quadrature, _converged, _outliers)
+    first = (_finite, _better_than_prior, _best_above_q, _richer_family, _below_upper, _lower_above, _agree, _ordered)
+    parts = (*first, _samples, _modes, _quadrature, _converged, _outliers)
     return [found for part in parts for found in part(measured, limits)]
 
 
@@ -180,6 +181,34 @@ def _lower_above(measured: Measured, limits: Thresholds) -> Iterator[Check]:
         yield _all("lower_above_best", found)
 
 
+def _agree(measured: Measured, limits: Thresholds) -> Iterator[Check]:
+    """No bound from below lies above the one that the gaps are taken from, by more than their errors.
+
+    Those shown beside it, and L[q*] of the further families; L[q] and the own L[q*] are held to it as gaps.
+    """
+    main, num = gaps.lower(measured), len(measured.scores.rows)
+    others = {name: gaps.bound_of(bound) for name, bound in measured.others.items()}
+    others |= {f"L[q*] of {n}": gaps.best_of(f) for n, f in measured.families.items() if n != measured.own}
+    parts, bad = [], []
+    for name, other in others.items():
+        if main is None or other is None or not bool((main.values - other.values).isfinite().any()):
+            continue
+        size = float(main.finite().values.abs().mean())
+        found = overshoot(main, other, limits, _forgiven(measured, limits) + 1e-6 * size)
+        text = (
+            f"mean main − {name} = {found.mean:.4g} nats, error {found.error:.2g} ({found.source}); {len(found.rows)} "
+        )
+        parts.append(f"{text}of {num} data below 0 beyond their own error{_naming(measured.scores.rows, found.rows)}")
+        if found.beyond or len(found.rows) > max(limits.exceeding * num, 1):
+            bad.append(parts[-1])
+    if parts:
+        remedy = (
+            ". The bound that the gaps are taken from is too low there, and so are the gaps: the posterior has parts "
+        )
+        remedy += "that it does not reach. Raise evaluation.annealing.modes or .temperatures, or start it at the prior."
+        yield Check("lower_bounds_agree", not bad, "; ".join(bad or parts) + (remedy if bad else ""))
+
+
 def _ordered(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     low, high = gaps.lower(measured), gaps.upper(measured)
     if low is not None and high is not None:
@@ -198,6 +227,22 @@ def _samples(measured: Measured, limits: Thresholds) -> Iterator[Check]:
         detail = f"{bound.kind}: {found.sentence(len(measured.scores.rows), limits, where)}"
         remedy = ". The lower bound on log p(x) is loose by an unknown amount: anneal, or take more samples."
         yield Check("effective_samples", found.passed, detail if found.passed else detail + remedy)
+
+
+def _modes(measured: Measured, limits: Thresholds) -> Iterator[Check]:
+    """Of data with several modes, whether annealing started in all of them: each it lacks is lost."""
+    bound = gaps.log_marginal(measured)
+    modes, more, start = (None if bound is None else bound.diagnostics.get(key) for key in (MODES, MORE, START))
+    if modes is None or more is None or start is None or not bool((modes > 1).any()):
+        return
+    bad = ((more > 0) & (start == STARTS.index("modes"))).nonzero().flatten()
+    detail = (
+        f"{int((modes > 1).sum())} of {len(modes)} data have several modes, at most {int(modes.max())} were found; "
+    )
+    detail += f"of {len(bad)} not all{_naming(measured.scores.rows, bad)}"
+    remedy = ". The lower bound is too low there by the modes that it lacks: raise evaluation.annealing.modes."
+    passed = len(bad) <= limits.unconverged * len(modes)
+    yield Check("modes", passed, detail if passed else detail + remedy)
 
 
 def _quadrature_error(measured: Measured) -> Tensor | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vem.contracts import LogMarginal
 from vem.evaluation.effective import effective
 from vem.evaluation.elbo import SplitScores
-from vem.evaluation.measured import ESS, MC_VARIANCE, FamilyScores, Measured
+from vem.evaluation.measured import ESS, MC_VARIANCE, MODES, FamilyScores, Measured
 from vem.evaluation.paired import CI_METHOD, Interval, Sample, between, estimate, gap, raised, sample
 from vem.evaluation.thresholds import Thresholds
 from vem.records import number
@@ -140,6 +140,8 @@ def _bound_entry(measured: Measured, bound: LogMarginal) -> dict[str, Any]:
         entry["reason"] = LOWER_ONLY
     if (ess := bound.diagnostics.get(ESS)) is not None and ess.numel():
         entry["ess"] = {"median": number(float(ess.double().median())), "min": number(float(ess.min()))}
+    if (modes := bound.diagnostics.get(MODES)) is not None and bool((modes > 1).any()):
+        entry["several_modes"] = {"num_data": int((modes > 1).sum()), **_most(modes)}
     if (error := bound.diagnostics.get("error")) is not None and error.numel():  # of quadrature
         entry["error"] = {"mean": number(_mean(error.double())), **_most(error)}
     return entry
@@ -244,10 +246,12 @@ def log_marginal(measured: Measured) -> LogMarginal | None:
 
 def lower(measured: Measured) -> Sample | None:
     """The lower bound on log p(x), or its exact value."""
-    bound = log_marginal(measured)
-    if bound is None or bound.lower is None:
-        return None
-    return sample(bound.lower, bound.diagnostics.get(MC_VARIANCE))
+    return bound_of(log_marginal(measured))
+
+
+def bound_of(bound: LogMarginal | None) -> Sample | None:
+    """The lower end of what is known of log p(x), with its Monte Carlo variance; None where there is none."""
+    return None if bound is None or bound.lower is None else sample(bound.lower, bound.diagnostics.get(MC_VARIANCE))
 
 
 def upper(measured: Measured) -> Tensor | None:
@@ -302,4 +306,6 @@ def per_datum(split: str, measured: Measured, labels: Tensor | None) -> list[dic
         if (noise := bound.diagnostics.get(MC_VARIANCE)) is not None:
             add_measured(f"log_marginal_mc_se{end}", noise.sqrt())
         add_measured(f"ess{end}", bound.diagnostics.get(ESS))
+        modes = bound.diagnostics.get(MODES)
+        add_measured(f"modes{end}", modes if modes is not None and bool((modes > 1).any()) else None)
     return [{"split": split, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]

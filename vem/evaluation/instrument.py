@@ -14,6 +14,7 @@ from torch import Tensor
 from vem.contracts import Family, GenerativeModel, LogMarginal, Posterior, Strategy, TractableModel
 from vem.errors import VemError
 from vem.evaluation import gaps, kept
+from vem.evaluation.bounds.annealing import with_starts
 from vem.evaluation.bounds.simulated import simulated
 from vem.evaluation.checks import as_json, check_all, width_check
 from vem.evaluation.diagnostics import diagnose
@@ -131,6 +132,9 @@ class Instrument:
             for number, part in enumerate(torch.split(chosen, self.chunk))
         ]
         measured = kept.measured(kept.join(found))
+        if (bound := measured.log_marginal) is not None:
+            named = with_starts(bound.kind, bound.diagnostics)
+            measured = measured._replace(log_marginal=bound._replace(kind=named))
         if len(chosen) == len(rows):
             return measured
         self.watch.stage("q")

@@ -11,6 +11,10 @@ from vem.contracts import LogMarginal
 from vem.evaluation.elbo import SplitScores
 
 MC_VARIANCE = "mc_variance"  # in LogMarginal.diagnostics: [N] Monte Carlo variance of its lower bound
+START = "start"  # in LogMarginal.diagnostics of annealing: [N] where it started, a place in
+STARTS = ("q*", "modes", "prior")
+MODES = "modes"  # in LogMarginal.diagnostics of annealing: [N] modes of p(z | x) that were found
+MORE = "more_modes"  # in LogMarginal.diagnostics of annealing: [N] 1 where the search ended while it found more
 ESS = "ess"  # in LogMarginal.diagnostics: [N] effective samples behind it
 
 

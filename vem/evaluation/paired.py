@@ -186,6 +186,30 @@ def shortfall(difference: Sample, limits: Thresholds, rounding: float = 0.0) -> 
     return Shortfall(mean, error, source, limits.standard_errors * error + slack, low.nonzero().flatten())
 
 
+def overshoot(main: Sample, other: Sample, limits: Thresholds, rounding: float = 0.0) -> Shortfall:
+    """Hold main − other of two lower bounds on log p(x), of which ``main`` should be the higher one, against its error.
+
+    What the main one may miss by its own account is forgiven: z standard errors, and ½ v_n, by which the log of an
+    average lies low in the mean. The other's noise is one-sided: its weights ŵ_n average to at most p(x_n), so that
+    E Π_n ŵ_n / p(x_n) ≤ 1 and P(Σ_n log ŵ_n / p(x_n) ≥ t) ≤ e^{−t} by Markov's inequality, whatever its variance is
+    said to be. Its mean is thus allowed z standard errors or z²/2N nats, where that is less; a single datum z errors,
+    and z of the median one more, for a variance from few chains is often too small.
+    """
+    difference = main.minus(other)
+    known = difference.values.isfinite()
+    num, z = max(int(known.sum()), 1), limits.standard_errors
+    mean, over_data = mean_and_se(difference.values[known])
+    own, its = (Sample(s.values[known], s.mc_variance[known]).mc_se() for s in (main, other))
+    error, source = (over_data, "over data") if math.isnan(own + its) else (math.hypot(own, its), "Monte Carlo")
+    low = 0.5 * main.mc_variance.nan_to_num(0.0)
+    allowed = z * error if math.isnan(own + its) else min(z * error, z * own + 0.5 * z**2 / num)
+    slack = limits.slack + rounding
+    noise = difference.mc_variance.sqrt()
+    each = z * (noise.nan_to_num(_median(noise)) + _median(noise)) + low + slack
+    rows = (difference.values < -each).nonzero().flatten()
+    return Shortfall(mean, error, source, allowed + float(low[known].mean()) + slack, rows)
+
+
 def _median(values: Tensor) -> float:
     return float(values.nanmedian()) if values.numel() else 0.0
 

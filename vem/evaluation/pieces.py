@@ -118,7 +118,7 @@ def log_marginal(
         return quadrature(model, x, centre=richest(searched))
     stage("annealing")
     start = richest(searched) if settings.annealing.start == "best" else None
-    return anneal(model, x, start, settings.annealing, streams("pilot"), streams("annealing"), tick)
+    return anneal(model, x, start, settings.annealing, streams("pilot"), streams("annealing"), tick, streams("modes"))
 
 
 def others(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ class Annealing:
     - ``start``: ``best`` is q*, after ``curvature`` Newton steps on its mean and covariance (curvature + 1 probes
       of max(2H, 32) gradients; 0 leaves q* as it is). ``prior`` anneals the likelihood only.
     - The pilot: ``pilot_temperatures`` · ``pilot_chains`` · L gradients, aiming at an ``acceptance``.
+    - ``modes``: where p(z | x) has several, annealing starts from a mixture over up to so many, or from the prior, if
+      a pilot of their own finds more there; 1 looks for none (see :mod:`vem.evaluation.bounds.several`).
 
     Raises:
         VemError: a number out of range, or a name that is not known.
@@ -43,9 +46,10 @@ class Annealing:
     pilot_temperatures: int = 20
     pilot_chains: int = 8
     acceptance: float = 0.8
+    modes: int = 1
 
     def __post_init__(self) -> None:
-        smallest = {"temperatures": 1, "chains": 1, "leapfrog": 1, "curvature": 0}
+        smallest = {"temperatures": 1, "chains": 1, "leapfrog": 1, "curvature": 0, "modes": 1}
         for name, least in {**smallest, "pilot_temperatures": 1, "pilot_chains": 2}.items():
             at_least(getattr(self, name), least, f"evaluation.annealing.{name}")
         choice(self.schedule, ("adaptive", "linear", "sigmoid"), "evaluation.annealing.schedule")
@@ -54,9 +58,16 @@ class Annealing:
             raise VemError(f"evaluation.annealing.acceptance={self.acceptance} must lie between 0 and 1; take 0.8.")
 
 
+class Pilot(NamedTuple):
+    """A path, and what the run that it was found by saw of log p(x): as good as its steps were, and no bound."""
+
+    path: Path
+    log_weight: Tensor  # [C, B]
+
+
 def prepare(
     target: Target, settings: Annealing, stream: torch.Generator, tick: Tick | None = None
-) -> tuple[Target, Path]:
+) -> tuple[Target, Pilot]:
     """The target in the coordinates that annealing starts from, and the path; all from noise that is not used again.
 
     Raises:
@@ -64,10 +75,15 @@ def prepare(
     """
     if settings.curvature and not target.from_prior:
         target = target.at(with_curvature(target, settings.curvature, stream))
-    return target, find_path(target, settings, stream, tick)
+    return target, pilot(target, settings, stream, tick)
 
 
 def find_path(target: Target, settings: Annealing, stream: torch.Generator, tick: Tick | None = None) -> Path:
+    """The path of :func:`pilot`."""
+    return pilot(target, settings, stream, tick).path
+
+
+def pilot(target: Target, settings: Annealing, stream: torch.Generator, tick: Tick | None = None) -> Pilot:
     """Anneal ``pilot_chains`` once, with step sizes that adapt, and read the path off them.
 
     At each temperature log step moves by the gain times (acceptance − its goal), datum by datum, up to the step
@@ -82,21 +98,22 @@ def find_path(target: Target, settings: Annealing, stream: torch.Generator, tick
     longest = math.log(0.5 * math.pi / settings.leapfrog)
     knots = fixed_betas("sigmoid" if target.from_prior else "linear", settings.pilot_temperatures, target.x)
     log_step = torch.full_like(knots[0], min(longest, math.log(1.5 * target.size**-0.25)))
-    log_steps, spreads = [], [log_ratio(point).std(0)]
+    log_steps, ratios = [], [log_ratio(point)]
     for t, beta in enumerate(knots[1:], start=1):
         moved = transition(target, point, beta, log_step.exp(), next(noise), settings.leapfrog)
         point = moved.point
         missed = moved.acceptance.mean(0) - settings.acceptance
         log_step = (log_step + max(GAIN, FIRST_GAIN / t) * missed).clamp_max(longest)
         log_steps.append(log_step)
-        spreads.append(log_ratio(point).std(0))
+        ratios.append(log_ratio(point))
         if tick is not None:
             tick()
     betas = fixed_betas(settings.schedule, settings.temperatures, target.x)
     if settings.schedule == "adaptive":
-        betas = equal_shares(knots, torch.stack(spreads), settings.temperatures)
+        betas = equal_shares(knots, torch.stack([ratio.std(0) for ratio in ratios]), settings.temperatures)
     steps = interpolate(betas[1:-1], knots, torch.stack([log_steps[0], *log_steps])).exp()
-    return Path(betas.to(target.x.dtype), steps.to(target.x.dtype))
+    log_weight = (knots.double().diff(dim=0)[:, None] * torch.stack(ratios[:-1])).sum(0)
+    return Pilot(Path(betas.to(target.x.dtype), steps.to(target.x.dtype)), log_weight)
 
 
 def fixed_betas(schedule: str, num: int, x: Tensor) -> Tensor:

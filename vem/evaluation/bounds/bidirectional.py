@@ -11,11 +11,12 @@ from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior
 from vem.errors import at_least
-from vem.evaluation.bounds.annealing import kind, summarized
+from vem.evaluation.bounds.annealing import kind, looks_for_modes, marks, put, summarized
 from vem.evaluation.bounds.annealing_path import Annealing, prepare
 from vem.evaluation.bounds.annealing_run import Tick, backward, forward
 from vem.evaluation.bounds.curvature import invertible
 from vem.evaluation.bounds.hmc import Target, frozen, refreshes, starting_point
+from vem.evaluation.bounds.several import Start, choose, exact_point
 from vem.noise import fill
 
 
@@ -25,7 +26,7 @@ class Simulated(NamedTuple):
     z: Tensor  # [N, H]
     x: Tensor  # [N, *X]
     log_marginal: LogMarginal  # lower and upper [N], each in the mean over its noise
-    decoder_gradients: int  # for each datum: pilot and both directions; what ``start`` spent comes on top
+    decoder_gradients: float  # for each datum: pilot and both directions; what ``start`` spent comes on top
 
 
 def bidirectional(
@@ -36,6 +37,7 @@ def bidirectional(
     pilot_stream: torch.Generator,
     stream: torch.Generator,
     tick: Tick | None = None,
+    modes_stream: torch.Generator | None = None,
 ) -> Simulated:
     """Lower and upper bounds on log p(x) for ``num`` pairs (z, x) simulated from the model, nats per datum.
 
@@ -56,7 +58,7 @@ def bidirectional(
     with frozen(model):
         dtype = next((p.dtype for p in model.parameters()), torch.float32)
         z, x = model.sample(fill(model.sample_noise(num), stream, dtype))
-        return enclose(model, z, x, start(x), settings, pilot_stream, stream, tick)
+        return enclose(model, z, x, start(x), settings, pilot_stream, stream, tick, modes_stream)
 
 
 def enclose(
@@ -68,25 +70,52 @@ def enclose(
     pilot_stream: torch.Generator,
     stream: torch.Generator,
     tick: Tick | None = None,
+    modes_stream: torch.Generator | None = None,
 ) -> Simulated:
     """The same for pairs z [B, H], x [B, *X] that are known to come from p(x, z), a chunk of them for example."""
     if posterior is not None:
         invertible(posterior)
     with frozen(model):
-        target, path = prepare(Target(model, x, posterior), settings, pilot_stream, tick)
+        target, found = prepare(Target(model, x, posterior), settings, pilot_stream, tick)
+        path = found.path
         noise = refreshes(stream, (settings.chains, len(x), target.size), x.dtype)
         ahead = forward(target, path, starting_point(target, next(noise).momentum), noise, settings.leapfrog, tick)
-        # Every backward chain starts at the one exact z; their noise is their own.
-        exact = target(invertible(target.base).whiten(z[None]))
-        exact = type(exact)(*(part.expand(settings.chains, *part.shape[1:]) for part in exact))
-        back = backward(target, path, exact, noise, settings.leapfrog, tick)
-    lower, diagnostics = summarized(ahead, path)
-    upper = upper_bound(ahead.log_weight, back.log_weight)
-    diagnostics["backward_acceptance"] = back.acceptance
-    diagnostics["decoder_gradients"] = torch.tensor(float(target.gradients), dtype=torch.float64)
-    return Simulated(
-        z, x, LogMarginal(lower, upper, f"bidirectional, {kind(settings, posterior)}", diagnostics), target.gradients
-    )
+        back = backward(target, path, exact_point(target, z, settings.chains), noise, settings.leapfrog, tick)
+        lower, diagnostics = summarized(ahead, path)
+        upper = upper_bound(ahead.log_weight, back.log_weight)
+        diagnostics["backward_acceptance"] = back.acceptance
+        spent = float(target.gradients)
+        if modes_stream is not None and looks_for_modes(settings, posterior):
+            chosen = choose(target, found, settings, modes_stream, tick)
+            spent += chosen.gradients
+            diagnostics |= marks(chosen)
+            for other in chosen.starts:
+                spent += _from_elsewhere(other, z, settings, modes_stream, lower, upper, diagnostics, tick) / len(x)
+    diagnostics["decoder_gradients"] = torch.tensor(spent, dtype=torch.float64)
+    return Simulated(z, x, LogMarginal(lower, upper, f"bidirectional, {kind(settings, posterior)}", diagnostics), spent)
+
+
+def _from_elsewhere(
+    other: Start, z: Tensor, settings: Annealing, stream: torch.Generator, lower: Tensor, upper: Tensor,
+    diagnostics: dict[str, Tensor], tick: Tick | None,
+) -> float:  # fmt: skip
+    """Both directions from another start than q*, written into the numbers of its data; the gradients of all of them.
+
+    From a mixture the label of a chain is part of its state: a forward chain draws it by the shares, a backward one
+    by the shares that the components have of Q at the exact z, and the chains are independent of each other as the
+    upper bound needs it.
+    """
+    shape = (settings.chains, len(other.rows), z.shape[-1])
+    noise = refreshes(stream, shape, z.dtype)
+    target = other.chains(settings.chains, stream)
+    start = starting_point(target, next(noise).momentum)
+    ahead = forward(target, other.path, start, noise, settings.leapfrog, tick)
+    reverse, exact = other.exact(z, settings.chains, stream)
+    back = backward(reverse, other.path, exact, noise, settings.leapfrog, tick)
+    low, its = summarized(ahead, other.path)
+    put(lower, diagnostics, other.rows, low, its | {"backward_acceptance": back.acceptance})
+    upper[other.rows] = upper_bound(ahead.log_weight, back.log_weight)
+    return float(target.gradients * len(other.rows))
 
 
 def upper_bound(forward_weight: Tensor, backward_weight: Tensor) -> Tensor:

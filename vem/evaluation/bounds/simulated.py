@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior
+from vem.evaluation.bounds.annealing import with_starts
 from vem.evaluation.bounds.annealing_path import Annealing
 from vem.evaluation.bounds.bidirectional import enclose
 from vem.evaluation.kept import Piece, join, plain
@@ -48,8 +49,9 @@ def simulated(
         def enclosed(index: int = index, rows: Tensor = rows) -> Piece:
             posterior, spent = start(x[rows], index)
             watch.stage("simulated: annealing")
-            pilot, stream = (generator(device, seed, "simulated", name, index) for name in ("pilot", "annealing"))
-            found = enclose(model, z[rows], x[rows], posterior, settings, pilot, stream, watch.tick)
+            named = ("pilot", "annealing", "modes")
+            pilot, stream, modes = (generator(device, seed, "simulated", name, index) for name in named)
+            found = enclose(model, z[rows], x[rows], posterior, settings, pilot, stream, watch.tick, modes)
             gradients = spent.double().cpu() + found.decoder_gradients
             piece: Piece = plain({"bound": found.log_marginal, "gradients": gradients})
             watch.done()
@@ -66,7 +68,7 @@ def _summary(bound: LogMarginal, gradients: Tensor) -> dict[str, Any]:
     mean, se = mean_and_se(width)
     return {
         "num_data": len(width),
-        "kind": bound.kind,
+        "kind": with_starts(bound.kind, bound.diagnostics),
         "lower": estimate(sample(bound.lower, bound.diagnostics.get("mc_variance"))),
         "upper": estimate(sample(bound.upper)),
         "width": {"mean": number(mean), "se": number(se, "one datum has no spread"), "max": number(float(width.max()))},
