@@ -17,7 +17,8 @@ from vem.errors import VemError, choice
 from vem.evaluation.foreign.borrowed import as_data, can_sample, module_of, name_of, prior_draws
 from vem.evaluation.foreign.encoder import ForeignEncoder
 from vem.evaluation.foreign.model import foreign_model
-from vem.evaluation.foreign.normalization import check_likelihood
+from vem.evaluation.foreign.normalization import check_likelihood, check_prior
+from vem.evaluation.foreign.raising import raised
 from vem.evaluation.instrument import Result, SplitData, snake
 from vem.evaluation.settings import Evaluation
 from vem.measurement import Measurement, own_folder, read_measurement
@@ -80,8 +81,8 @@ def measure(
     strategy: Any = NoEncoder() if encoder is None else ForeignEncoder(encoder, first)
     size = latent_dim if latent_dim is not None else getattr(strategy, "latent_dim", None)
     model = foreign_model(decoder, likelihood, first, latent_dim=size, scale=scale, log_prior=log_prior)
-    for part in data.values():
-        _normalized(model, part, likelihood)
+    of_prior = _prior_not_tested(model, first)
+    not_tested = {name: _not_tested(model, part, likelihood) + of_prior for name, part in data.items()}
     section = _fitting(section, evaluation, model, strategy, data)
     settings: Evaluation = instantiate(section, "evaluation")
     state = _state(model, strategy, data)
@@ -89,6 +90,9 @@ def measure(
     if place is not None and assess.made_by(place) == made and (place / records.RUN).exists():
         return read_measurement(place, section)
     found = _measured(model, strategy, section, settings, seed, place, state, data, progress)
+    for name, said in not_tested.items():
+        if name in found.evaluation and said:
+            found.evaluation[name]["not_tested"] = said
     facts = {
         "status": "done", "error": None, "config_hash": made[:16], "seed": seed, "family": _family(strategy),
         "strategy": "no encoder" if encoder is None else table_name(encoder, "encoder"),
@@ -98,6 +102,7 @@ def measure(
         "dtype": str(first.dtype).removeprefix("torch."), "threads": torch.get_num_threads(),
         "likelihood": likelihood if isinstance(likelihood, str) else None, "latent_dim": model.latent_size,
         "versions": {"vem": VERSION, "torch": torch.__version__}, "evaluation_seconds": found.seconds,
+        "raised": raised(model),
     }  # fmt: skip
     out = Measurement(found.evaluation, found.per_datum, found.arrays, facts, section)
     if place is not None:
@@ -116,8 +121,14 @@ def _measured(
 ) -> Result:  # fmt: skip
     remedy = assess.GOES_ON if place is not None else "nothing is kept without directory="
     splits = {name: SplitData(part, False) for name, part in data.items()}
-    with stop_requests() as asked, assess.watching(progress, asked, remedy) as watch:
-        return assess.instrument(model, strategy, section, settings, seed, place, state, watch, splits)
+    try:
+        with stop_requests() as asked, assess.watching(progress, asked, remedy) as watch:
+            return assess.instrument(model, strategy, section, settings, seed, place, state, watch, splits)
+    except VemError as error:
+        notes = raised(model)
+        if type(error) is not VemError or not notes:  # a stop is one too
+            raise
+        raise VemError(f"{error} Note: {'; '.join(notes)}.") from error
 
 
 def _data(x: Any, source: Any) -> dict[str, Tensor]:
@@ -151,8 +162,8 @@ def _family(strategy: Any) -> str | None:
     return None if family is None else snake(type(family).__name__)
 
 
-def _normalized(model: GenerativeModel, x: Tensor, likelihood: Any) -> None:
-    """The cheap test of ∫ p(x | z) dx = 1.
+def _not_tested(model: GenerativeModel, x: Tensor, likelihood: Any) -> list[str]:
+    """The cheap test of ∫ p(x | z) dx = 1: what it could not tell.
 
     Raises:
         VemError: it fails, and by how much.
@@ -160,8 +171,24 @@ def _normalized(model: GenerativeModel, x: Tensor, likelihood: Any) -> None:
     found = check_likelihood(model, x, KINDS.get(likelihood) if isinstance(likelihood, str) else None)  # type: ignore[arg-type]  # the kinds of KINDS
     if found.passed is False:
         raise VemError(f"log p(x | z) is no normalized log-density of x: {found.detail}")
-    if found.passed is None:
-        log.info("whether p(x | z) normalizes was not tested: %s", found.detail)
+    if found.passed:
+        return []
+    why = found.detail.split(": ", maxsplit=1)[-1].rstrip(".")
+    return [f"whether p(x | z) normalizes ({why})"]
+
+
+def _prior_not_tested(model: GenerativeModel, x: Tensor) -> list[str]:
+    """The same of ∫ p(z) dz = 1, where the prior is the user's.
+
+    Raises:
+        VemError: it fails, and by how much.
+    """
+    if model.prior_kind == "standard_normal":
+        return []
+    found = check_prior(model, x)
+    if found.passed is False:
+        raise VemError(f"log p(z) is no normalized log-density of z: {found.detail.replace('x', 'z')}")
+    return [] if found.passed else ["whether p(z) normalizes"]
 
 
 def _section(evaluation: str | Sequence[str]) -> dict[str, Any]:

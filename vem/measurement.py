@@ -17,6 +17,7 @@ from vem import assess, records
 from vem.errors import VemError
 from vem.evaluation.instrument import Result
 from vem.report.checks import failed as failed_checks
+from vem.report.checks import not_tested
 from vem.report.ends import ends_text, known_ends
 from vem.report.figures import draw_run
 from vem.report.runs import read_pictures
@@ -56,6 +57,10 @@ class Measurement:
         header = ["of", "nats per datum", "mean", "± data", "± Monte Carlo", "95 % interval"]
         lines = align(header, rows, [False, False, True, True, True, True])
         lines += [f"check failed: {sentence}" for sentence in failed_checks(self.evaluation)] or ["all checks passed"]
+        untested = not_tested(self.evaluation)
+        if untested:
+            lines[-1] += f"; not tested: {'; '.join(untested)}"
+        lines += [f"note: {sentence}" for sentence in self.facts.get("raised") or []]
         return "\n".join(lines)
 
     def _rows(self, split: str) -> list[list[str]]:

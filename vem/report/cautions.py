@@ -47,6 +47,7 @@ def cautions(rows: Sequence[Row], races: Sequence[Race], axes: Sequence[Axis], s
         *_without_result(sources),
         *_undefined(rows),
         *_checks(rows),
+        *_not_tested(rows),
         *unconverged(rows, sources.settings),
         *about_starts(rows, sources.settings),
         *_one_seed(rows),
@@ -148,6 +149,15 @@ def _checks(rows: Sequence[Row]) -> Iterator[str]:
     for names, who in failed.items():
         yield (f"{listed(who)}: checks failed ({names}). The bounds and gaps measured there are in doubt; "
                "evaluation.json says what was found.")  # fmt: skip
+
+
+def _not_tested(rows: Sequence[Row]) -> Iterator[str]:
+    untested: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("not_tested"):
+            untested.setdefault(row["not_tested"], []).append(row["label"])
+    for what, who in untested.items():
+        yield f"{listed(who)}: not tested: {what}. If it does not, every number here is off by as much."
 
 
 def _lower_only(rows: Sequence[Row]) -> Iterator[str]:

@@ -37,6 +37,16 @@ def failed_names(evaluation: Mapping[str, Any], places: bool = True) -> list[str
     return [f"{name} ({', '.join(where)})" if places else name for name, where in parts.items()]
 
 
+def not_tested(evaluation: Mapping[str, Any]) -> list[str]:
+    """What was not tested in any part, each once; none in files of before.
+
+    >>> not_tested({"test": {"not_tested": ["whether p(x | z) normalizes"]}, "train": {}})
+    ['whether p(x | z) normalizes']
+    """
+    parts = [part.get("not_tested") for part in evaluation.values() if isinstance(part, Mapping)]
+    return list(dict.fromkeys(str(said) for part in parts if isinstance(part, list) for said in part))
+
+
 def _failed(evaluation: Mapping[str, Any]) -> Iterator[FailedCheck]:
     for part, content in evaluation.items():
         checks = content.get("checks") if isinstance(content, Mapping) else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vem.records import SPLITS
-from vem.report.checks import failed_names
+from vem.report.checks import failed_names, not_tested
 from vem.report.ends import known_ends, sides
 from vem.report.runs import RunRecord, mapping
 
@@ -99,7 +99,8 @@ def gap_columns(run: RunRecord) -> dict[str, Any]:
             row |= _families(split, part.get("families"))
         row |= _generalization(split, run.evaluation.get("across_splits"))
         row |= {} if measured(gaps) else _exact_loss(run, split, gaps.get("inference"))
-    names = failed_names(run.evaluation)
+    names, untested = failed_names(run.evaluation), not_tested(run.evaluation)
+    row |= {"not_tested": "; ".join(untested)} if untested else {}
     return row | ({"checks_failed": "; ".join(names)} if names else {})
 
 

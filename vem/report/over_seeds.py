@@ -88,8 +88,9 @@ def gaps_over_seeds(done: Runs, columns: Mapping[str, Any]) -> dict[str, Any]:
     for name in (c for c in columns if re.search(CONVERGED, c)):
         shares = [m[name] for m in done if m[name] is not None]
         row[f"{name}_mean"] = mean_and_se(shares)[0] if shares else None
-    if "checks_failed" in columns:
-        row["checks_failed"] = _joined(m["checks_failed"] for m in done)
+    for name in ("checks_failed", "not_tested"):
+        if name in columns:
+            row[name] = _joined(m[name] for m in done)
     return row
 
 

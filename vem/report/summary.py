@@ -128,12 +128,14 @@ def _remarks(found: Findings) -> list[str]:
         for r in rows
         if r.get("checks_failed")
     ]
+    untested = [f"  {r['directory']} ({who(r)}): {r['not_tested']}" for r in rows if r.get("not_tested")]
     notes = [f"  {text}" for text in found.provenance.remarks if text not in _repeats(rows)]
     return [
         line
         for title, entries in (
             ("Not in the means, because not finished:", bad),
             ("Checks failed:", doubted),
+            ("Not tested:", untested),
             ("Notes:", notes),
             ("Counted once, because seed and settings are the same:", [f"  {text}" for text in _repeats(rows)]),
         )

@@ -98,13 +98,15 @@ def refine(
     ``tiles`` are the first ones. ``eps`` is the rounding of f, which no halving mends; at most ``max_points`` nodes
     are kept at once. ``Found.tiles`` are those with a node within ``near`` nats of the peak.
     """
-    sums, shown = _Sums(hint.value), []
+    sums, shown = _Sums(hint.value), [tiles.take(torch.zeros_like(tiles.datum, dtype=torch.bool))]
     sums.see(tiles)
     for level in range(MAX_LEVELS):
         bound = tiles.bound(sums.peak)
         kept = (bound > NEGLIGIBLE * tolerance * sums.total(tiles)[tiles.datum]) | hint.unseen(tiles)
         sums.error += sums.per_datum(torch.where(kept, 0, bound), tiles.datum)
         parents = tiles.take(kept)
+        if not len(parents.datum):
+            break  # what was left open holds nothing
         children = halved(f, parents, max_points)
         sums.see(children)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -31,6 +33,48 @@ def module_of(source: Any) -> nn.Module | None:
     return owner if isinstance(owner, nn.Module) else None
 
 
+class Exported(nn.Module):
+    """A module of torch.export: its mode was fixed when it was exported, and to change it raises."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *arguments: Any) -> Any:
+        """What the module gives."""
+        return self.module(*arguments)
+
+    def train(self, mode: bool = True) -> Exported:
+        """Nothing changes."""
+        return self
+
+
+def _evaluated(module: nn.Module) -> nn.Module:
+    try:
+        return module.eval()
+    except NotImplementedError:
+        return Exported(module)
+
+
+FIXED = re.compile(r"Guard failed|is invalid for input of size|Got invalid dimensions|INVALID_ARGUMENT", re.IGNORECASE)
+
+
+def fixed_batch(error: Exception, shape: tuple[int, ...]) -> str:
+    """What helps where a network was exported for one batch size; nothing where the error does not look like it.
+
+    >>> fixed_batch(RuntimeError("out of memory"), (3,))
+    ''
+    """
+    if not FIXED.search(str(error)):
+        return ""
+    sizes = ", ".join(map(str, (2, *shape)))
+    return (
+        f" If it was exported or traced with a fixed batch size, vem needs other ones: export it with a dynamic "
+        f"batch, torch.export.export(module.eval(), (torch.zeros({sizes}),), dynamic_shapes=({{0: torch.export.Dim("
+        "'batch')},)).module(); TorchScript: torch.jit.script in the place of trace; ONNX: dynamic_axes."
+    )
+
+
 def frozen(source: Any) -> Any:
     """A copy in evaluation mode whose parameters need no gradient; a method of a module becomes the copy's.
 
@@ -43,8 +87,10 @@ def frozen(source: Any) -> Any:
     if owner is None:
         return source
     try:
-        with torch.no_grad():  # else the parameters of a copied ScriptModule are no leaves
-            twin = copy.deepcopy(owner).eval()
+        # Without no_grad the parameters of a copied ScriptModule are no leaves; a copy of an exported module warns.
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            twin = _evaluated(copy.deepcopy(owner))
         for parameter in twin.parameters():  # one by one: a ScriptModule has no requires_grad_ of its own
             parameter.requires_grad_(False)
     except Exception as error:  # a user's module may raise anything here
@@ -92,6 +138,15 @@ def few(rows: Tensor) -> str:
     '0, 1, 2, 3, 4, …'
     """
     return ", ".join(map(str, rows[:5].tolist())) + (", …" if len(rows) > 5 else "")
+
+
+def point(z: Tensor) -> str:
+    """A z [H] for a message.
+
+    >>> point(torch.tensor([0.5, -1.0]))
+    '[0.50, -1.00]'
+    """
+    return "[" + ", ".join(f"{v:.2f}" for v in z[:4].tolist()) + (", …]" if len(z) > 4 else "]")
 
 
 def can_sample(model: Any) -> bool:

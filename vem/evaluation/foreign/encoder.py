@@ -23,7 +23,8 @@ from vem.contracts import (
     TrainingSet,
 )
 from vem.errors import VemError
-from vem.evaluation.foreign.borrowed import as_data, few, frozen, name_of, place
+from vem.evaluation.foreign.borrowed import as_data, few, fixed_batch, frozen, name_of, place
+from vem.evaluation.foreign.fields import pair_of
 from vem.evaluation.foreign.posteriors import TransportedPosterior, check_rows, from_distribution
 from vem.families.gaussian import (
     DiagonalGaussian,
@@ -36,14 +37,18 @@ from vem.noise import fill, generator
 PROBES = 4  # data that are encoded at once and one by one
 # Of log q at the same z, in nats: rounding in a batch of another size, magnified by a narrow q.
 ROUNDING = (5e-2, 1e-2)  # absolute and relative
-MEANT = "an encoder maps x [B, *X] to (mean, log variance), each [B, H], or to a torch.distributions object over [B, H]"
+MEANT = (
+    "an encoder maps x [B, *X] to (mean, log variance), each [B, H], to an object with fields of such names (loc and "
+    "scale, mean and logvar, …), or to a torch.distributions object over [B, H]"
+)
 
 
 class ForeignEncoder:
     """q(z | x) of an encoder trained elsewhere, as a strategy that infers and never trains.
 
-    ``encoder`` is a callable x [B, *X] → (mean, log variance), each [B, H], or → a torch.distributions object
-    over [B, H]: Normal or Independent(Normal), which become vem's diagonal Gaussian; MultivariateNormal (also
+    ``encoder`` is a callable x [B, *X] → (mean, log variance), each [B, H], → an object whose fields name them
+    (:mod:`vem.evaluation.foreign.fields`), or → a torch.distributions object over [B, H]: Normal or
+    Independent(Normal), which become vem's diagonal Gaussian; MultivariateNormal (also
     low-rank), the full Gaussian; a TransformedDistribution of one of them, kept as a transport of its noise; any
     other continuous distribution with log_prob, whose draws are seeded from the noise. A module, or a method of
     one, is copied and used in evaluation mode. x [N, *X]: data it is tried on.
@@ -96,7 +101,10 @@ class ForeignEncoder:
         except Exception as error:  # a user's module, or the checks of a distribution, may raise anything here
             raise VemError(
                 f"encoder={self.name} fails on x of shape {list(x.shape)}: {error}. Note: {MEANT}."
+                f"{fixed_batch(error, tuple(x.shape[1:]))}"
             ) from error
+        named = pair_of(output, self.name)
+        output = output if named is None else named
         if isinstance(output, Distribution):
             q = from_distribution(output, x, self.name)
         else:

@@ -17,12 +17,14 @@ from vem.errors import VemError, at_least, choice
 from vem.evaluation.elbo import evaluating
 from vem.evaluation.foreign.borrowed import as_data, frozen, module_of, name_of, prior_draws, seeded
 from vem.evaluation.foreign.probe import PROBES, check_outputs, outputs_of, probe
+from vem.evaluation.foreign.raising import RAISED, Raising
 from vem.families.gaussian import LOG_2PI, log_standard_normal
 from vem.models.deep import DeepLatentModel
 from vem.models.likelihoods import Gaussian
 
 Density = Callable[[Tensor, Tensor], Tensor]
 LIKELIHOODS = ("bernoulli", "bernoulli_probs", "gaussian")
+LOG_LIKELIHOOD, LOG_PRIOR = "log p(x | z)", "log p(z)"  # in messages
 # What a user's object must have to be taken as it is; one with less goes through an adapter.
 PROTOCOL = ("latent_size", "latent", "prior_kind", "sample_noise", "sample", "decode", "log_prior", "log_likelihood")
 
@@ -95,7 +97,9 @@ class ForeignModel(nn.Module):
         self.event_shape, self.latent_size = tuple(event_shape), latent_size
         self.prior_kind = "standard_normal" if log_prior is None else "foreign"
         self.can_sample = sample is not None
-        self._log_likelihood, self._log_prior, self._sample, self._decode = log_likelihood, log_prior, sample, decode
+        self._log_likelihood = Raising(log_likelihood, LOG_LIKELIHOOD)
+        self._log_prior = None if log_prior is None else Raising(log_prior, LOG_PRIOR)
+        self._sample, self._decode = sample, decode
         self.owner = owner  # a submodule: its parameters and its mode go with this model's
 
     def log_prior(self, z: Tensor) -> Tensor:
@@ -123,8 +127,14 @@ class ForeignModel(nn.Module):
                 "bidirectional Monte Carlo is not possible without pairs (z, x) from the model: give your object "
                 "sample(num) → (z [num, H], x [num, *X]), or measure a lower bound on log p(x) alone."
             )
-        with seeded(noise["z"]):
-            z, x = self._sample(len(noise["z"]))
+        try:
+            with seeded(noise["z"]):
+                z, x = self._sample(len(noise["z"]))
+        except RAISED as error:
+            raise VemError(
+                f"sample({len(noise['z'])}) of this model raises: {error}. If a scale under- or overflows at some z, "
+                "clamp its log in the decoder; evaluation.simulated=null leaves simulated data out."
+            ) from error
         return z, x
 
     def start(self, x: Tensor, generator: torch.Generator) -> None:
@@ -214,7 +224,7 @@ def _decoder_model(
     if sigma.dim():
         model.likelihood = PixelGaussian(event_shape, sigma)
     if log_prior is None:
-        return model
+        return _guarded(model)
     return ForeignModel(model.log_likelihood, event_shape, size, log_prior, decode=model.decode, owner=model)
 
 
@@ -228,7 +238,7 @@ def _own_model(source: Any, x: Tensor, latent_dim: int | None, log_prior: Any) -
     if log_prior is None and isinstance(own, nn.Module) and all(hasattr(own, name) for name in PROTOCOL):
         if own.latent != "real":
             raise VemError(f"z of {name_of(source)} is an index: its log p(x) is a sum over all values, not measured.")
-        return own
+        return _guarded(own)
     own_size = getattr(source, "latent_size", getattr(source, "latent_dim", None))
     return ForeignModel(
         own.log_likelihood,
@@ -239,6 +249,14 @@ def _own_model(source: Any, x: Tensor, latent_dim: int | None, log_prior: Any) -
         getattr(own, "decode", None),
         own if isinstance(own, nn.Module) else None,
     )
+
+
+def _guarded(model: nn.Module) -> nn.Module:
+    """The model, which is a copy, with −∞ for log p(x | z) and log p(z) where they raise."""
+    if not model.__module__.startswith("vem.") or isinstance(model, DeepLatentModel):  # the decoder is the user's
+        model.log_likelihood = Raising(model.log_likelihood, LOG_LIKELIHOOD)  # type: ignore[assignment, arg-type]
+        model.log_prior = Raising(model.log_prior, LOG_PRIOR)  # type: ignore[assignment, arg-type]
+    return model
 
 
 def _known(latent_dim: int | None) -> int:

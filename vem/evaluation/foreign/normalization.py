@@ -5,23 +5,29 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vem.errors import VemError
-from vem.evaluation.elbo import evaluating
+from vem.evaluation.elbo import evaluating, spread
+from vem.evaluation.foreign.additive import NOT_FREE, entrywise
 from vem.evaluation.foreign.borrowed import as_data, few, prior_draws
+from vem.evaluation.foreign.entries import LogP
+from vem.evaluation.foreign.raising import density_of
 from vem.families.gaussian import LOG_2PI
 
 MOST = 20_000  # decoder evaluations beyond which the test is not cheap
 NUMBERS = 2**18  # entries of x evaluated at once
 DIRECTIONS = 4  # random ones, along which independence and the quadratic are verified
 SLACK = 0.01  # nats a datum
-
-LogP = Callable[[Tensor], Tensor]  # x [N, D] → log p(x | z) [N] at one z, float64
+PLACES, SMALL = 3, 256  # z that are tried; entries of x beyond which one is
+ROWS = 64  # data whose values are looked at
+GENERIC = "a constant is missing"
+FLAT = "does not depend on entry"
+UNTOLD = "whether p(x | z) normalizes cannot be tested cheaply:"
 
 
 class Normalization(NamedTuple):
@@ -34,18 +40,18 @@ class Normalization(NamedTuple):
 
 @torch.no_grad()
 def check_likelihood(model: Any, x: Any, kind: Literal["binary", "real"] | None = None) -> Normalization:
-    """log ∫ p(x | z) dx = 0? Tried at one z from the prior, from the first datum of x [N, *X].
+    """log ∫ p(x | z) dx = 0? Tried at some z from the prior; x [N, *X].
 
     ``binary``: with l_i = log p(x_i = 1, rest | z) − log p(x_i = 0, rest | z) and independent pixels,
     log p(x | z) = Σ_i [x_i l_i − log(1 + e^{l_i})]; D + 1 evaluations for D pixels. ``real``: independent Gaussian
     pixels make log p quadratic in each x_i; second differences give 1/σ_i², first differences the mean m, and
-    log p(m | z) = −½ Σ_i log 2πσ_i²; about 4 D evaluations. Pixels that depend on one another given z, and other
-    densities, cannot be tested this way, and ``passed`` is None. ``kind=None``: binary if x is, and where that
-    fails real numbers as well. A module is tested as a copy in float64, so that thousands of pixels can be told
+    log p(m | z) = −½ Σ_i log 2πσ_i²; about 4 D evaluations. Entries of any other kind that are independent given z:
+    :func:`vem.evaluation.foreign.additive.entrywise`. Entries that depend on one another given z cannot be tested,
+    and ``passed`` is None. ``kind=None``: binary if x is, and where that fails real numbers as well.
+    A module is tested as a copy in float64, so that thousands of pixels can be told
     from rounding; where it cannot be copied, or does not compute in float64, in its own type.
     """
     x = as_data(x, model)
-    size = x[0].numel()
     is_binary = bool(((x == 0) | (x == 1)).all())
     if kind == "binary" and not is_binary:
         share = float(((x != 0) & (x != 1)).double().mean())
@@ -56,55 +62,99 @@ def check_likelihood(model: Any, x: Any, kind: Literal["binary", "real"] | None 
             None,
         )
     as_binary = kind == "binary" or (kind is None and is_binary)
-    cost = size if as_binary else 4 * size
-    if cost > MOST:
-        return _untold(f"it would take {cost} evaluations of the decoder")
     twin = _double(model, x[:1])
-    found = None if twin is None else _tested(twin, x.double(), as_binary, kind)
+    found = None if twin is None else _tested(twin, x.cpu().double(), as_binary, kind)
     # Where float32 within that copy looks like pixels that depend on one another, its own type may tell.
     return _tested(model, x, as_binary, kind) if found is None or found.passed is None else found
 
 
+@torch.no_grad()
+def check_prior(model: Any, x: Tensor) -> Normalization:
+    """log ∫ p(z) dz = 0? Where log p(z) is a sum over the dimensions of z; x [N, *X] says where the model lies."""
+    rows = prior_draws(ROWS, model.latent_size, x).double()
+
+    def log_p(z: Tensor) -> Tensor:
+        return cast(Tensor, model.log_prior(z.to(x)[None])[0].double())
+
+    rows = rows[log_p(rows).isfinite()]
+    if not len(rows):
+        return _untold("log p(z) is −∞ at every z that was tried")
+    eps = torch.finfo(x.dtype).eps
+    return _attempt(lambda p, r, e: Normalization(*entrywise(p, r, e)), log_p, rows, eps)
+
+
 def _double(model: Any, x: Tensor) -> Any:
-    """A copy of a module that computes in float64; None where there is none. x [1, *X]."""
+    """A copy of a module that computes in float64 on the host; None where there is none. x [1, *X]."""
     if not isinstance(model, nn.Module):
         return None
+    x = x.cpu().double()
     try:
-        twin: Any = copy.deepcopy(model).double()
+        twin: Any = copy.deepcopy(model).double().cpu()
         with evaluating(twin):
-            value = twin.log_likelihood(x.double(), prior_draws(1, twin.latent_size, x.double())[None])
+            value = density_of(twin)(x, prior_draws(1, twin.latent_size, x)[None])
     except Exception:  # whatever a user's module raises here: it is tested as it is
         return None
     return twin if value.dtype == torch.float64 else None
 
 
 def _tested(model: Any, x: Tensor, as_binary: bool, kind: str | None) -> Normalization:
-    log_p = _at_one_z(model, x, prior_draws(1, model.latent_size, x))
-    start, eps = x[0].flatten(), torch.finfo(x.dtype).eps
+    """At one z after the other: what fails at one fails."""
+    zs = prior_draws(PLACES, model.latent_size, x)[: PLACES if x[0].numel() <= SMALL else 1]
+    passed, untold = None, None
     with evaluating(model):
-        found = _attempt(_binary if as_binary else _real, log_p, start, eps)
-        if as_binary and kind is None and found.passed is False:
+        for z in zs:
+            found = _at(_at_one_z(model, x, z[None]), x, as_binary, kind)
+            if found.passed is False:
+                return found
+            passed, untold = (found, untold) if found.passed else (passed, untold or found)
+    return passed or untold or _untold("there is no z to try")
+
+
+def _at(log_p: LogP, x: Tensor, as_binary: bool, kind: str | None) -> Normalization:
+    """The quick tests for Bernoulli and Gaussian entries; where they do not pass it, that for entries of any kind."""
+    start, eps = x[0].flatten(), torch.finfo(x.dtype).eps
+    cost = len(start) if as_binary else 4 * len(start)
+    quick = _untold(f"it would take {cost} evaluations of the decoder")
+    if cost <= MOST:
+        quick = _attempt(_binary if as_binary else _real, log_p, start, eps)
+        if quick.passed is False and as_binary and kind is None:
             # A refusal of real x, such as that of torch's Bernoulli, leaves the verdict on binary x as it is.
             real = _attempt(_real, log_p, start, eps)
-            return real._replace(detail=f"as a density over real x: {real.detail}") if real.passed else found
-        return found
+            if real.passed:
+                return real._replace(detail=f"as a density over real x: {real.detail}")
+    if quick.passed or (quick.passed is False and kind is not None and FLAT not in quick.detail):
+        return quick
+    if x.is_cuda and bool((x == x.round()).all()):
+        return quick  # an index beyond the last one ends all work on the device
+    rows = x[spread(ROWS, len(x)).to(x.device)].flatten(1).double()
+    found = _attempt(lambda p, r, e: Normalization(*entrywise(p, r, e)), log_p, rows, eps)
+    if found.passed is None:
+        if quick.passed is False and FLAT not in quick.detail and not (as_binary and NOT_FREE in found.detail):
+            return quick
+        return found if found.detail.startswith(UNTOLD) else _untold(found.detail)
+    named = quick.passed is False and GENERIC not in quick.detail
+    return quick if named and found.passed is False else found
 
 
 def _attempt(test: Callable[[LogP, Tensor, float], Normalization], log_p: LogP, x: Tensor, eps: float) -> Normalization:
     try:
         return test(log_p, x, eps)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except VemError:
+        raise
+    except Exception as error:  # a user's function may raise anything here
         return _untold(f"log p(x | z) refuses an x that is not in the data ({error})")
 
 
 def _untold(why: str) -> Normalization:
-    return Normalization(None, f"whether p(x | z) normalizes cannot be tested cheaply: {why}.", None)
+    return Normalization(None, f"{UNTOLD} {why.rstrip('.')}.", None)
 
 
 def _at_one_z(model: Any, x: Tensor, z: Tensor) -> LogP:
+    density = density_of(model)  # what it raises at an x off the data tells something of its support
+
     def log_p(flat: Tensor) -> Tensor:
         rows = flat.to(x).reshape(-1, *x.shape[1:])
-        value = model.log_likelihood(rows, z.expand(1, len(rows), -1))
+        value = density(rows, z.expand(1, len(rows), -1))
         if tuple(value.shape) != (1, len(rows)):
             raise VemError(f"log_likelihood gives shape {list(value.shape)}: [S, B] = [1, {len(rows)}] was expected.")
         return value[0].double()
@@ -164,7 +214,7 @@ def _real(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     flat = curvature.abs() * step.square() < 1e3 * eps * (1 + here.abs())
     if bool((flat & (slope.abs() * step < 1e3 * eps * (1 + here.abs()))).any()):
         pixels = few(flat.nonzero().flatten())
-        return Normalization(False, f"log p(x | z) does not depend on entry {pixels} of x: no density.", math.inf)
+        return Normalization(False, f"log p(x | z) {FLAT} {pixels} of x: no density.", math.inf)
     sign = -float(curvature.sign().mean())
     if not bool(curvature.isfinite().all()) or abs(sign) != 1:
         return _untold("log p(x | z) is not quadratic in every entry of x")
@@ -218,7 +268,7 @@ def _verdict(excess: Callable[[float], float], tolerance: float, size: int, word
     ):
         if abs(excess(factor)) <= SLACK + (tolerance - SLACK) * abs(factor):
             return _failed(found, fault)
-    return _failed(found, "a constant is missing, or it is another function than a log-density")
+    return _failed(found, f"{GENERIC}, or it is another function than a log-density")
 
 
 def _failed(excess: float, fault: str) -> Normalization:

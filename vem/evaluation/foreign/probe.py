@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vem.errors import VemError
-from vem.evaluation.foreign.borrowed import can_sample, few, prior_draws
+from vem.evaluation.foreign.borrowed import can_sample, few, fixed_batch, point, prior_draws
 
 BATCH_NORM = (
     "Is there a batch norm in training mode? Call eval() on the module behind it, or pass that module as decoder=."
@@ -39,7 +39,7 @@ def outputs_of(decoder: Callable[[Tensor], Any], name: str, z: Tensor) -> Tensor
     except Exception as error:  # a user's module may raise anything here
         raise VemError(
             f"decoder={name} does not take z [N, {size}]: {error}. It must map [N, latent_dim] to [N, *event shape of "
-            f"x]; latent_dim={size}."
+            f"x]; latent_dim={size}.{fixed_batch(error, (size,))}"
         ) from error
     if not isinstance(output, Tensor):
         raise VemError(
@@ -54,7 +54,7 @@ def outputs_of(decoder: Callable[[Tensor], Any], name: str, z: Tensor) -> Tensor
     if len(bad):
         raise VemError(
             f"decoder={name} gives NaN or infinite outputs for {len(bad)} of {len(z)} draws of z from the prior (such "
-            f"as z = {_point(z[bad[0]])}): mend the decoder, or clamp what overflows in it."
+            f"as z = {point(z[bad[0]])}): mend the decoder, or clamp what overflows in it."
         )
     return output
 
@@ -102,7 +102,7 @@ def probe(model: Any, x: Tensor) -> None:
         if len(bad):
             raise VemError(
                 f"{name} is NaN or +∞ for {len(bad)} of {PROBES} draws of z from the prior (such as z = "
-                f"{_point(z[bad[0], 0])}), in data {few(found.isfinite().logical_not().any(0).nonzero().flatten())}: "
+                f"{point(z[bad[0], 0])}), in data {few(found.isfinite().logical_not().any(0).nonzero().flatten())}: "
                 "mend the decoder, or clamp what overflows in it."
             )
     _check_gradient(model, x[rows])
@@ -120,6 +120,7 @@ def _called(function: Callable[..., Any], name: str, *arguments: Tensor) -> Tens
         raise VemError(
             f"{name} fails on tensors of shape {shapes}: {error}. It must take x [B, *X] and z [S, B, H], S draws for "
             "each datum, and give [S, B]; a decoder that takes [N, H] gets z.flatten(0, 1)."
+            f"{fixed_batch(error, (arguments[-1].shape[-1],))}"
         ) from error
     if not isinstance(value, Tensor):
         raise VemError(f"{name} gives a {type(value).__name__}: a tensor [S, B] was expected.")
@@ -159,7 +160,7 @@ def _check_steady(model: Any, x: Tensor, z: Tensor, value: Tensor) -> None:
         for b in range(DATA):
             try:
                 alone = model.log_likelihood(x[b : b + 1], z[s : s + 1, b : b + 1]).reshape(())
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, VemError) as error:
                 raise VemError(f"log p(x | z) fails on one datum and one draw: {error}. {BATCH_NORM}") from error
             off = float((alone - value[s, b]).abs())
             if off > absolute + relative * float(value[s, b].abs()):
@@ -228,7 +229,3 @@ def _check_sample(model: Any, x: Tensor) -> None:
             f"sample(2) gives shapes {shapes[0]} and {shapes[1]}: z [2, {model.latent_size}] and x "
             f"{[2, *x.shape[1:]]} were expected."
         )
-
-
-def _point(z: Tensor) -> str:
-    return "[" + ", ".join(f"{v:.2f}" for v in z[:4].tolist()) + (", …]" if len(z) > 4 else "]")
