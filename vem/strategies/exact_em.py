@@ -193,17 +193,23 @@ class ExactEM:
             return False
         mean = float(self.bound_sum) / self.count
         tractable = _tractable(model)
-        before = squarem.flat(tractable) if self.longer else None
+        guarded = self.by_gain and not self.redrawn and isinstance(model, Solvable)
+        before = squarem.flat(tractable) if self.longer or guarded else None
         tractable.maximize(self.statistics)
+        if guarded and before is not None and not self._mean_log_marginal(tractable) >= mean:
+            # Statistics of columns whose scales differ by 1e10 cancel: near the maximum their M-step is rounding.
+            squarem.put(tractable, before)
         rise, self.last = mean - self.last, mean
         rate: float | None = rise / self.last_rise if self.last_rise > 0 else 0.0
         self.last_rise = rise
         self._forget()
         if self.redrawn:
             return False
-        if before is not None and self.anchor is None:
+        if before is None or not self.longer:
+            pass
+        elif self.anchor is None:
             self.anchor, rate = before, None  # the rise since a longer step says nothing of EM's rate
-        elif before is not None:
+        else:
             rate = self._longer_step(tractable, before, mean, rise)
         return self._settled(tractable, rise, rate) if self.by_gain else rise < self.tolerance
 
