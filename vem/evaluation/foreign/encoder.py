@@ -24,6 +24,7 @@ from vem.contracts import (
 )
 from vem.errors import VemError
 from vem.evaluation.foreign.borrowed import as_data, few, fixed_batch, frozen, name_of, place
+from vem.evaluation.foreign.claims import check_claims
 from vem.evaluation.foreign.fields import pair_of
 from vem.evaluation.foreign.posteriors import TransportedPosterior, check_rows, from_distribution
 from vem.families.gaussian import (
@@ -78,6 +79,7 @@ class ForeignEncoder:
         elif isinstance(q, FullGaussianPosterior):
             self.family = FullGaussian(self.latent_dim)
         self._check_steady(x, q)
+        check_claims(q, self.name, x)
 
     @torch.no_grad()
     def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
