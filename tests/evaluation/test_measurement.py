@@ -408,6 +408,27 @@ def test_one_message(options: dict[str, Any], words: str, decoder: nn.Module, tr
         vem.measure(decoder, **given | options)
 
 
+def test_what_was_not_tested_is_said_everywhere(tmp_path: Path) -> None:
+    """A full covariance: right, and no cheap test can tell; a file of before says nothing of it and is read."""
+    x = drawn(8, D)
+    factor = torch.eye(D) + 0.3 * torch.ones(D, D).tril(-1)
+
+    def log_p(x: Tensor, z: Tensor) -> Tensor:
+        return MultivariateNormal(z.repeat(1, 1, 3), scale_tril=factor).log_prob(x)
+
+    result = measure(nn.Identity(), likelihood=log_p, latent_dim=2, x=x, evaluation=[*TINY, "evaluation.num_data=3"])
+    said = "not tested: whether p(x | z) normalizes (given z the entries of x depend on one another)"
+    assert said in str(result) and said.removeprefix("not tested: ") in result.evaluation["test"]["not_tested"]
+    place = result.save(tmp_path / "new")
+    assert "not_tested" in (place / "evaluation.json").read_text()
+    text = write_report([place], tmp_path / "report")
+    assert "whether p(x | z) normalizes" in text
+    for page in ("report.md", "report.html"):
+        assert "not tested: whether p(x" in (tmp_path / "report" / page).read_text()
+    del result.evaluation["test"]["not_tested"]
+    assert "not tested" not in write_report([result.save(tmp_path / "old")], tmp_path / "other")
+
+
 # --- directories
 
 
