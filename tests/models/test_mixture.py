@@ -157,6 +157,17 @@ def test_at_the_floors_the_m_step_never_lowers_the_bound(device: torch.device, k
         assert not inside or ELBO()(model, x, q, None).value.mean() <= best + 1e-12
 
 
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_a_singular_covariance_is_at_its_floor_whatever_its_pivots(kind: str, dtype: torch.dtype) -> None:
+    """A sum of two columns beside them: one eigenvalue is zero, no column is constant."""
+    x = torch.randn(50, 2, generator=generator("cpu", "sum"), dtype=torch.float64)
+    x = torch.cat([x, x.sum(1, keepdim=True)], 1).to(dtype)
+    for one, low in ((x, 1), (x[:, :2], 0)):
+        model = Mixture((one.shape[1],), 1, covariance=kind).to(dtype)
+        model.start(one, generator("cpu", 0))
+        assert low == (f"1 of {one.shape[1]} variances of the mixture reached their floor" in " ".join(model.notes()))
+
+
 def covariances_at(model: Mixture, floor: float) -> np.ndarray:
     """As ``covariances``, from draws of the model's own factor and for any floor."""
     components = model.components

@@ -9,7 +9,9 @@ import pytest
 from synthetic_runs import write_run
 from test_answer import said
 
+from vem.report.read import findings
 from vem.report.starts import rule
+from vem.report.summary import terminal
 
 EXACT = {"_target_": "vem.strategies.exact_em.ExactEM", "tolerance": 1e-6}
 PPCA = {"_target_": "vem.models.linear_gaussian.LinearGaussian", "noise": "isotropic"}
@@ -26,18 +28,26 @@ def cautions(root: Path) -> str:
     return " ".join(said(root, "caution"))
 
 
+def told(root: Path) -> str:
+    """What the terminal tells, too."""
+    found = findings([root])
+    text = " ".join(" ".join(terminal(found, root)).split()).replace("−", "-")
+    assert all(sentence in text for sentence in said(root, "finding"))
+    return " ".join(said(root, "finding"))
+
+
 @pytest.mark.parametrize(("spread", "warned"), [(0.02, True), (0.004, False)])
 def test_seeds_of_ppca_must_agree(tmp_path: Path, spread: float, warned: bool) -> None:
     write(tmp_path, [-12.0, -12.0 - spread, -12.0], PPCA, converged=True)
-    assert ("one optimum, and its seeds differ by 0.020 nats" in cautions(tmp_path)) == warned
-    assert "over starts" not in cautions(tmp_path) and "before it had converged" not in cautions(tmp_path)
+    assert ("one optimum, and its seeds differ by 0.020 nats" in told(tmp_path)) == warned
+    assert "over starts" not in told(tmp_path) and "before it had converged" not in cautions(tmp_path)
 
 
 def test_factor_analysis_and_mixtures_may_differ_and_mixtures_over_starts(tmp_path: Path) -> None:
     write(tmp_path / "a", [-12.0, -13.0], {**PPCA, "noise": "diagonal"}, converged=True)
-    assert "one optimum" not in cautions(tmp_path / "a")
+    assert "one optimum" not in told(tmp_path / "a")
     write(tmp_path / "b", [-12.0, -13.5, -12.5], MIXTURE, "gmm", converged=True)
-    text = cautions(tmp_path / "b")  # train lies 1 above
+    text = told(tmp_path / "b")  # train lies 1 above
     assert (
         "over 3 starts the training ELBO ranges from -12.50 to -11.00 nats per datum, the best that of seed 0" in text
     )

@@ -110,6 +110,14 @@ CASES: dict[str, Callable[[torch.device], Parts]] = {
     "exact EM, mixture": lambda d: (
         Mixture((2,), 3).to(d), ExactEM(ELBO(), restarts=2, tolerance=0.0), blobs(num=60).to(d, torch.float32)
     ),
+    # With SQUAREM's longer steps, and the parameters that they start from.
+    "exact EM, mixture of standardized columns": lambda d: (
+        Mixture((6,), 3, covariance="full", standardize="auto").to(d), ExactEM(ELBO(), tolerance=0.0), large(d, 60)
+    ),
+    "exact EM, factor analysis": lambda d: (
+        LinearGaussian((6,), 2, noise="diagonal", standardize="auto").to(d), ExactEM(ELBO(), tolerance=0.0),
+        large(d, 60),
+    ),
     "exact EM, linear-Gaussian": lambda d: (
         LinearGaussian((4,), 2).to(d), ExactEM(ELBO(), tolerance=0.0),
         linear_gaussian(num=60, dims=4, latent=2).to(d, torch.float32),

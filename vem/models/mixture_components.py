@@ -117,6 +117,10 @@ class GaussianComponents(Components):
     def set_covariance(self, count: Tensor, mean: Tensor, second: Tensor) -> None:
         """M-step of the covariances; mean [K, D] about the centre, second as accumulated."""
 
+    def principal_variances(self) -> Tensor:
+        """The variances [K, D], or as many as there are, along the axes of each covariance: what the floor is for."""
+        return floored(self.raw_variance, self.floor)
+
     def statistics(self, x: Tensor, r: Tensor) -> dict[str, Tensor]:
         x = self.centered(x)
         return {"sum": r.T @ x, "second": self.second_moment(x, r)}
@@ -127,12 +131,13 @@ class GaussianComponents(Components):
         self.set_covariance(count, mean, statistics["second"])
 
     def notes(self, relative: bool = False) -> list[str]:
-        low = int((floored(self.raw_variance, self.floor) < 1.05 * self.floor).sum())
+        found = self.principal_variances()
+        low = int((found < 1.05 * self.floor).sum())
         if not low:
             return []
         of = " of their column's variance" if relative else ""
         return [
-            f"{low} of {self.raw_variance.numel()} variances of the mixture reached their floor "
+            f"{low} of {found.numel()} variances of the mixture reached their floor "
             f"{self.floor:g}{of}, so log p(x) depends on that floor. Take fewer components or a simpler "
             "model.covariance, drop constant dimensions, or set model.variance_floor knowingly."
         ]
@@ -190,6 +195,11 @@ class FullComponents(GaussianComponents):
         """L [K, D, D] ([1, D, D] where it is shared)."""
         pivots = floored(self.raw_variance, self.floor).sqrt()
         return self.lower.tril(-1) + pivots.diag_embed()
+
+    def principal_variances(self) -> Tensor:
+        # Not the pivots, which may all be above the floor where an eigenvalue is not. The singular values of L lose
+        # half as many digits as the eigenvalues of L Lᵀ.
+        return torch.linalg.svdvals(self.scale_tril().double()).square()
 
     def log_density(self, x: Tensor) -> Tensor:
         residual = x - self.mean[:, None]  # [K, B, D]

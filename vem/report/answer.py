@@ -14,6 +14,7 @@ from vem.report.cautions import Sources, cautions
 from vem.report.findings import Axis, Sentence
 from vem.report.losses import losses
 from vem.report.race import Race, entered, in_doubt, race
+from vem.report.starts import about_starts
 from vem.report.tables import Rivals
 from vem.report.words import EXACT, Row, evaluated_data, failed, interval, listed, name, nats, over, seeds
 
@@ -29,7 +30,8 @@ def answer(groups: pd.DataFrame, rivals: Rivals, axes: Sequence[Axis], sources: 
     compared = sum(max(len(entered(here)) - 1, 0) for here in races)
     found = race(rows, rivals, compared)
     along = [(place, race(here, rivals, compared, found.pairs)) for place, here in places.items()]
-    out = [Sentence(text, "finding") for text in [*_first(found), *(_at(place, here) for place, here in along)]]
+    told = [*_first(found), *(_at(place, here) for place, here in along), *about_starts(rows, sources.settings)]
+    out = [Sentence(text, "finding") for text in told]
     out += [Sentence(text, "loss") for text in losses(rows, found.rows[:2], rivals, sources.base)]
     every = [found, *(here for _, here in along)]
     out += [Sentence(text, "caution") for text in cautions(rows, every, axes, sources)]

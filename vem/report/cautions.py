@@ -14,7 +14,7 @@ from vem.report.estimates import GAPS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.findings import Axis
 from vem.report.race import Race
 from vem.report.runs import DONE, RUNNING
-from vem.report.starts import about_starts, unconverged
+from vem.report.starts import unconverged
 from vem.report.table import number
 from vem.report.words import Row, listed, name, plural
 
@@ -49,7 +49,6 @@ def cautions(rows: Sequence[Row], races: Sequence[Race], axes: Sequence[Axis], s
         *_checks(rows),
         *_not_tested(rows),
         *unconverged(rows, sources.settings),
-        *about_starts(rows, sources.settings),
         *_one_seed(rows),
         *_correction(races[0]),
         *_lower_only(rows),
