@@ -238,6 +238,12 @@ def _unknown_key(error: BaseException) -> str:
         return _first_line(error)
     typed = found.group(1).split("@")[0]
     keys = list(known_keys())
+    group = re.split("[./]", typed)[0]
+    if typed in keys and group != typed:
+        return (
+            f"{typed} cannot be set: it belongs to another choice of {group}, or of a group within it, than the one "
+            "taken here. Leave it out, or make that choice; where a sweep makes several, sweep them one by one."
+        )
     near = did_you_mean(typed, keys)
     if near == ".":
         near = did_you_mean(typed.rsplit(".", 1)[-1], keys)

@@ -181,6 +181,7 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     # --- data and models
     ("not binary", saved(grey(50, 4), "model.likelihood=bernoulli"), ["0 or 1", "data.binarize=threshold", "gaussian"]),
     ("units of 0 and 1", saved(grey(50, 4) > 0.5, "model.units=column"), ["model.units=column", "0 and 1", "gaussian"]),
+    ("units of a mixture", ["strategy=gmm", "model.units=column"], ["model.units cannot", "another choice of model"]),
     ("units mistyped", ["model.units=columns"], ["model.units='columns'", "did you mean 'column'"]),
     ("blobs not binary", ["model.likelihood=bernoulli"], ["data=blobs", "model.likelihood=gaussian"]),
     ("not grey", saved(grey(50, 4) * 255, "data.binarize=static"), ["[0, 1]", "x / 255"]),
