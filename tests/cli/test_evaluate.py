@@ -27,7 +27,7 @@ from vem.report.checks import failed
 # Budgets of a fraction of a second.
 CHEAP = (
     *("evaluation.num_data=8", "evaluation.draws=20", "evaluation.best.draws=10", "evaluation.best.evaluations=20"),
-    *("evaluation.best.rounds=2", "evaluation.best.score_draws=20", "evaluation.annealing.temperatures=8"),
+    *("evaluation.best.rounds=3", "evaluation.best.score_draws=20", "evaluation.annealing.temperatures=8"),
     *("evaluation.annealing.chains=4", "evaluation.annealing.pilot_temperatures=4"),
     *("evaluation.annealing.pilot_chains=4", "evaluation.diagnostics.points=20"),
 )
