@@ -129,6 +129,11 @@ def _measured(
         if type(error) is not VemError or not notes:  # a stop is one too
             raise
         raise VemError(f"{error} Note: {'; '.join(notes)}.") from error
+    except (ValueError, torch.linalg.LinAlgError) as error:  # of the user's decoder, where no value of log p is asked
+        raise VemError(
+            f"the model raises while it is measured: {error}. The search and quadrature look at z far from the prior's "
+            "bulk: clamp what over- or underflows in the decoder."
+        ) from error
 
 
 def _data(x: Any, source: Any) -> dict[str, Tensor]:

@@ -144,3 +144,21 @@ def test_a_q_where_the_likelihood_raises_has_no_finite_elbo() -> None:
     (check,) = (found for found in result.evaluation["test"]["checks"] if found["name"] == "finite")
     assert not check["passed"] and "elbo: 6 data" in check["detail"] and "note: log p(x | z) raised at" in str(result)
     assert math.isfinite(result.evaluation["test"]["log_marginal"]["lower"]["mean"])
+
+
+class Strict(torch.nn.Module):
+    """A decoder that raises, where its likelihood is one of vem's own."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        if bool((z.abs() > 4).any()):
+            raise ValueError("z is out of range")
+        return torch.cat([z, z.square()], -1)
+
+
+def test_a_decoder_that_raises_ends_in_one_message() -> None:
+    """Quadrature looks further out than the prior's draws, and asks the decoder for many data at once."""
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    small = ["evaluation=gaps", "evaluation.best.draws=10", "evaluation.best.rounds=1"]
+    with pytest.raises(VemError, match=r"z is out of range.*clamp") as caught:
+        vem.measure(Strict(), likelihood="gaussian", scale=0.5, latent_dim=2, x=x, evaluation=small, progress=False)
+    assert len(str(caught.value).splitlines()) == 1
