@@ -285,6 +285,22 @@ def as_before(config: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def same_data(status: Mapping[str, Any], data: Data, directory: Path) -> None:
+    """Refuse to go on with a run whose file is now read as another table, as a header that was once taken for a datum.
+
+    The split would be another one, too: what was trained on would be tested on.
+
+    Raises:
+        VemError: there are more or fewer training data than run.json says.
+    """
+    if status.get("num_train", len(data.train)) != len(data.train):
+        notes = " ".join(("", *data.notes))
+        raise VemError(
+            f"{directory} was begun with {status['num_train']} training data, and this version of vem reads "
+            f"{len(data.train)} from the same file.{notes} Run again in a fresh hydra.run.dir."
+        )
+
+
 def checkpoint_name(training: Training) -> str:
     """The file of a finished run's parameters."""
     return records.BEST_CHECKPOINT if training.keep == "best" else records.CHECKPOINT
@@ -310,6 +326,7 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
             f"{config['data']['path']} has changed since {path} was trained on it: put the old file back, or run again "
             "in a fresh hydra.run.dir."
         )
+    same_data(status, built.data, path)
     place = built.data.train.x.device
     built.strategy.setup(built.model, built.data.training_set(), generator(place, config["seed"], "setup"))
     name = path / checkpoint_name(built.training)

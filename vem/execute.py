@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from vem import assess, command, records, resume
-from vem.build import Built, build, identified
+from vem.build import Built, build, identified, same_data
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
 from vem.evaluation.pictures import pictures
@@ -121,6 +121,7 @@ def _status(
         "commit": resume.commit(),
         "versions": {"vem": VERSION, "python": platform.python_version()}
         | {name: metadata.version(name) for name in VERSIONS},
+        **{key: earlier[key] for key in ("num_train",) if earlier and key in earlier},
     }
 
 
@@ -129,6 +130,7 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
         set_threads(config["threads"])
     recorder = Recorder(directory, conform(config.get("tensorboard", False), bool, "tensorboard"))
     built = build(config)
+    same_data(status, built.data, directory)
     status.update(_description(config, built))
     for note in built.data.notes:
         log.info("%s", note)

@@ -14,6 +14,7 @@ import yaml
 from cli_support import contents, table
 
 from vem import build, records, resume
+from vem.errors import VemError
 
 OLD = Path(__file__).parent / "as_before"
 DIGITS = ("-m", "strategy=local,amortized,gmm", "seed=0", "training.epochs=2", "training.batch_size=64", "latent_dim=2",
@@ -69,6 +70,23 @@ def test_an_unfinished_run_goes_on_as_it_was_begun(old, vem_run, name):
         assert float(row["elbo"]) == pytest.approx(float(other["elbo"]), abs=1e-4)
     run = build.load(path)
     assert run.score("test").elbo.isfinite().all()
+
+
+def test_a_file_that_is_now_read_as_another_table_is_no_run_to_go_on_with(old, vem_run):
+    """Its header was taken for a datum: with a row more the split was another, and training data would be test data."""
+    path = old / "unfinished" / "gmm"
+    typed = yaml.safe_load((path / records.OVERRIDES).read_text())
+    run = records.read_json(path / records.RUN)
+    more = run["num_train"] + 1
+    records.write_json(path / records.RUN, run | {"num_train": more})
+    for _ in range(2):  # the refusal does not forget what it is about
+        failed = vem_run(*typed, "hydra.run.dir=unfinished/gmm")
+        assert failed.code == 1
+        assert f"begun with {more} training data" in failed.text and "fresh hydra.run.dir" in failed.text
+    path = old / "em"
+    records.write_json(path / records.RUN, records.read_json(path / records.RUN) | {"num_train": more})
+    with pytest.raises(VemError, match=f"begun with {more} training data"):
+        build.load(path)
 
 
 @pytest.mark.parametrize("name", UNFINISHED)

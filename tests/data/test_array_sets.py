@@ -128,7 +128,12 @@ BAD = {
     "broken npz": (("own.npz", b"PK\x03\x04 and no more"), {}, r"cannot be read"),
     "text as npy": (("own.npy", b"1,2,3\n"), {}, r"it is not a NumPy file"),
     "objects": (("own.npy", np.array([[1, "a"], [2, None]], dtype=object)), {}, r"objects, not numbers"),
-    "objects in npz": (("own.npz", {"x": np.array([None, 1], dtype=object)}), {}, r"objects, not numbers"),
+    "objects in npz": (("own.npz", {"x": np.array([None, 1], dtype=object)}), {}, r"x holds .*dtype=float\)"),
+    "labels of objects": (
+        ("own.npz", {"x": np.zeros((2, 1)), "labels": np.array(["a", 1], dtype=object)}),
+        {},
+        r"labels holds .*dtype=str",
+    ),
     "strings": (("own.npy", np.array([["a", "b"]])), {}, r"not real numbers"),
     "complex": (("own.npy", REAL + 1j), {}, r"complex64, not real numbers"),
     "rank 1": (("own.npy", REAL[:, 0]), {}, r"shape \(60,\); vem takes \[N, D\]"),

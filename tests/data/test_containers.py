@@ -264,6 +264,14 @@ def test_several_arrays_are_asked_for_by_name(tmp_path):
             array(path, **options)
 
 
+def test_an_array_of_objects_beside_x_is_no_obstacle(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, x=X, meta=np.array({"by": "me"}))
+    with pytest.raises(VemError, match=r"has the keys meta .*data\.array=x"):
+        array(str(path))
+    assert np.array_equal(rows(array(str(path), array="x")), X)
+
+
 def test_one_array_is_x_whatever_its_name(tmp_path):
     np.savez(tmp_path / "x.npz", X)
     assert np.array_equal(rows(array(str(tmp_path / "x.npz"))), X)

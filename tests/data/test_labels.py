@@ -78,7 +78,7 @@ def test_text_that_spells_numbers_goes_with_numbers_and_alone_in_the_alphabet():
         (([0.0, np.nan],), "part 0: 1 of 2 labels are missing, the first is that of row 1"),
         ((np.array(["a", None, "b"], dtype=object),), "1 of 3 labels are missing"),
         ((np.array(["a", pd.NA, np.nan], dtype=object),), "2 of 3 labels are missing, the first is that of row 1"),
-        ((np.array(["2020-01-01"], dtype="M8[D]"),), "not whole"),
+        ((np.array(["2020-01-01"], dtype="M8[D]"),), r"holds datetime64\[D\], not classes: save them as text"),
     ],
 )
 def test_labels_that_are_no_classes(parts, says):

@@ -98,6 +98,50 @@ ASKED: dict[str, tuple[str, list[str], list[tuple[Options, list[list[float]]]]]]
         ["line 3, column 2", "data.drop=[3]"],
         [({"drop": [3]}, [[1.5, 2], [4, 5]]), ({"drop": [2]}, [[1.5, 2], [4, 5]])],
     ),
+    "an index and columns, all in quotes": (
+        lines('"","0","1"', '"0","1.5","2"', '"1","3","4"'),
+        ["may name the columns or be a datum", "data.header=true", "data.header=false data.drop=[1]"],
+        [({"header": True}, [[1.5, 2], [3, 4]]), ({"header": False, "drop": [1]}, [[0, 1], [1.5, 2], [3, 4]])],
+    ),
+    "points that may mark thousands": (
+        lines("a;b", "1.234;2,5", "2.345;3,5"),
+        ["holds '1.234'", "comma is the decimal sign", "a point may mark thousands", "data.drop=[1]"],
+        [({"drop": [1]}, [[2.5], [3.5]])],
+    ),
+    "points that mark thousands": (
+        lines("a;b", "1.234,5;2", "2.345,25;3"),
+        ["holds '1.234,5'", "save the numbers without such marks", "data.drop=[1]"],
+        [({"drop": [1]}, [[2], [3]])],
+    ),
+    "both signs in a column": (lines("a;b", "1,5;2", "2.5;3"), ["line 3, column a, holds '2.5'"], []),
+    "a decimal comma in quotes": (
+        lines("a,b", '"1,5",2', '"2,25",3'),
+        ["'1,5'", "data.separator=comma data.decimal=comma"],
+        [({"separator": "comma", "decimal": "comma"}, [[1.5, 2], [2.25, 3]])],
+    ),
+    "decimals or thousands in quotes": (
+        lines("a,b", '"1,234",2', '"2,345",3'),
+        ["'1,234'", "data.separator=comma data.decimal=comma", "data.decimal=point"],
+        [
+            ({"separator": "comma", "decimal": "comma"}, [[1.234, 2], [2.345, 3]]),
+            ({"decimal": "point"}, [[1234, 2], [2345, 3]]),
+        ],
+    ),
+    "many thousands": (
+        lines("a;b", "12,345,678;1", "2,345,678;2"),
+        ["'12,345,678'", "data.decimal=point"],
+        [({"decimal": "point"}, [[12345678, 1], [2345678, 2]])],
+    ),
+    "a line of units": (lines("a,b", "m,s", "1,2", "3,4"), ["line 2, column a, holds 'm'", "holds units or"], []),
+    "whole numbers that doubles do not tell apart": (
+        lines("a,b", "9007199254740993,1", "9007199254740995,3"),
+        ["column a holds whole numbers near 9.01e+15", "subtract its smallest value"],
+        [({"drop": ["a"]}, [[1], [3]])],
+    ),
+    "an empty line in between": (lines("a,b", "1,2", ",", "3,4"), ["1 of 3 rows", "line 3"], []),
+    "missing, not empty": (lines("a,b", "1,2", "NA,NA"), ["1 of 2 rows", "line 3"], []),
+    "a quote left open": (lines("a,b", "1,2", '3,"4'), ["a quote in it is not closed"], []),
+    "a quote left open at once": (lines("a,b", '"1,2', "3,4"), ["a quote in it is not closed"], []),
     "a question mark": (
         lines("a,b", "1,2", "?,4"),
         ["line 3, column a, holds '?', a missing value", "data.drop=[1]"],

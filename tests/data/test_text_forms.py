@@ -66,7 +66,18 @@ FORMS: dict[str, tuple[str | bytes, Options, Any]] = {
     "savetxt with spaces": ("# a b\n0 1\n1 0\n", {}, [[0, 1], [1, 0]]),
     "Excel's first line": ("sep=;\na;b\n1;2\n3;4\n", {}, [[1, 2], [3, 4]]),
     "spaces and tabs, by option": ('1.5  2\t "a b"\n3 4\t"c"\n', {"separator": "space", "drop": 3}, [[1.5, 2], [3, 4]]),
+    # what spreadsheets leave at the end of lines, and at the end
+    "empty columns behind": ("a;b;;\n1,5;2;;\n3;4;;\n", {}, [[1.5, 2], [3, 4]]),
+    "empty columns, no names": ("1.5,2,,,\n3,4,,,\n", {}, [[1.5, 2], [3, 4]]),
+    "empty lines behind": ("a,b\n1.5,TRUE\n3,FALSE\n,\n , \n", {}, [[1.5, 1], [3, 0]]),
+    "empty lines and row names": (",a\nu,1.5\nv,3\n,\n", {}, [[1.5], [3]]),
+    "UCI, air quality": ("D;CO;T;;\nMo;2,6;13,6;;\nTu;2;13;;\n;;;;\n;;;;\n", {"drop": 1}, [[2.6, 13.6], [2, 13]]),
+    # quoted commas between commas
+    "thousands in quotes": (
+        'a,b\n"1,234.50",2\n"12,345,678",3\n', {"decimal": "point"}, [[1234.5, 2], [12345678, 3]],
+    ),
     # encodings and packing
+    "UTF-32": ("größe;b\n1;2\n3;4\n".encode("utf-32"), {}, [[1, 2], [3, 4]]),
     "UTF-16": ("größe;b\n1;2\n3;4\n".encode("utf-16"), {}, [[1, 2], [3, 4]]),
     "UTF-16, big end first": ("﻿a\tb\n1\t2\n3\t4\n".encode("utf-16-be"), {}, [[1, 2], [3, 4]]),
     "UTF-16 without a mark": ("a\tb\r\n1,5\t2\r\n3\t4\r\n".encode("utf-16-le"), {}, [[1.5, 2], [3, 4]]),

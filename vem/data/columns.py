@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from vem.data.rounding import tell_apart
 from vem.data.wishes import Names, Wishes
 from vem.errors import VemError, choice, did_you_mean
 
@@ -28,16 +29,18 @@ def arrays_of(
     place: Place,
     left_out: Collection[int] = (),
     named: bool = True,
+    decimal: str = ".",
     hint: Callable[[str], str] = lambda text: "",
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """x [N, D] (float64) and perhaps labels [N] of a table whose columns have distinct names, and what to say of it.
 
     ``place`` says where a row stands in the file ("line 7"); the columns numbered ``left_out`` (from 0) are data only
-    where they are asked for. Without ``named`` the names are the numbers of the columns. ``hint`` says what else
-    a cell that is no number may be.
+    where they are asked for. Without ``named`` the names are the numbers of the columns. ``decimal``
+    is the sign in what is left as text, and ``hint`` says what else a cell that is no number may be.
 
     Raises:
-        VemError: a column is not there, or holds something else than finite numbers: the message names row and column.
+        VemError: a column is not there, holds something else than finite numbers (the message names row and column),
+            or whole numbers so large that float64 cannot tell them apart.
     """
     import pandas as pd  # here, because pandas takes half a second to import
 
@@ -54,11 +57,11 @@ def arrays_of(
         parts: list[Any] = []
         origin = []
         for j in kept:
-            column = as_numbers(table.iloc[:, j])
+            column = as_numbers(table.iloc[:, j], decimal)
             if column is not None:
                 parts.append(column)
             else:
-                levels = _levels(table.iloc[:, j], names, j, wishes, path, place, hint)
+                levels = _levels(table.iloc[:, j], names, j, wishes, path, place, decimal, hint)
                 parts += [table.iloc[:, j] == level for level in levels]
                 notes.append(f"data.path={path}: column {names[j]} is {len(levels)} of 0 and 1: {', '.join(levels)}.")
             origin += [j] * (len(parts) - len(origin))
@@ -75,6 +78,10 @@ def arrays_of(
             f"{place(row)}, column {names[j]}. Remove or impute them, or leave the column out: "
             f"data.drop=[{typed(names, j)}]."
         )
+    if x.size and max(x.max(), -x.min()) > 2**53:
+        for j in kept:
+            if table.dtypes.iloc[j].kind in "iu":
+                tell_apart(table.iloc[:, j].to_numpy(), f"data.path={path}: column {names[j]}")
     return {"x": x, **arrays}, tuple(notes)
 
 
@@ -147,14 +154,25 @@ def typed(names: Sequence[str], j: int) -> str:
     return names[j] if str(j + 1) in names else str(j + 1)
 
 
-def as_numbers(column: pd.Series[Any]) -> pd.Series[Any] | None:
+def as_numbers(column: pd.Series[Any], decimal: str = ".") -> pd.Series[Any] | None:
     """The column as numbers, NaN where a cell is missing; None if a cell holds text."""
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(column):
         return column
-    numbers = pd.to_numeric(column, errors="coerce")  # integers beyond 64 bits, true and false beside missing cells
+    numbers = _cell_by_cell(column, decimal)  # integers beyond 64 bits, true and false beside missing cells
     return None if (numbers.isna() & column.notna()).any() else numbers
+
+
+def _cell_by_cell(column: pd.Series[Any], decimal: str) -> pd.Series[Any]:
+    """The number in each cell, NaN where there is none: beside decimal commas, a point may mark thousands."""
+    import pandas as pd
+
+    if decimal == ",":
+        column = column.map(
+            lambda cell: ("" if "." in cell else cell.replace(",", ".")) if isinstance(cell, str) else cell
+        )
+    return pd.to_numeric(column, errors="coerce")
 
 
 def _levels(
@@ -164,6 +182,7 @@ def _levels(
     wishes: Wishes,
     path: Path,
     place: Place,
+    decimal: str,
     hint: Callable[[str], str],
 ) -> list[str]:
     """The different texts of a column, in alphabetical order, if each shall become a column of 0 and 1.
@@ -171,10 +190,8 @@ def _levels(
     Raises:
         VemError: it shall not, a cell is missing, there is a number among the texts, or no two are equal.
     """
-    import pandas as pd
-
     missing = (column.isna() | (column.astype(str).str.strip() == UNKNOWN)).to_numpy(dtype=bool)
-    number = ~missing & pd.to_numeric(column, errors="coerce").notna().to_numpy(dtype=bool)
+    number = ~missing & _cell_by_cell(column, decimal).notna().to_numpy(dtype=bool)
     text = ~missing & ~number
     hints = hint(str(column.iloc[int(text.argmax())])) if text.any() else ""
     drop = f"leave the column out: data.drop=[{typed(names, j)}]"
@@ -189,7 +206,8 @@ def _levels(
             f"{int(missing.sum())}), or {drop}."
         )
     if number.any() or not text.any():
-        raise VemError(f"{says(text)}, not a number. Mend the cell, or {drop}.{hints}")
+        line = ", take the line out if it holds units or more names" if text[0] and text.sum() == 1 else ""
+        raise VemError(f"{says(text)}, not a number. Mend the cell{line}, or {drop}.{hints}")
     if wishes.categories != "onehot":
         raise VemError(
             f"{says(text)}, not a number. Name the column with data.label_column if it holds the labels, encode "

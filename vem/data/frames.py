@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from vem.data.columns import arrays_of, chosen, typed
 from vem.data.needed import needed, unreadable
-from vem.data.rounding import tell_apart
 from vem.data.wishes import OF_TABLES, Wishes
 from vem.errors import VemError
 
@@ -59,8 +58,6 @@ def read_frame(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str,
                 f"data.path={path}: column {names[j]} holds {kind}, not numbers. Turn it into numbers, or leave it "
                 f"out: data.drop=[{typed(names, j)}]."
             )
-        if types.is_integer(kind):
-            tell_apart(table.column(j).drop_null().to_numpy(), f"data.path={path}: column {names[j]}")
     frame = table.to_pandas(ignore_metadata=True)
     arrays, more = arrays_of(frame, wishes, path, lambda row: f"row {row} (counted from 0)", index)
     return arrays, (*notes, *more)

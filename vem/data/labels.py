@@ -43,9 +43,9 @@ def _known(values: Array, place: str) -> Array:
         return np.array([label.decode("utf-8", "backslashreplace") for label in values.tolist()], dtype=str)
     if values.dtype.kind == "f" and (missing := np.isnan(values)).any():
         raise _missing(missing, place)
-    if values.dtype.kind != "U" and (
-        values.dtype.kind not in "buif" or not np.all(np.isfinite(values) & (values == np.floor(values)))
-    ):
+    if values.dtype.kind not in "Ubuif":
+        raise VemError(f"{place} holds {values.dtype}, not classes: save them as text or as whole numbers.")
+    if values.dtype.kind != "U" and not np.all(np.isfinite(values) & (values == np.floor(values))):
         raise VemError(f"{place} holds numbers that are not whole: labels are classes. Leave them out or number them.")
     return values
 

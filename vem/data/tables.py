@@ -58,13 +58,33 @@ def read_table(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str,
                 return {"x": content}, ()
             if is_sparse(content.files):
                 return read_sparse(path, wishes), ()
-            arrays = {key: content[key] for key in content.files}
+            arrays = {key: _of_plain_kind(content, key) for key in content.files}
     except VemError:
         raise
     except Exception as error:  # numpy passes on whatever zipfile, zlib and pickle meet in damaged bytes
         raise _unreadable(path, error) from error
-    picked = pick({key: values.shape for key, values in arrays.items()}, wishes, path)
-    return {role: arrays[key] for role, key in picked.items()}, ()
+    picked = pick({key: () if values is None else values.shape for key, values in arrays.items()}, wishes, path)
+    found = {}
+    for role, key in picked.items():
+        values = arrays[key]
+        if values is None:
+            kind = "str) if they are text" if role.endswith("labels") else "float)"
+            raise VemError(
+                f"data.path={path}: {key} holds Python objects, and reading them could run code. Save it again with "
+                f"{key}=np.asarray({key}, dtype={kind}."
+            )
+        found[role] = values
+    return found, ()
+
+
+def _of_plain_kind(content: Any, key: str) -> Array | None:
+    """An array of an .npz; None if it is one of objects, which is an obstacle only where it is asked for."""
+    try:
+        return np.asarray(content[key])
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        return None
 
 
 def _unreadable(path: Path, error: Exception) -> VemError:

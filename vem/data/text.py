@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vem.data.columns import arrays_of, as_numbers
-from vem.data.text_layout import Layout, cells_as_text, find_layout, named
+from vem.data.text_layout import DECIMAL_COMMA, THOUSANDS, Layout, cells_as_text, find_layout, named
 from vem.data.text_names import all_whole, asked_header, first_row, judge, like_the_rest, names_above, row_names
 from vem.data.text_rows import NOTHING, Row, opened, rows
 from vem.data.wishes import OF_TABLES, OF_TEXT, Wishes
@@ -52,11 +52,14 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
             raise VemError(f"data.{key}={getattr(wishes, key)!r} is not known. Choose one of: auto, true, false.")
     layout = find_layout(path, wishes)
     given, table, skipped, notes = _names_and_body(layout, wishes)
-    if layout.misfit and as_numbers(table.iloc[:, 0]) is None:
+    if layout.misfit and as_numbers(table.iloc[:, 0], layout.decimal) is None:
         raise VemError(
             f"data.path={path} cannot be read: no separator gives every line the same number of cells: "
             f"{layout.misfit}. Line {layout.rows[0].line}: {layout.line_1!r}. Mend the lines, or say data.separator."
         )
+    if blank := _blank_end(layout, table):
+        table = table.iloc[:-blank]
+        notes.append(f"data.path={path}: lines at the end that hold separators only are left out ({blank}).")
     names = given or []
     width = table.shape[1] - _trailing(layout, names, table)
     table, names = table if width == table.shape[1] else table.iloc[:, :width], names[:width]
@@ -76,6 +79,7 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
         lambda row: _place(layout, row + skipped),
         range(left_out),
         given is not None,
+        layout.decimal,
         lambda cell: _hint(layout, cell),
     )
     return arrays, (*notes, *more)
@@ -101,7 +105,7 @@ def _names_and_body(layout: Layout, wishes: Wishes) -> tuple[list[str] | None, p
         verdict = "names"
         if found != "names":
             nameless = len(cells) - len(found) if not cells[0] else 0
-            verdict = judge(found, all_whole(below.iloc[:, nameless:])) if len(below) else "data"
+            verdict = judge(found, all_whole(below.iloc[:, nameless:], layout.decimal)) if len(below) else "data"
         # As a datum it would lack its first cell, and to leave that column out would make the names a datum.
         if verdict == "asked" or (verdict == "data" and not cells[0]):
             raise asked_header(layout)
@@ -142,11 +146,21 @@ def _body(layout: Layout, first: int) -> pd.DataFrame:
 
 
 def _trailing(layout: Layout, names: list[str], table: pd.DataFrame) -> int:
-    """The number of columns, 0 or 1, that come from a separator at the end of every line."""
+    """The number of columns that come from separators at the end of every line."""
     below = layout.rows[1:] if names else layout.rows
-    empty = layout.width > 1 and all(not row.cells[-1] and not row.quoted[-1] for row in below)
-    nameless = len(names) < layout.width or not names[-1]
-    return int(empty and nameless and bool(table.iloc[:, -1].isna().all()))
+    for num, j in enumerate(reversed(range(1, layout.width))):
+        empty = all(not row.cells[j] and not row.quoted[j] for row in below) and table.iloc[:, j].isna().all()
+        if not empty or (j < len(names) and names[j]):
+            return num
+    return layout.width - 1
+
+
+def _blank_end(layout: Layout, table: pd.DataFrame) -> int:
+    """The number of rows at the end that hold separators only, as spreadsheets write lines without cells."""
+    if not len(table) or not table.iloc[-1].isna().all():
+        return 0
+    written = [any(row.cells) or any(row.quoted) for row in _rows(layout)]
+    return written[::-1].index(True) if any(written) else len(table)
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -201,8 +215,15 @@ def _place(layout: Layout, num: int) -> str:
 
 def _hint(layout: Layout, cell: str) -> str:
     """What else a cell that is no number may be."""
-    if layout.decimal == "," and layout.is_number(cell):
-        return " The comma is the decimal sign here; data.decimal=point says otherwise."
+    if layout.decimal == "," and layout.is_number(cell.replace(".", "")):
+        marks = ", and a point may mark thousands: save the numbers without such marks" if "." in cell else ""
+        return f" The comma is the decimal sign here{marks}; data.decimal=point says otherwise."
+    if layout.separator == "," and layout.decimal == ".":
+        sign = "data.separator=comma data.decimal=comma if the comma in it is the decimal sign"
+        ways = [sign] if re.fullmatch(DECIMAL_COMMA, cell) else []
+        ways += ["data.decimal=point if commas mark thousands"] if re.fullmatch(THOUSANDS, cell) else []
+        if ways:
+            return f" Say {', or '.join(ways)}."
     parts = re.split(r"[,;:|\s]+", cell)
     if len(parts) > 1 and any(map(layout.is_number, parts)):
         return " If something in it separates cells or decimals, say data.separator or data.decimal."

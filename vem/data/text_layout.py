@@ -23,7 +23,7 @@ ENOUGH = 4  # lines of that beginning, however long they are
 
 # Numbers in the forms that pandas' C reader takes.
 NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan)", re.IGNORECASE | re.ASCII)
-DECIMAL_COMMA = r"[+-]?\d*,(\d+)(?:[eE][+-]?\d+)?"
+DECIMAL_COMMA = r"[+-]?(?:\d*|\d{1,3}(?:\.\d{3})+),(\d+)(?:[eE][+-]?\d+)?"
 THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?"
 
 
@@ -60,7 +60,7 @@ class Layout:
     def number(self, cell: str) -> float | None:
         """The number in a cell, by this file's signs; None if there is none."""
         if self.decimal == ",":
-            cell = cell.replace(",", ".")
+            cell = "" if "." in cell else cell.replace(",", ".")
         elif self.thousands and re.fullmatch(THOUSANDS, cell, re.ASCII):
             cell = cell.replace(self.thousands, "")
         return float(cell) if NUMBER.fullmatch(cell) else None
@@ -145,7 +145,7 @@ def find_layout(path: Path, wishes: Wishes) -> Layout:
                 f"into {num} cells (line {line}: {line_1!r}). Say data.separator={other}; if a comma is the decimal "
                 "sign, say data.decimal=comma."
             )
-    if not trial.rows:
+    if not trial.rows or (whole and body[trial.rows[-1].end :].strip()):
         reason = "a quote in it is not closed" if body.strip() else "it holds no row"
         raise VemError(f"data.path={path} cannot be read ({reason}): is it whole? Save it again.")
     sign, thousands = _decimal(path, encoding, start, trial.separator, decimal, line_1)
@@ -199,7 +199,8 @@ def _tried(separator: str, found: list[Row], decimal: str | None, header: str | 
     """How the first rows fit a separator."""
     ragged = foreign = None
     others = [s for s in THREE if s != separator]
-    number = re.compile(THOUSANDS if decimal == "." else DECIMAL_COMMA, re.ASCII)
+    forms = {".": [THOUSANDS], ",": [DECIMAL_COMMA]}.get(decimal or "", [DECIMAL_COMMA, THOUSANDS])
+    number = re.compile("|".join(forms), re.ASCII)
     for row in found:
         if ragged is None and len(row.cells) != len(found[0].cells):
             ragged = (
@@ -283,7 +284,7 @@ def _decimal(
     Raises:
         VemError: all have three.
     """
-    if wanted == "," or separator in (",", NOTHING):
+    if wanted == "," or separator == NOTHING or (separator == "," and not wanted):
         return wanted or ".", None
     three = _commas(path, encoding, start, separator)
     if three is None:
@@ -302,7 +303,10 @@ def _decimal(
 def _commas(path: Path, encoding: str, start: int, separator: str) -> str | None:
     """A number of the file with a comma if all have three digits after it; "" if some have not, None without any."""
     sign = re.escape(separator)
-    cell = re.compile(rf"(?:^|{sign})[ \"]*({DECIMAL_COMMA}|{THOUSANDS})[ \"]*(?={sign}|$|\r)", re.ASCII | re.MULTILINE)
+    beside = ' *" *' if separator == "," else '[ "]*'  # what holds a comma between commas is quoted
+    cell = re.compile(
+        rf"(?:^|{sign}){beside}({DECIMAL_COMMA}|{THOUSANDS}){beside}(?={sign}|$|\r)", re.ASCII | re.MULTILINE
+    )
     found = None
     with opened(path, encoding) as stream:
         stream.read(start)

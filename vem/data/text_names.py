@@ -71,8 +71,8 @@ def first_row(layout: Layout, wishes: Wishes) -> Literal["names", "data"] | list
             f"data.header=false, and data.label_column={j + 1} if that column holds the labels (data.drop=[{j + 1}] if "
             "it is to be left out); or mend the cell."
         )
-    inside = [j for j in empty if 0 < j < len(first.cells) - 1]
-    if missing or inside or any(first.quoted[j] for j in numbers):
+    inside = [j for j in empty if 0 < j < max(numbers)]
+    if missing or inside or (any(first.quoted[j] for j in numbers) and first.cells[0]):
         return "data"
     values = [layout.number(first.cells[j]) for j in numbers]
     return "data" if None in values else [value for value in values if value is not None]
@@ -114,10 +114,10 @@ def judge(numbers: Sequence[float], whole: bool) -> Literal["names", "data", "as
     return "asked" if num >= 5 and all(a < b for a, b in pairwise(numbers)) else "data"
 
 
-def all_whole(table: pd.DataFrame) -> bool:
+def all_whole(table: pd.DataFrame, decimal: str) -> bool:
     """Whether every cell that is not missing is a whole number."""
     for j in range(table.shape[1]):
-        column = as_numbers(table.iloc[:, j])
+        column = as_numbers(table.iloc[:, j], decimal)
         if column is None:
             return False
         values = column.to_numpy(np.float64)
@@ -159,7 +159,7 @@ def row_names(
     first = table.iloc[:, :num]
     if too_few and layout.separator not in ("\t", " "):
         quoted = all(row.quoted[0] for row in layout.rows[1:])
-        if not quoted and all_whole(first):
+        if not quoted and all_whole(first, layout.decimal):
             decimal = all(row.cells[1].isdecimal() for row in layout.rows[1:]) and layout.width == 2
             comma = "if the comma is the decimal sign, say data.decimal=comma; " if decimal else ""
             raise VemError(

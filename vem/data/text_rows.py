@@ -16,7 +16,13 @@ from typing import IO, NamedTuple, TextIO
 from vem.errors import VemError
 
 GZIP = b"\x1f\x8b"
-BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # begins as the mark of UTF-16 does
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 NOTHING = "\x1f"  # the separator of a single column: a character that no table holds
 LINE_END = r"\r\n|\n|\r"
 
