@@ -66,7 +66,8 @@ def _execute(config: dict[str, Any], overrides: list[str], directory: Path, star
         return records.valid_elbo(directory)
     started -= (earlier or {}).get("seconds", 0.0)  # seconds of all starts, but for one that was killed
     status = _status(config, overrides, digest, earlier) | ({"start": start} if start else {})
-    records.write_text(directory / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    written = config if earlier is None else resume.as_written(directory, config)
+    records.write_text(directory / records.CONFIG, yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
     records.write_text(directory / records.OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
     records.write_json(directory / records.RUN, status)
     try:

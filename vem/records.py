@@ -287,13 +287,13 @@ def option(config: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def without_later(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """The config without the options of ``AS_BEFORE`` that stand at the value that means the same as their absence."""
+def without_later(config: Mapping[str, Any], path: str = "", keys: Mapping[str, Any] = AS_BEFORE) -> dict[str, Any]:
+    """The config without the ``keys`` that stand at the value that means the same as their absence."""
     out = {}
     for name, child in config.items():
         key = f"{path}.{name}" if path else str(name)
-        if not (key in AS_BEFORE and child == AS_BEFORE[key]):
-            out[name] = without_later(child, key) if isinstance(child, Mapping) else child
+        if not (key in keys and child == keys[key]):
+            out[name] = without_later(child, key, keys) if isinstance(child, Mapping) else child
     return out
 
 

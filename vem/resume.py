@@ -99,6 +99,19 @@ def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] =
     return config
 
 
+def as_written(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run that goes on, without the options that its first start did not know: a third start, too, shall
+    take their old values.
+    """
+    try:
+        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return config
+    return records.without_later(
+        config, keys={k: v for k, v in records.AS_BEFORE.items() if records.option(old, k) is None}
+    )
+
+
 def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False) -> dict[str, Any] | None:
     """What an earlier start left in the directory; with ``rerun=stale`` a run by other code or config is put aside.
 

@@ -79,11 +79,11 @@ def test_a_file_that_is_now_read_as_another_table_is_no_run_to_go_on_with(old, v
     run = records.read_json(path / records.RUN)
     more = run["num_train"] + 1
     records.write_json(path / records.RUN, run | {"num_train": more})
-    for _ in range(2):  # the refusal does not forget what it is about
+    for _ in range(2):  # a second start still knows how the run was begun
         failed = vem_run(*typed, "hydra.run.dir=unfinished/gmm")
         assert failed.code == 1
         assert f"begun with {more} training data" in failed.text and "fresh hydra.run.dir" in failed.text
-    path = old / "em"
+    path = next(iter(records.run_directories([old / "sweep"])))
     records.write_json(path / records.RUN, records.read_json(path / records.RUN) | {"num_train": more})
     with pytest.raises(VemError, match=f"begun with {more} training data"):
         build.load(path)

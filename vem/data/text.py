@@ -215,7 +215,7 @@ def _place(layout: Layout, num: int) -> str:
 
 def _hint(layout: Layout, cell: str) -> str:
     """What else a cell that is no number may be."""
-    if layout.decimal == "," and layout.is_number(cell.replace(".", "")):
+    if layout.decimal == "," and layout.is_number(cell):
         marks = ", and a point may mark thousands: save the numbers without such marks" if "." in cell else ""
         return f" The comma is the decimal sign here{marks}; data.decimal=point says otherwise."
     if layout.separator == "," and layout.decimal == ".":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ ENOUGH = 4  # lines of that beginning, however long they are
 # Numbers in the forms that pandas' C reader takes.
 NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan)", re.IGNORECASE | re.ASCII)
 DECIMAL_COMMA = r"[+-]?(?:\d*|\d{1,3}(?:\.\d{3})+),(\d+)(?:[eE][+-]?\d+)?"
+POINTS = r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d*)?"
 THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?"
 
 
@@ -58,9 +60,11 @@ class Layout:
         return len(self.rows[0].cells) == self.width - 1
 
     def number(self, cell: str) -> float | None:
-        """The number in a cell, by this file's signs; None if there is none."""
+        """The number in a cell, by this file's signs; None if there is none, NaN if its points may mark thousands."""
+        if self.decimal == "," and "." in cell:
+            return math.nan if NUMBER.fullmatch(cell) or re.fullmatch(POINTS, cell, re.ASCII) else None
         if self.decimal == ",":
-            cell = "" if "." in cell else cell.replace(",", ".")
+            cell = cell.replace(",", ".")
         elif self.thousands and re.fullmatch(THOUSANDS, cell, re.ASCII):
             cell = cell.replace(self.thousands, "")
         return float(cell) if NUMBER.fullmatch(cell) else None
