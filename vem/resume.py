@@ -100,8 +100,9 @@ def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] =
 
 
 def as_written(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The config of a run that goes on, without the options that its first start did not know: a third start, too, shall
-    take their old values.
+    """The config of a run that goes on, without the options that its first start did not know.
+
+    A third start, too, shall take their old values.
     """
     try:
         old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
