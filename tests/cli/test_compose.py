@@ -122,6 +122,18 @@ def test_an_experiment_is_headed_by_its_command_and_overrides_the_rest(name, dat
     assert len(made(small).data.train) == 60
 
 
+def test_exact_em_is_not_handed_the_maximum_where_it_is_compared_with_learning():
+    """In the experiment alone, whichever strategy is swept beside it, and not against what was typed."""
+    experiment = "experiment=em_to_vae_tractable"
+    for typed in ((), ("strategy=exact_em",)):
+        config = composed(experiment, *typed)
+        assert config["strategy"]["start"] == "model" and config["model"]["standardize"] is False
+    assert composed(experiment, "strategy.start=closed")["strategy"]["start"] == "closed"
+    assert composed("strategy=exact_em", "model=linear_gaussian")["strategy"]["start"] == "closed"
+    for strategy in ("local", "amortized"):
+        assert "closed" not in str(composed(experiment, f"strategy={strategy}")["strategy"])
+
+
 def _holds(config: dict[str, Any], part: dict[str, Any]) -> None:
     for key, value in part.items():
         if isinstance(value, dict):
