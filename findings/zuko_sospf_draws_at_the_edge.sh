@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# zuko 1.6.0: draws of SOSPF do not have the density that it claims. Its inverse is sought between -10 and 10, and what
+# lies beyond is put at that edge, where log_prob is an ordinary finite number.
+#
+# A flow of three dimensions with its first, random weights, 20,000 draws in float64: a few tens of coordinates are one and
+# the same number next to -10 or 10, where a continuous distribution has no two draws with an equal coordinate. Seen:
+# the counts printed. Fails if no such coordinates are drawn.
+set -euo pipefail
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install -q torch==2.13.0 zuko==1.6.0 numpy
+cd "$folder"
+venv/bin/python - <<'PYTHON'
+import torch
+import zuko
+
+torch.manual_seed(0)
+flow = zuko.flows.SOSPF(features=3).double()
+with torch.no_grad():
+    q = flow()
+    z = q.sample((20_000,))
+    edge = z[z.abs() > 9.999]
+    values, counts = edge.unique(return_counts=True)
+    print("coordinates at the edge:", dict(zip(values.tolist(), counts.tolist())), "of", z.numel())
+    print("log q there is finite:", bool(q.log_prob(z).isfinite().all()))
+assert int(counts.max()) > 1
+PYTHON
