@@ -233,9 +233,12 @@ def _neutral(flat: Mapping[str, Any]) -> set[str]:
         idle.add("data.precision")  # x is rounded to that anyway
     if flat.get("model.standardize") == "auto" and flat.get("strategy._target_") in NOT_EXACT:
         idle.add("model.standardize")
+    if flat.get("model._target_") in EXACT:
+        idle.add("evaluation.annealing.modes")  # there log p(x) needs no annealing
     return idle
 
 
+EXACT = ("vem.models.mixture.Mixture", "vem.models.linear_gaussian.LinearGaussian")
 # Strategies under which model.standardize=auto means false.
 NOT_EXACT = ("vem.strategies.local.Local", "vem.strategies.amortized.Amortized")
 

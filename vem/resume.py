@@ -73,7 +73,8 @@ def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] =
     """The config, with the old value of every option that came after the run in the directory was begun.
 
     An unfinished run goes on as it began; a finished one of binary data is the same run, whatever an option for real
-    data says. An option that was typed is not touched.
+    data says, and one is not measured anew for an option of the measurement that nobody asked for. An option that was
+    typed is not touched.
     """
     try:
         run = records.read_json(directory / records.RUN)
@@ -91,7 +92,8 @@ def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] =
     kept = []
     for key, before in old_values.items():
         moved = records.option(config, key) not in (None, before) and key not in typed
-        if moved and (unfinished or (binary and key in records.REAL_ONLY)):
+        measured = key.startswith("evaluation.")
+        if moved and (unfinished or measured or (binary and key in records.REAL_ONLY)):
             config = records.with_option(config, key, before)
             kept.append(f"{key}={before}")
     if kept and unfinished and begun:

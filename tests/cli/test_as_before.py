@@ -96,6 +96,21 @@ def test_the_hash_of_an_old_config_is_what_it_was(name):
     assert records.config_hash(config) == records.read_json(path / records.RUN)["config_hash"]
 
 
+def test_a_finished_run_is_not_measured_anew_for_an_option_that_nobody_asked_for(old, vem_run):
+    """A run with gaps, as 0.1.0 wrote it: its config knows of no modes."""
+    command = ("strategy=amortized", "data=blobs", "data.num=40", "model.decoder.widths=[4]", "latent_dim=3",
+               "training.epochs=1", "evaluation=gaps", "evaluation.num_data=4", "evaluation.best.draws=10",
+               "evaluation.best.rounds=1", "progress=false", "hydra.run.dir=gaps")  # fmt: skip
+    vem_run(*command, "evaluation.annealing.modes=1").good()
+    path = old / "gaps" / records.CONFIG
+    path.write_text(path.read_text().replace("    modes: 1\n", ""))
+    before = contents(old / "gaps")
+    assert b"modes" not in before[records.CONFIG]
+    assert "left alone" in vem_run(*command).good().text
+    assert contents(old / "gaps") == before
+    assert "evaluation.annealing.modes=64" in vem_run(*command, "evaluation.annealing.modes=64").bad().err
+
+
 def test_an_option_that_was_typed_is_refused_and_shown(old, vem_run, monkeypatch):
     """Not taken back in silence: here an option that no run of the first release had."""
     monkeypatch.setitem(records.AS_BEFORE, "objective.novel", "no")
