@@ -17,6 +17,7 @@ from vem.report.aggregate import present
 from vem.report.estimates import EXACT_LOSS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.files import read_per_datum
 from vem.report.paired import LEVEL, data_error
+from vem.report.rows import Numbers
 
 COLUMNS = ("split", "row", "elbo", "best_elbo", "log_marginal_lower")
 # Columns of per_datum.csv: a number of each datum is the first less the second, or the first alone.
@@ -37,6 +38,13 @@ AGREE = 1e-4  # relative, and nats: how well per_datum.csv must agree with evalu
 
 Run = Mapping[Any, Any]
 Error = tuple[float, float]  # standard error and degrees of freedom
+
+
+class _OfData(NamedTuple):
+    """A number of some data, in the order of their rows."""
+
+    rows: Numbers
+    values: Numbers
 
 
 class _Seed(NamedTuple):
@@ -113,10 +121,10 @@ def _error(name: str, seeds: Sequence[_Seed]) -> Error | None:
     return math.hypot(one, other), (one**2 + other**2) ** 2 / below if below > 0 else 1.0
 
 
-def _agree(name: str, seeds: Sequence[_Seed], *found: Sequence[pd.Series[Any] | None]) -> bool:
+def _agree(name: str, seeds: Sequence[_Seed], *found: Sequence[_OfData | None]) -> bool:
     """Whether the files hold the numbers of evaluation.json, in each seed; of a difference up to its sign."""
     for i, seed in enumerate(seeds):
-        means = [math.nan if (own := values[i]) is None else float(own.mean()) for values in found]
+        means = [math.nan if (own := values[i]) is None else float(own.values.mean()) for values in found]
         told = present(seed.told.get(name))
         mean, told = (means[0], told) if len(means) == 1 else (abs(means[0] - means[1]), abs(told or math.nan))
         if told is None or not np.isclose(mean, told, rtol=AGREE, atol=AGREE):
@@ -124,17 +132,16 @@ def _agree(name: str, seeds: Sequence[_Seed], *found: Sequence[pd.Series[Any] | 
     return True
 
 
-def _over_data(values: Sequence[pd.Series[Any] | None]) -> Error | None:
-    numbers = [None if own is None else own.to_numpy(float) for own in values]
-    return data_error(numbers, [None if own is None else own.index.to_numpy(float) for own in values])
+def _over_data(found: Sequence[_OfData | None]) -> Error | None:
+    return data_error([own and own.values for own in found], [own and own.rows for own in found])
 
 
-def _values(seed: _Seed, split: str, columns: Sequence[str]) -> pd.Series[Any] | None:
-    """A number of each datum of one run that has it, by row; None where its file does not have it."""
+def _values(seed: _Seed, split: str, columns: Sequence[str]) -> _OfData | None:
+    """A number of each datum of one run that has it; None where its file does not have it."""
     table = seed.splits.get(split)
     if table is None or not len(table) or not {"row", *columns} <= set(table.columns):
         return None
-    numbers = table.set_index("row")[list(columns)].apply(pd.to_numeric, errors="coerce").dropna()
-    if not len(numbers):
-        return None
-    return numbers[columns[0]] - numbers[columns[1]] if len(columns) > 1 else numbers[columns[0]]
+    numbers = [pd.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns]
+    values = numbers[0] - numbers[1] if len(numbers) > 1 else numbers[0]
+    known = ~np.isnan(values)  # gaps may be measured of some data alone
+    return _OfData(table["row"].to_numpy(float)[known], values[known]) if known.any() else None
