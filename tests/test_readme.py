@@ -201,6 +201,6 @@ def test_hard_em_loses_nats_against_exact_em(folder: Path, call: Call) -> None:
 def test_the_main_job_is_a_sweep_over_the_three_strategies() -> None:
     """The first set-up command runs what the tests above run in small."""
     main, tests = SETUP
-    assert main.endswith(".venv/bin/python -m vem.run -m strategy=local,amortized,gmm seed=0,1,2 evaluation=brief launcher=joblib")
+    assert main.endswith("vem.run -m strategy=local,amortized,gmm seed=0,1,2 evaluation=brief launcher=joblib")
     assert tests.endswith(".venv/bin/python -m pytest -q -n auto --dist worksteal")
     assert all("-c constraints.txt" in line for line in SETUP)
