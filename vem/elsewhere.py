@@ -18,7 +18,7 @@ from vem.evaluation.foreign.borrowed import as_data, can_sample, module_of, name
 from vem.evaluation.foreign.encoder import ForeignEncoder
 from vem.evaluation.foreign.model import foreign_model
 from vem.evaluation.foreign.normalization import check_likelihood, check_prior
-from vem.evaluation.foreign.raising import raised
+from vem.evaluation.foreign.raising import RAISED, raised
 from vem.evaluation.instrument import Result, SplitData, snake
 from vem.evaluation.settings import Evaluation
 from vem.measurement import Measurement, own_folder, read_measurement
@@ -129,7 +129,7 @@ def _measured(
         if type(error) is not VemError or not notes:  # a stop is one too
             raise
         raise VemError(f"{error} Note: {'; '.join(notes)}.") from error
-    except (ValueError, torch.linalg.LinAlgError) as error:  # of the user's decoder, where no value of log p is asked
+    except RAISED as error:  # of the user's decoder, where no value of log p is asked
         raise VemError(
             f"the model raises while it is measured: {error}. The search and quadrature look at z far from the prior's "
             "bulk: clamp what over- or underflows in the decoder."

@@ -190,6 +190,7 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("an unknown start", ["strategy=gmm", "strategy.start=open"], ["strategy.start='open'", "closed, model"]),
     ("unknown columns inside", [*TINY_GMM, "model.standardize=maybe"], ["model.standardize", "auto"]),
     ("no mode", ["evaluation=gaps", "evaluation.annealing.modes=0"], ["evaluation.annealing.modes=0", "at least 1"]),
+    ("gaps of some data where none are measured", ["evaluation.gap_data=5"], ["gap_data=5", "evaluation=brief"]),
     ("gaps of no data", ["evaluation=gaps", "evaluation.gap_data=0"], ["evaluation.gap_data=0", "at least 1"]),
     ("units mistyped", ["model.units=columns"], ["model.units='columns'", "did you mean 'column'"]),
     ("blobs not binary", ["model.likelihood=bernoulli"], ["data=blobs", "model.likelihood=gaussian"]),

@@ -120,6 +120,11 @@ class Evaluation:
             "evaluation.annealing.start=best": self.annealing is not None and self.annealing.start == "best",
             "evaluation.families": bool(self.families),
         }
+        if self.gap_data is not None and not self.long:
+            raise VemError(
+                f"evaluation.gap_data={self.gap_data} says of how many data the gaps are, and this evaluation measures "
+                "none: take evaluation=brief or evaluation=gaps, or leave it null."
+            )
         for name, needed in needs_best.items():
             if needed and self.best is None:
                 raise VemError(f"{name} needs the best q, and evaluation.best is null: set evaluation/best=default.")

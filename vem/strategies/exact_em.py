@@ -205,11 +205,9 @@ class ExactEM:
         self._forget()
         if self.redrawn:
             return False
-        if before is None or not self.longer:
-            pass
-        elif self.anchor is None:
+        if self.longer and before is not None and self.anchor is None:
             self.anchor, rate = before, None  # the rise since a longer step says nothing of EM's rate
-        else:
+        elif self.longer and before is not None:
             rate = self._longer_step(tractable, before, mean, rise)
         return self._settled(tractable, rise, rate) if self.by_gain else rise < self.tolerance
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vem.errors import VemError
-from vem.evaluation.foreign.posteriors import DistributionPosterior, TransportedPosterior
+from vem.evaluation.foreign.posteriors import DistributionPosterior, TransportedPosterior, support_of
 from vem.noise import fill, generator
 
 DRAWS = 2000  # for each of the data that are looked at
@@ -84,10 +84,7 @@ def _together(q: DistributionPosterior, noise: Tensor, name: str) -> None:
 
 def _everywhere(q: DistributionPosterior) -> bool:
     """Whether z has no end that its density does not fall off to."""
-    try:
-        support: Any = q.q.support
-    except NotImplementedError:
-        return False
+    support: Any = support_of(q.q)
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return type(support).__name__ in ("_Real", "_RealVector") or support is torch.distributions.constraints.real

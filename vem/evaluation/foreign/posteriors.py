@@ -95,7 +95,7 @@ def _log_prob(q: Distribution, z: Tensor) -> Tensor:
     return value.sum(-1) if value.dim() == z.dim() else value
 
 
-def _support(q: Distribution) -> Constraint | None:
+def support_of(q: Distribution) -> Constraint | None:
     """Where q has a density, if it says so."""
     try:
         return q.support
@@ -183,7 +183,7 @@ class DistributionPosterior:
 
     def frozen_log_q(self, z: Tensor) -> Tensor:
         """log q(z) [S, B], −∞ outside of its support; λ came without a graph."""
-        support = _support(self.q)
+        support = support_of(self.q)
         inside = torch.ones_like(z[..., 0], dtype=torch.bool) if support is None else support.check(z)
         inside = inside.all(-1) if inside.dim() == z.dim() else inside
         # torch refuses a z outside: a point inside takes its place.
@@ -193,7 +193,7 @@ class DistributionPosterior:
 
 def _check_draws(q: DistributionPosterior, x: Tensor, name: str) -> None:
     kind = type(q.q).__name__
-    if getattr(_support(q.q), "is_discrete", False):
+    if getattr(support_of(q.q), "is_discrete", False):
         raise VemError(f"encoder={name} gives a {kind}, whose draws are discrete: a density over real z is expected.")
     spec = q.noise(2)
     try:
