@@ -250,9 +250,12 @@ def test_runs_measured_on_other_rows_are_not_averaged(tmp_path):
         run = write_gaps(tmp_path / f"{seed}", seed=seed, config={"evaluation": {"num_data": 1000, "annealing": None}})
         content = json.loads((run / "evaluation.json").read_text())
         content["settings"] = {"num_data": num, "annealing": {"chains": 8}}
+        for split in ("train", "test"):
+            content[split]["num_data"] = num
         (run / "evaluation.json").write_text(json.dumps(content))
+        (run / "per_datum.csv").unlink()
     groups = aggregate(summarize([tmp_path]))
-    assert list(groups["variant"]) == ["evaluation.num_data=1000", "evaluation.num_data=100"]
+    assert [name.rpartition(", ")[2] for name in groups["table"]] == ["1000 test rows", "100 test rows"]
     assert list(groups["seeds"]) == [1, 1]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from vem.records import SPLITS
+from vem.report.alike import MEASUREMENT, on_the_same_rows, rows_of, settings_of
 from vem.report.comparable import TRAIN_SIZE, differing
 from vem.report.over_seeds import bounds_over_seeds, estimate_over_seeds, gaps_over_seeds, mean_and_se
 from vem.report.runs import RunRecord
@@ -18,21 +18,33 @@ from vem.report.runs import RunRecord
 GROUP = ("table", "strategy", "model", "family", "latent_dim", "variant")
 NUMBERS = ("elbo", "reconstruction", "kl", "log_marginal")
 ESTIMATES = tuple(f"{split}_{name}" for split in SPLITS for name in NUMBERS)
-MEASUREMENT = "evaluation."  # settings that say how a trained model was measured
 MEASURED = 60  # characters of the evaluation's settings that a label has room for
 NOT_EVALUATED = "not evaluated"
 CUT = "…"  # in a label, for settings left out
 COSTS = ("training_seconds", "seconds", "decoder_evaluations", "decoder_gradients", "epochs")
 
 
-def variants(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[str]:
-    """What else differs between runs of one strategy, model, family and latent size on the same data."""
+def variants(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[tuple[str, str]]:
+    """What else differs between runs of one strategy, model, family and latent size on the same data.
+
+    First what tells the groups apart: of how they were measured only what stands for the whole group
+    (:func:`vem.report.alike.rows_of`). Then how the run itself was measured, where those of its training differ in it.
+    """
     named = ("strategy", "model", "family", "latent_dim")
     groups = [(t, *(str(r.facts.get(k)) for k in named)) for t, r in zip(tables, runs, strict=True)]
-    return [
-        ", ".join(f"{k}={_shown(k, v, run)}" for k, v in sorted(own.items()))
-        for run, own in zip(runs, differing(groups, [own_settings(run) for run in runs]), strict=True)
-    ]
+    settings = [own_settings(run) for run in runs]
+    measured = [{k: v for k, v in own.items() if k.startswith(MEASUREMENT)} for own in settings]
+    trained = [{k: v for k, v in own.items() if k not in of} for own, of in zip(settings, measured, strict=True)]
+    trainings = [(g, frozenset(own.items())) for g, own in zip(groups, trained, strict=True)]
+    frozen = [frozenset(own.items()) for own in measured]
+    places = rows_of(trainings, frozen, [run.facts.get("seed") for run in runs])
+    telling = differing(groups, [own | measured[i] for own, i in zip(trained, places, strict=True)])
+    return [(_text(run, own), _text(run, of))
+            for run, own, of in zip(runs, telling, differing(trainings, measured), strict=True)]  # fmt: skip
+
+
+def _text(run: RunRecord, settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{k}={_shown(k, v, run)}" for k, v in sorted(settings.items()))
 
 
 def _shown(key: str, value: str, run: RunRecord) -> str:
@@ -47,11 +59,7 @@ def training_of(variant: str | None) -> str:
     >>> training_of("evaluation.draws=10, strategy.rate=0.1"), training_of("")
     ('strategy.rate=0.1', '')
     """
-    return ", ".join(s for s in _settings(variant) if not s.startswith(MEASUREMENT))
-
-
-def _settings(variant: str | None) -> list[str]:
-    return re.split(r", (?=[\w.]+=)", variant) if variant else []
+    return ", ".join(s for s in settings_of(variant) if not s.startswith(MEASUREMENT))
 
 
 def own_settings(run: RunRecord) -> dict[str, str]:
@@ -81,7 +89,8 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
     ``NAME_mean`` and ``NAME_se`` are over the finished seeds, those that were not evaluated left out where others
     of the group were, and named in ``status``; ``NAME_data_se`` (one seed only) is that
     run's own standard error over data. If one finished seed has no number, the group has none, and
-    ``NAME_reason`` says why. Of gaps: :func:`vem.report.over_seeds.gaps_over_seeds`.
+    ``NAME_reason`` says why. ``NAME_over``: how many of the seeds have it measured alike, where not all of them do.
+    Of gaps: :func:`vem.report.over_seeds.gaps_over_seeds`.
     """
     placed = runs[runs["table"].notna()]  # the others failed before they could say what they are
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -111,7 +120,8 @@ def _group_row(key: tuple[Any, ...], members: list[dict[str, Any]]) -> dict[str,
         row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se(values) if values else (None, None)
     row["directories"] = [m["directory"] for m in done]
     row["unconverged"] = [m["directory"] for m in done if m.get("converged") is False]
-    row["train_elbo_seeds"] = [f"{whole(m['seed'])}={m['train_elbo']:.9g}" for m in done if m["train_elbo"] is not None]
+    trained = [m for m in on_the_same_rows("train", done) if m["train_elbo"] is not None]
+    row["train_elbo_seeds"] = [f"{whole(m['seed'])}={m['train_elbo']:.9g}" for m in trained]
     return row
 
 
@@ -160,7 +170,7 @@ def short_variants(found: Sequence[str]) -> list[str]:
 
 def _briefly(found: Sequence[str]) -> list[str]:
     """The variants with their values as :func:`brief` has them."""
-    settings = [[tuple(s.partition("=")[::2]) for s in _settings(variant)] for variant in found]
+    settings = [[tuple(s.partition("=")[::2]) for s in settings_of(variant)] for variant in found]
     known: dict[str, dict[str, None]] = {}
     for key, value in (pair for own in settings for pair in own):
         known.setdefault(key, {})[value] = None
@@ -198,7 +208,7 @@ def _rounded(value: str) -> str:
 
 def shortened(variant: str) -> str:
     """A variant with its evaluation settings behind the others, as many of them as a label has room for."""
-    settings = _settings(variant)
+    settings = settings_of(variant)
     measured = [s.removeprefix(MEASUREMENT) for s in settings if s.startswith(MEASUREMENT)]
     parts = [s for s in settings if not s.startswith(MEASUREMENT)]
     if measured:

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from vem.report.aggregate import GROUP, brief, present, shortened, whole
+from vem.report.alike import MEASUREMENT, settings_of
 from vem.report.comparable import TRAIN_SIZE
 from vem.report.estimates import GAPS, GENERALIZATION
 from vem.report.findings import Axis
@@ -118,7 +119,9 @@ def _settings(run: GroupRun, group: Mapping[Any, Any]) -> dict[str, str]:
     row = {k: present(group[k]) for k in GROUP}
     named = {k: str(whole(row[k])) for k in ("model", "family", "latent_dim") if row[k] is not None}
     own = {k: v for k, v in run.record.settings.items() if not k.startswith("data.") or k == TRAIN_SIZE}
-    varying = {text.partition("=")[0] for text in (row["variant"] or "").split(", ")}
+    told = dict(text.partition("=")[::2] for text in settings_of(row["variant"]))
+    own |= {k: v for k, v in told.items() if k.startswith(MEASUREMENT)}  # of the group, not of this run
+    varying = set(told)
     return named | {k: v for k, v in own.items() if k in varying and not k.endswith(("._target_", "._partial_"))}
 
 
@@ -139,12 +142,12 @@ def _point(row: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
     mean, se, data_se = (row.get(f"{metric}_{end}") for end in ("mean", "se", "data_se"))
     if mean is None:
         return None
-    at_least = bool(row.get(f"{metric}_at_least"))
+    at_least, seeds = bool(row.get(f"{metric}_at_least")), int(row.get(f"{metric}_over") or row["seeds"])
     low, high = row.get(f"{metric}_ci95_low"), row.get(f"{metric}_ci95_high")
     if low is None or (high is None and not at_least):
-        low, high = interval(mean, se, data_se, row["seeds"])
+        low, high = interval(mean, se, data_se, seeds)
     high = None if at_least else high
-    return {"mean": mean, "low": low, "high": high, "seeds": row["seeds"], "at_least": at_least}
+    return {"mean": mean, "low": low, "high": high, "seeds": seeds, "at_least": at_least}
 
 
 def interval(mean: float, se: float | None, data_se: float | None, seeds: int) -> tuple[float | None, float | None]:

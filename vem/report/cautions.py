@@ -248,12 +248,15 @@ def _two_samples(rows: Sequence[Row]) -> Iterator[str]:
 def _partly(rows: Sequence[Row], base: Path) -> Iterator[str]:
     """Gaps that some seeds of a group have, with the runs that lack them."""
     for row in rows:
-        without = row.get("without_gaps") or []
+        without, other = row.get("without_gaps") or [], row.get("other_gaps") or []
+        of = f"The gaps of {name(row['label'])} are over {int(row.get('gap_seeds') or 0)} of {row['seeds']} seeds: they"
+        if other:
+            yield (f"{of} were measured by other settings in {', '.join(other)} (runs.csv, measurement), and gaps of "
+                   "two budgets are two numbers.")  # fmt: skip
         if without:
             first = shlex.quote(_from_here(base / without[0]))
             which = "it" if len(without) == 1 else "the first of them"
-            yield (f"The gaps of {name(row['label'])} are over {int(row['gap_seeds'])} of {row['seeds']} seeds: they "
-                   f"were not measured in {', '.join(without)}. python -m vem.evaluate {first} evaluation=gaps "
+            yield (f"{of} were not measured in {', '.join(without)}. python -m vem.evaluate {first} evaluation=gaps "
                    f"measures {which}.")  # fmt: skip
 
 

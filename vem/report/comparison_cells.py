@@ -9,6 +9,7 @@ from typing import Any
 
 from vem.records import SPLITS
 from vem.report.aggregate import present, whole
+from vem.report.alike import fewer
 from vem.report.ends import AT_LEAST, ONE_END, ends_text
 from vem.report.estimates import EXACT_LOSS, GAPS
 from vem.report.findings import Table
@@ -148,11 +149,11 @@ def signed(value: float, digits: int = 2, plus: bool = False) -> str:
 
 
 def _error(row: Row, name: str) -> tuple[str, str]:
-    """± one standard error over seeds, or over the data of the one seed; and what it is over."""
-    se, data_se = row.get(f"{name}_se"), row.get(f"{name}_data_se")
+    """± one standard error over seeds, or over the data of one seed, and of how many where not all; what it is over."""
+    se, data_se, of = row.get(f"{name}_se"), row.get(f"{name}_data_se"), fewer(row, name)
     if se is not None:
-        return f"± {number(se)}", "standard error over seeds"
-    return ("", "") if data_se is None else (f"± {number(data_se)}", "one seed: standard error over data")
+        return f"± {number(se)}{of}", "standard error over seeds"
+    return (of.strip(), "") if data_se is None else (f"± {number(data_se)}{of}", "one seed: standard error over data")
 
 
 def _estimate(name: str) -> Callable[[Row], Cell]:
@@ -288,6 +289,7 @@ def _unpaired(rows: Sequence[Row]) -> list[str]:
 def _remarks(table: Table, rows: Sequence[Row], body: Sequence[TableRow]) -> list[str]:
     """What the signs in the table mean."""
     several, single = (any(test(row.get("seeds") or 0) for row in rows) for test in (lambda n: n > 1, lambda n: n == 1))
+    single = single or any(n == 1 for row in rows for name, n in row.items() if name.endswith("_over"))
     over = "over seeds" if several else "over data"
     lines = [f"Larger ELBOs and smaller gaps are better; ± one standard error {over}"]
     lines[0] += ", over data where there is one seed." if several and single else "."

@@ -43,12 +43,13 @@ def frame(gathered: Gathered) -> Framed:
     placed = [run for run in runs if run.placed]
     tables = headings(placed, [found[run.directory] for run in placed])
     differences = variants(placed, tables)
-    places = {run.directory: both for run, *both in zip(placed, tables, differences, strict=True)}
+    found_in = zip(placed, tables, differences, strict=True)
+    places = {run.directory: (table, *both) for run, table, both in found_in}
     gathered = _once_a_seed(replace(gathered, runs=tuple(runs)), places)
     runs = list(gathered.runs)
     values = {run.directory: own for run, own in numbered}
     rows = [
-        _row(run, values[run.directory], gathered, found[run.directory], *places.get(run.directory, (None, None)))
+        _row(run, values[run.directory], gathered, found[run.directory], *places.get(run.directory, (None,) * 3))
         for run in runs
     ]
     named = {gathered.relative(run.directory): run for run in runs}
@@ -66,7 +67,7 @@ def _once_a_seed(gathered: Gathered, places: Mapping[Path, Sequence[Any]]) -> Ga
     repeats = dict(gathered.repeats)
     for run in sorted(gathered.runs, key=lambda run: not run.evaluation):  # stable: else in order of appearance
         if run.status == DONE and run.placed and run.facts.get("seed") is not None:
-            key = (*places[run.directory], *(run.facts.get(name) for name in (*KIN, "seed")))
+            key = (*places[run.directory][:2], *(run.facts.get(name) for name in (*KIN, "seed")))
             kept = first.setdefault(key, run)
             if kept is not run:
                 again = (run, *repeats.pop(run.directory, ()))
@@ -103,6 +104,7 @@ def _row(
     rows: Evaluated,
     table: str | None,
     variant: str | None,
+    measurement: str | None,
 ) -> dict[str, Any]:
     facts = run.facts
     row: dict[str, Any] = {"table": table, "variant": variant}
@@ -110,6 +112,8 @@ def _row(
     row |= values
     row |= {name: facts.get(name) for name in (*COSTS, "converged", "num_parameters", "num_train")}
     row |= {f"num_{split}_evaluated": rows.counts.get(split) for split in SPLITS}
+    row |= {f"{split}_rows": digest[:8] for split, digest in rows.digests.items()}
+    row["measurement"] = measurement or None
     row |= {name: facts.get(name) for name in MACHINE}
     row["vem"] = facts.get("versions", {}).get("vem")
     row["config_hash"] = facts.get("config_hash")

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from vem.errors import VemError
+from vem.report.aggregate import present
+from vem.report.alike import having
 from vem.report.ends import ends_text
 from vem.report.files import read_per_datum
 from vem.report.paired import LEVEL, Difference, Scores, paired
@@ -95,10 +97,17 @@ def _between(one: Row, other: Row, rivals: Rivals, base: Path, column: str) -> D
     if one.get(f"{column}_mean") is None or other.get(f"{column}_mean") is None:
         return None
     labels = one["label"], other["label"]
-    common = {seed for seed in set(rivals.rows[labels[0]]) & set(rivals.rows[labels[1]])
-              if all(rivals.number(label, seed, column) is not None for label in labels)}  # fmt: skip
+    seeds = [_seeds(label, rivals, column) for label in labels]
+    common = seeds[0] & seeds[1]
     own, against = ({seed: _scores(label, seed, rivals, base, column) for seed in common} for label in labels)
     return paired(own, against)
+
+
+def _seeds(label: str, rivals: Rivals, column: str) -> set[int]:
+    """The seeds that have a number, measured alike."""
+    rows = {seed: {str(k): present(v) for k, v in row.items()} for seed, row in rivals.rows[label].items()}
+    alike = having(column, list(rows.values()))
+    return {seed for seed, row in rows.items() if row in alike and row.get(column) is not None}
 
 
 def _scores(label: str, seed: int, rivals: Rivals, base: Path, column: str) -> Scores:

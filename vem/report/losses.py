@@ -113,7 +113,7 @@ def _number(row: Row, column: str, sound: bool = True) -> _Number | None:
         return None
     ends, data = (_ends(row, column, kind, mean, sound) for kind in ("ci95", "data_ci95"))
     most = row.get(f"{column}_identified_high")
-    count = int(row.get("gap_seeds") or row["seeds"])
+    count = int(row.get(f"{column}_over") or row["seeds"])
     return _Number(mean, ends, data, count, most if sound and most is not None and most > mean + EXACT else None)
 
 

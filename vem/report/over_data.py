@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 from vem.errors import VemError
 from vem.records import SPLITS
 from vem.report.aggregate import present
+from vem.report.alike import having
 from vem.report.estimates import EXACT_LOSS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.files import read_per_datum
 from vem.report.paired import LEVEL, data_error
@@ -66,16 +67,18 @@ def with_data_errors(groups: pd.DataFrame, runs: pd.DataFrame, base: Path) -> pd
     groups, runs: of one table; base: the folder that ``directory`` is relative to.
     Source: Welch, 1947, eq. 28 (Satterthwaite, 1946).
     """
-    told = {row["directory"]: row for row in runs.to_dict("records")}
+    told = {row["directory"]: {str(k): present(v) for k, v in row.items()} for row in runs.to_dict("records")}
     out = groups.copy()
     for place, row in zip(groups.index, groups.to_dict("records"), strict=True):
         names = [name for name in _names() if f"{name}_mean" in row and _wanted(row, name)]
         if not names:
             continue
-        without = present(row.get("without_gaps")) or []
-        seeds = [_seed(base, told[d]) for d in row["directories"] if d not in without]
+        members = [told[d] for d in row["directories"]]
+        seeds: dict[str, _Seed] = {}  # by directory, read when a number asks for it
         for name in names:
-            if (found := _error(name, seeds)) is not None:
+            alike = having(name, members)
+            seeds |= {m["directory"]: _seed(base, m) for m in alike if m["directory"] not in seeds}
+            if (found := _error(name, [seeds[m["directory"]] for m in alike])) is not None:
                 half = float(stdtrit(found[1], (1 + LEVEL) / 2)) * found[0] if found[0] > 0 else 0.0
                 mean = float(row[f"{name}_mean"])
                 ends: dict[str, float | None] = {"data_se": found[0], "data_ci95_low": mean - half}

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from vem.records import SPLITS
+from vem.report.alike import having, measured, on_the_same_rows
 from vem.report.estimates import GAPS, OTHERS
 
 # Where a run measured its gaps.
@@ -37,7 +38,16 @@ def mean_and_se(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def estimate_over_seeds(name: str, done: Runs) -> dict[str, Any]:
-    """Mean, its error over seeds, of one seed that over its data; or why a seed has no number."""
+    """:func:`over_members` of the runs that were evaluated on the same rows."""
+    return over_members(name, on_the_same_rows(name.partition("_")[0], done), done)
+
+
+def over_members(name: str, members: Runs, every: Runs) -> dict[str, Any]:
+    """Mean, its error over seeds, of one seed that over its data; or why a seed has no number.
+
+    ``NAME_over``: how many the members are, where they are not all.
+    """
+    done = members
     missing = [m for m in done if m[name] is None]
     row: dict[str, Any] = dict.fromkeys(f"{name}_{part}" for part in ("mean", "se", "data_se", "reason"))
     if missing:
@@ -48,7 +58,7 @@ def estimate_over_seeds(name: str, done: Runs) -> dict[str, Any]:
     else:
         row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se([m[name] for m in done])
         row[f"{name}_data_se"] = done[0][f"{name}_se"] if len(done) == 1 else None
-    return row
+    return row | {f"{name}_over": len(done) if len(done) < len(every) and row[f"{name}_mean"] is not None else None}
 
 
 def gaps_over_seeds(done: Runs, columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,43 +70,41 @@ def gaps_over_seeds(done: Runs, columns: Mapping[str, Any]) -> dict[str, Any]:
 
     The error over data of a mean over seeds is not above the mean of the seeds' errors (‖Σ x_s‖ ≤ Σ ‖x_s‖ for standard
     deviations); :func:`vem.report.over_data.with_data_errors` puts a sharper one in its place where it can.
-    Gaps are over the runs that measured them: ``gap_seeds`` counts these, ``without_gaps`` names the others.
+    Gaps are over the runs that measured them alike: ``gap_seeds`` counts these, ``without_gaps`` names those that did
+    not measure them and ``other_gaps`` those that did so by other settings.
     """
     row: dict[str, Any] = {}
-    measured = [m for m in done if _measured(m)]
+    gauged = [m for m in done if measured(m)]
+    alike = having("", done) if gauged else list(done)
     further = [c.removesuffix("_at_least") for c in columns if re.search(FURTHER, c)]
     for name in (*(n for n in GAP_ESTIMATES if n in columns), *further):
-        members = measured or done
-        row |= estimate_over_seeds(name, members) | _identified(name, members)
+        members = having(name, done)
+        row |= over_members(name, members, done) | _identified(name, members)
         at_least = any(m.get(f"{name}_at_least") for m in members)
         row |= _intervals(name, members, row[f"{name}_mean"], row[f"{name}_se"], at_least)
         row[f"{name}_at_least"] = at_least if row[f"{name}_mean"] is not None else None
-    if measured:
-        row["gap_seeds"] = len(measured)
-        row["without_gaps"] = [m["directory"] for m in done if not _measured(m)]
+    if gauged:
+        row["gap_seeds"] = len(alike)
+        row["without_gaps"] = [m["directory"] for m in done if m not in gauged]
+        row["other_gaps"] = [m["directory"] for m in gauged if m not in alike]
     for split in SPLITS:
         if f"{split}_log_marginal_kind" in columns:
-            row[f"{split}_log_marginal_kind"] = _joined(m[f"{split}_log_marginal_kind"] for m in done)
-            row[f"{split}_gap_data"] = _joined(m.get(f"{split}_gap_data") for m in done)
+            row[f"{split}_log_marginal_kind"] = _joined(m[f"{split}_log_marginal_kind"] for m in alike)
+            row[f"{split}_gap_data"] = _joined(m.get(f"{split}_gap_data") for m in alike)
             row[f"{split}_checks"] = _joined(m[f"{split}_checks"] for m in done)
-            units = [m[f"{split}_active_units"] for m in done if m[f"{split}_active_units"] is not None]
+            units = [m[f"{split}_active_units"] for m in alike if m[f"{split}_active_units"] is not None]
             row[f"{split}_active_units_mean"] = mean_and_se(units)[0] if units else None
             for end in ("width", "worst"):  # of any seed: what a bound may miss is not averaged away
                 name = f"{split}_log_marginal_simulated_{end}"
-                found = [m[name] for m in done if m.get(name) is not None]
+                found = [m[name] for m in alike if m.get(name) is not None]
                 row[name] = max(found) if found else None
     for name in (c for c in columns if re.search(CONVERGED, c)):
-        shares = [m[name] for m in done if m[name] is not None]
+        shares = [m[name] for m in having(name, done) if m[name] is not None]
         row[f"{name}_mean"] = mean_and_se(shares)[0] if shares else None
     for name in ("checks_failed", "not_tested"):
         if name in columns:
             row[name] = _joined(m[name] for m in done)
     return row
-
-
-def _measured(run: Mapping[str, Any]) -> bool:
-    """Whether the best q was sought in this run."""
-    return any(run.get(f"{split}_{gap}_gap_sought") for split in SPLITS for gap in GAPS)
 
 
 def _intervals(name: str, done: Runs, mean: float | None, se: float | None, at_least: bool) -> dict[str, Any]:
@@ -138,11 +146,12 @@ def bounds_over_seeds(done: Runs, columns: Mapping[str, Any]) -> dict[str, Any]:
     """The lower bounds beside it; the fewest effective samples of any seed, for one loose seed makes a loose mean."""
     row: dict[str, Any] = {}
     for name in (n for n in BOUNDS if n in columns):
-        row |= estimate_over_seeds(name, done)
-        row[f"{name}_kind"] = _joined(m[f"{name}_kind"] for m in done)
-        samples = [m[f"{name}_ess"] for m in done if m[f"{name}_ess"] is not None]
+        members = having(name, done)
+        row |= over_members(name, members, done)
+        row[f"{name}_kind"] = _joined(m[f"{name}_kind"] for m in members)
+        samples = [m[f"{name}_ess"] for m in members if m[f"{name}_ess"] is not None]
         row[f"{name}_ess"] = min(samples) if samples else None
-        row[f"{name}_loose"] = any(m[f"{name}_loose"] for m in done)
+        row[f"{name}_loose"] = any(m[f"{name}_loose"] for m in members)
     return row
 
 

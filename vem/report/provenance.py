@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from vem.report.aggregate import own_settings, present
+from vem.report.alike import MEASUREMENT
 from vem.report.comparable import data_settings
 from vem.report.findings import Provenance
 from vem.report.frame import Framed
@@ -73,7 +75,7 @@ def _differences(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> pd.DataF
     rows = [(table, g["label"], g["directories"]) for table, part in groups.items() for g in part.to_dict("records")]
     settings = []
     for _, _, directories in rows:
-        run = framed.runs.get(directories[0]) if directories else None
+        run = _typical([framed.runs[d] for d in directories if d in framed.runs])
         settings.append({} if run is None else data_settings(run) | own_settings(run))
     known = [s for s in settings if s]
     # What a class is called (_target_) says nothing that the names of the options do not.
@@ -87,6 +89,12 @@ def _differences(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> pd.DataF
         ],
         columns=["table", "label", *varying],
     )[[*wide, "label", *varying]]
+
+
+def _typical(runs: Sequence[RunRecord]) -> RunRecord | None:
+    """The first that was measured as most of them: one may have been measured again."""
+    measured = [frozenset((k, v) for k, v in run.settings.items() if k.startswith(MEASUREMENT)) for run in runs]
+    return runs[measured.index(Counter(measured).most_common(1)[0][0])] if runs else None
 
 
 def remarks(gathered: Gathered, framed: Framed) -> list[str]:

@@ -8,6 +8,7 @@ leaves a key at its default has its place on the axis too.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from vem.records import HASHED, NOT_HASHED
 from vem.report.aggregate import whole
+from vem.report.alike import MEASUREMENT
 from vem.report.comparable import TRAIN_SIZE
 from vem.report.estimates import finite
 from vem.report.frame import Framed
@@ -90,6 +92,12 @@ def _candidate(key: str, runs: Sequence[GroupRun]) -> Candidate | None:
     unused = frozenset(run.group for run in runs if not _uses(run, key))
     typed = any(key in record.typed for run in runs for record in (run.record, *run.repeats))
     values = tuple(None if run.group in unused else value_of(run.record, key) for run in runs)
+    if key.startswith(MEASUREMENT):  # one that was measured again moves no group
+        own = {
+            i: Counter(v for run, v in zip(runs, values, strict=True) if run.group == i)
+            for i in {r.group for r in runs}
+        }
+        values = tuple(own[run.group].most_common(1)[0][0] for run in runs)
     kin: dict[Any, set[Any]] = {}
     for run, value in zip(runs, values, strict=True):
         if value is not None:

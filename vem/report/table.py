@@ -9,6 +9,7 @@ import pandas as pd
 
 from vem.records import SPLITS
 from vem.report.aggregate import CUT, labels, present, short_variants, whole
+from vem.report.alike import fewer
 from vem.report.ends import AT_LEAST, ONE_END, ends_text
 from vem.report.estimates import FAMILY_PARTS, GAPS, GENERALIZATION, OTHERS, PASSED
 
@@ -94,7 +95,10 @@ def comparison_table(groups: pd.DataFrame, baseline: str | None = None) -> list[
         [
             *(_text(row[f]) for f in facts),
             f"{row['seeds']}" if row["seeds"] == row["runs"] else f"{row['seeds']} of {row['runs']}",
-            *("–" if n == "test_log_marginal" and row[f"{n}_mean"] is None else estimate(row, n, mark) for n in shown),
+            *(
+                "–" if n == "test_log_marginal" and row[f"{n}_mean"] is None else estimate(row, n, mark) + fewer(row, n)
+                for n in shown
+            ),
             *([_paired(row)] if differs else []),
             *([_cost(row.get("num_train"), 0)] if sized else []),
             _cost(row["training_seconds_mean"], 1),
@@ -106,7 +110,7 @@ def comparison_table(groups: pd.DataFrame, baseline: str | None = None) -> list[
     right = [False] * len(facts) + [True] * (len(header) - len(facts) - 1) + [False]
     return [
         *align(header, body, right),
-        *_footnotes(several, any(r["seeds"] == 1 for r in rows)),
+        *_footnotes(several, any(r["seeds"] == 1 or _of_one(r) for r in rows)),
         *([f"{BASELINE} {baseline}: difference of test ELBOs, {PAIRED}"] if differs else []),
         *_reasons(rows),
         *([CUT_NOTE] if any(CUT in row["variant"] for row in rows) else []),
@@ -115,6 +119,11 @@ def comparison_table(groups: pd.DataFrame, baseline: str | None = None) -> list[
         *generalization(rows, labels(groups), mark),
         *further_bounds(rows, labels(groups), mark),
     ]
+
+
+def _of_one(row: dict[str, Any]) -> bool:
+    """Whether one seed of several alone has a number."""
+    return any(count == 1 for name, count in row.items() if name.endswith("_over"))
 
 
 def _paired(row: dict[str, Any]) -> str:
@@ -143,7 +152,7 @@ def gap_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str) -
     header = ["gaps of", "on", *gaps, "log p(x)", "log p(x) by", *(["active units"] if units else []), "checks"]
     body = [
         [
-            name,
+            name + next((text for gap in gaps if (text := fewer(row, f"{split}_{gap}_gap"))), ""),
             f"{split}, {row[f'{split}_gap_data']} data" if row.get(f"{split}_gap_data") else split,
             *(_bounded(row, f"{split}_{gap}_gap", mark) for gap in gaps),
             _between_bounds(row, f"{split}_log_marginal", mark),
@@ -177,7 +186,15 @@ def family_table(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: str
                 if row.get(f"{name}_best_elbo_mean") is not None:
                     share = row[f"{name}{end}"]
                     costs = [_bounded(row, f"{name}_{part}", mark) for part in FAMILY_PARTS]
-                    body.append([who, split, family, *costs, "–" if share is None else f"{share:.0%}"])
+                    body.append(
+                        [
+                            who + fewer(row, f"{name}_best_elbo"),
+                            split,
+                            family,
+                            *costs,
+                            "–" if share is None else f"{share:.0%}",
+                        ]
+                    )
     if not body:
         return []
     header = ["families of", "on", "family", "L[q*]", "approximation", "gain over own", "converged"]
@@ -196,7 +213,7 @@ def generalization(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: s
             if row.get(f"{name}_mean") is not None:
                 ends = ends_text(row.get(f"{name}_ci95_low"), row.get(f"{name}_ci95_high"), number)
                 ends = ends if not ends or ends.startswith(AT_LEAST) else f"95 % interval {ends}"
-                found.append(f"  {who}, {split}: {estimate(row, name, mark)}{ends and f', {ends}'}")
+                found.append(f"  {who}{fewer(row, name)}, {split}: {estimate(row, name, mark)}{ends and f', {ends}'}")
     title = "Generalization of amortized inference: amortization gap on held-out data − on training data, in nats."
     return ["", title, *found] if found else []
 
@@ -216,7 +233,9 @@ def further_bounds(rows: Sequence[dict[str, Any]], names: Sequence[str], mark: s
             text = "" if samples is None else f", {number(samples, 0 if samples >= 10 else 1)} effective samples"
             text += f" of {drawn}" if text and drawn.isdigit() else ""
             text += "  ! LOOSE" if row.get(f"{bound}_loose") else ""
-            found.append(f"  {who}, {bound.partition('_')[0]}: {kind}: {estimate(row, bound, mark)}{text}")
+            found.append(
+                f"  {who}{fewer(row, bound)}, {bound.partition('_')[0]}: {kind}: {estimate(row, bound, mark)}{text}"
+            )
     if not found:
         return []
     lines = [

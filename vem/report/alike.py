@@ -1,0 +1,115 @@
+"""Which seeds of one training are measured alike: on the same rows, by the settings that bear on the number.
+
+A finished run can be measured again, with other settings than its kin. It stays a seed of its group; what changes is
+which numbers it has a share in. L[q] is an estimate of the same number whatever the budget, as long as its rows are
+the same. Gaps and bounds on log p(x) are as near to the truth as their search was long: those of two budgets are two
+numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from vem.records import SPLITS
+from vem.report.estimates import GAPS
+
+MEASUREMENT = "evaluation."  # settings that say how a trained model was measured
+# Those that make no gap another number: how often an unbiased estimate is drawn, what is measured beside it, and
+# rows, which are compared themselves.
+NO_BEARING = ("draws", "num_data", "splits", "strict", "diagnostics", "checks", "importance", "prior", "simulated")
+Run = Mapping[str, Any]
+
+
+def settings_of(text: str | None) -> list[str]:
+    """The settings of a variant.
+
+    >>> settings_of("evaluation.draws=10, strategy.rate=0.1"), settings_of(None)
+    (['evaluation.draws=10', 'strategy.rate=0.1'], [])
+    """
+    return re.split(r", (?=[\w.]+=)", text) if text else []
+
+
+def rows_of(trainings: Sequence[Hashable], measurements: Sequence[Hashable], seeds: Sequence[Any]) -> list[int]:
+    """For each run the place of the run whose measurement stands for its row of the table.
+
+    The measurements of one training share a row unless a seed has several of them; that of the most seeds comes first.
+
+    >>> rows_of(["a"] * 3, ["quick", "quick", "gaps"], [0, 1, 2])  # one seed was measured again
+    [0, 0, 0]
+    >>> rows_of(["a"] * 4, ["few", "few", "many", "many"], [0, 1, 0, 1])  # each seed was measured twice
+    [0, 0, 2, 2]
+    """
+    classes: dict[Hashable, dict[Hashable, list[int]]] = {}
+    for i, (training, measurement) in enumerate(zip(trainings, measurements, strict=True)):
+        classes.setdefault(training, {}).setdefault(measurement, []).append(i)
+    out = [0] * len(trainings)
+    for own in classes.values():
+        taken: dict[int, set[Any]] = {}
+        for members in sorted(own.values(), key=lambda same: -len({seeds[i] for i in same})):
+            these = {seeds[i] for i in members}
+            row = next((first for first, held in taken.items() if not held & these), members[0])
+            taken.setdefault(row, set()).update(these)
+            for i in members:
+                out[i] = row
+    return out
+
+
+def on_the_same_rows(split: str, done: Sequence[Run]) -> list[Run]:
+    """The runs that were evaluated on the rows of a split that most of them have; those of unknown rows stay.
+
+    ``num_SPLIT_evaluated`` and ``SPLIT_rows`` (a digest) tell rows.
+    """
+    known = Counter(key for m in done if (key := _rows(m, split))[0] is not None)
+    if len(known) < 2:
+        return list(done)
+    (num, digest), _ = max(known.items(), key=lambda item: (item[1], item[0][1] is not None))
+    return [
+        m
+        for m in done
+        if (own := _rows(m, split))[0] is None or (own[0] == num and (None in (own[1], digest) or own[1] == digest))
+    ]
+
+
+def _rows(run: Run, split: str) -> tuple[Any, Any]:
+    return run.get(f"num_{split}_evaluated"), run.get(f"{split}_rows")
+
+
+def measured(run: Run) -> bool:
+    """Whether the best q was sought in this run."""
+    return any(run.get(f"{split}_{gap}_gap_sought") for split in SPLITS for gap in GAPS)
+
+
+def having(name: str, done: Sequence[Run]) -> list[Run]:
+    """The runs that have a gap, or another number that a search gives, and measured it alike: the most that there are.
+
+    All of them where none has it.
+    """
+    classes: dict[Hashable, list[Run]] = {}
+    for m in done:
+        if measured(m):
+            classes.setdefault(_budget(m), []).append(m)
+    ranked = sorted(classes.values(), key=lambda same: -len(same)) or [list(done)]
+    return next((same for same in ranked if any(_has(m, name) for m in same)), ranked[0])
+
+
+def _has(run: Run, name: str) -> bool:
+    return run.get(name) is not None or bool(run.get(f"{name}_sought"))
+
+
+def _budget(run: Run) -> Hashable:
+    """What the gaps of a run depend on."""
+    text = settings_of(run.get("measurement"))
+    bearing = [s for s in text if s.removeprefix(MEASUREMENT).partition("=")[0].partition(".")[0] not in NO_BEARING]
+    return tuple(bearing), tuple(run.get(f"num_{split}_evaluated") for split in SPLITS)
+
+
+def fewer(row: Run, name: str) -> str:
+    """Of how many of a group's seeds a number is, where not of all.
+
+    >>> fewer({"seeds": 3, "test_elbo_over": 1}, "test_elbo"), fewer({"seeds": 3}, "test_elbo")
+    (' (1 of 3 seeds)', '')
+    """
+    return f" ({int(row[f'{name}_over'])} of {row['seeds']} seeds)" if row.get(f"{name}_over") else ""
