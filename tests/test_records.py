@@ -136,3 +136,12 @@ def test_what_is_not_hashed_names_no_folder():
     content = yaml.safe_load((Path(__file__).parents[1] / "conf" / "config.yaml").read_text(encoding="utf-8"))
     naming = content["hydra"]["job"]["config"]["override_dirname"]
     assert set(records.NOT_HASHED) <= set(naming["exclude_keys"])
+
+
+def test_what_a_killed_writer_left_is_cleared_away_and_nothing_else(tmp_path):
+    kept = (".report.json", ".hidden", "run.json", ".a.b", "metrics.12.csv", ".sweep.json")
+    for name in (*kept, ".run.123.json", ".checkpoint.9.pt", ".claim.77", ".x.y.4.png"):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".report.host.12").mkdir()  # a report that is being written
+    records.clear_leftovers(tmp_path, tmp_path / "not there")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted((*kept, ".report.host.12"))

@@ -21,6 +21,7 @@ from vem import assess, command, records, resume
 from vem.build import Built, build, identified, same_data
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
+from vem.evaluation.kept import FOLDER as KEPT
 from vem.evaluation.pictures import pictures
 from vem.models.units import units_of
 from vem.report.figures import draw_run
@@ -51,6 +52,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
         with terminable():
             config = identified(config)
             with resume.alone(directory):
+                records.clear_leftovers(directory, directory / records.FIGURES, directory / KEPT)
                 return _execute(resume.as_begun(directory, config, overrides), overrides, directory, start)
     except KeyboardInterrupt:
         raise InterruptedRun(AT_ONCE) from None

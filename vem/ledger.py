@@ -81,6 +81,7 @@ def plan(directory: Path, command: str, launcher: str, jobs: Sequence[Job], star
         VemError: the folder cannot be written.
     """
     with _changing(directory):
+        records.clear_leftovers(*(directory / FOLDER / part for part in (".", "claims", "outcomes")))
         earlier = read(directory)
         both = {job.folder: job for job in (*(earlier.jobs if earlier else ()), *jobs)}
         commands = tuple(dict.fromkeys((*(earlier.commands if earlier else ()), command)))

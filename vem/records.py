@@ -26,6 +26,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +73,14 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a folder that is gone or read-only must not hide the error above
             temporary.unlink(missing_ok=True)
+
+
+def clear_leftovers(*folders: Path) -> None:
+    """Remove the temporary files that a killed writer has left; to be called by the only one at work in the folders."""
+    for path in (path for folder in folders for path in folder.glob(".*.*")):
+        if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name) and path.is_file():
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def unwritable(path: Path, error: OSError) -> VemError:
