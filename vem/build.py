@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from vem import records
+from vem import records, sealing
 from vem.contracts import Batch, GenerativeModel, Posterior, Strategy
 from vem.data.dataset import Data, check
 from vem.errors import VemError, choice
@@ -94,23 +93,10 @@ def identified(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(section.get("path"), str):
         path = Path(section["path"]).expanduser()
         if path.is_file():
-            section |= {"path": str(path.absolute()), FILE_HASH: file_hash(path, "data.path=")}
+            section |= {"path": str(path.absolute()), FILE_HASH: sealing.file_hash(path, "data.path=")}
         else:
             section[FILE_HASH] = "no such file"
     return {**config, "data": section}
-
-
-def file_hash(path: Path, place: str = "") -> str:
-    """SHA-256 of a file; ``place`` is the key that names it.
-
-    Raises:
-        VemError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise VemError(f"{place}{path} cannot be read: {error.strerror or error}.") from error
 
 
 @contextmanager
@@ -319,6 +305,7 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
         status = records.read_json(path / records.RUN)
     if status.get("status") != "done":
         raise VemError(f"{path} is not finished (status {status.get('status')}): start its command again to finish it.")
+    sealing.require(path, status, [records.CONFIG])
     config = read_config(path / records.CONFIG)
     built = build({**config, "device": device})
     if identified(config)["data"].get(FILE_HASH) != config["data"].get(FILE_HASH):
@@ -330,5 +317,7 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
     place = built.data.train.x.device
     built.strategy.setup(built.model, built.data.training_set(), generator(place, config["seed"], "setup"))
     name = path / checkpoint_name(built.training)
-    checkpoint.put(name, checkpoint.load(name, place, status.get("config_hash")), built.model, built.strategy)
+    state = checkpoint.load(name, place, status.get("config_hash"))
+    sealing.require(path, status, [name.name], deep=True)
+    checkpoint.put(name, state, built.model, built.strategy)
     return Run(path, config, built)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vem import assess, command, records
+from vem import assess, command, records, sealing
 from vem.contracts import Batch, GenerativeModel
 from vem.errors import VemError, choice
 from vem.evaluation.foreign.borrowed import as_data, can_sample, module_of, name_of, prior_draws
@@ -87,7 +87,7 @@ def measure(
     settings: Evaluation = instantiate(section, "evaluation")
     state = _state(model, strategy, data)
     made = assess.fingerprint(section, seed, state)
-    if place is not None and assess.made_by(place) == made and (place / records.RUN).exists():
+    if place is not None and assess.made_by(place) == made and _whole(place):
         return read_measurement(place, section)
     found = _measured(model, strategy, section, settings, seed, place, state, data, progress)
     for name, said in not_tested.items():
@@ -113,6 +113,12 @@ def measure(
     if settings.strict:
         assess.refuse(found.evaluation, place)
     return out
+
+
+def _whole(place: Path) -> bool:
+    """Whether a result lies there of which no file is missing, or of another call that was killed."""
+    path = place / records.RUN
+    return path.exists() and not sealing.damage(place, records.read_json(path))
 
 
 def _measured(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from vem import command, records
+from vem import command, records, sealing
 from vem.errors import VemError
 from vem.version import VERSION
 
@@ -76,19 +76,23 @@ def evaluate(directory: Path, overrides: Sequence[str], again: bool = False) -> 
         execute.set_threads(threads)
     state = assess.state_of(run.built)
     made = assess.made_by(directory) == assess.fingerprint(section, run.config["seed"], state)
-    if made and not again:
+    # After a kill between two files of the result, they are written again; what was measured is among the pieces.
+    whole = not sealing.damage(directory, records.read_json(directory / records.RUN), sealing.MEASURED)
+    if made and whole and not again:
         log.info("%s was measured by these settings already: left alone (--again measures anew).", directory)
         if assess.pieces_left(directory):  # by a command that was killed after it had written the result
             draw_run(directory)
             assess.clear(directory)
     else:
-        _measure(run, section, settings, state, asked["progress"])
+        _measure(run, section, settings, state, asked["progress"], keep=whole or not made or again)
     assess.judge(directory, settings.strict)
 
 
 def _of_the_run(directory: Path, overrides: Sequence[str]) -> list[str]:
     """What the run's own command said of its evaluation, less what is said anew here."""
     path = directory / records.OVERRIDES
+    if (directory / records.RUN).exists():
+        sealing.require(directory, records.read_json(directory / records.RUN), [records.OVERRIDES])
     keys = {_key(override) for override in overrides}
     if "evaluation" in keys or not path.exists():
         return []
@@ -105,21 +109,24 @@ def _key(override: str) -> str:
     return override.lstrip("+~").split("=", 1)[0]
 
 
-def _measure(run: Run, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool) -> None:
-    """Measure a run, put the earlier result aside and the new one in its place."""
+def _measure(
+    run: Run, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool, keep: bool
+) -> None:
+    """Measure a run, put the earlier result aside if it is to be kept, and the new one in its place."""
     from vem import assess, execute, resume
     from vem.evaluation.pictures import pictures
     from vem.report.figures import draw_run
 
     directory, seed = run.directory, run.config["seed"]
     found = assess.measure(run.built, section, settings, seed, directory, state, progress)
-    place = assess.set_aside(directory)
+    place = assess.set_aside(directory) if keep else None
     if place is not None:
         log.info("the earlier result is kept in %s", place)
     assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed, found.per_datum))
     status = records.read_json(directory / records.RUN)
     made = {"commit": resume.commit(), "vem": VERSION, "device": execute.device_name(run.device)}
-    records.write_json(directory / records.RUN, status | {"evaluation_seconds": found.seconds, "evaluated": made})
+    status |= {"evaluation_seconds": found.seconds, "evaluated": made}
+    sealing.write_run(directory, status, written=sealing.MEASURED)
     draw_run(directory)
     assess.clear(directory)
     for line in assess.lines(found.evaluation):

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from vem import assess, command, records, resume
+from vem import assess, command, records, resume, sealing
 from vem.build import Built, build, identified, same_data
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
@@ -71,7 +71,7 @@ def _execute(config: dict[str, Any], overrides: list[str], directory: Path, star
     written = config if earlier is None else resume.as_written(directory, config)
     records.write_text(directory / records.CONFIG, yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
     records.write_text(directory / records.OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
-    records.write_json(directory / records.RUN, status)
+    sealing.write_run(directory, status)
     try:
         _train_and_measure(config, directory, status, started)
     except (Exception, KeyboardInterrupt) as error:
@@ -91,7 +91,7 @@ def _write_last_words(directory: Path, status: dict[str, Any], error: BaseExcept
     if isinstance(error, Exception):
         log.debug("traceback", exc_info=error)  # for run.log alone
     try:
-        records.write_json(directory / records.RUN, status)
+        sealing.write_run(directory, status)
     except VemError as second:
         log.warning("%s", second)
 
@@ -160,9 +160,9 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
         log.warning("%s", note)
     # The figures say what the run is, so run.json is complete before they are drawn.
     status.update(status="done", error=None, notes=notes, seconds=time.monotonic() - started)
-    records.write_json(directory / records.RUN, {**status, "status": "running"})
+    sealing.write_run(directory, {**status, "status": "running"})
     draw_run(directory)
-    records.write_json(directory / records.RUN, status)
+    sealing.write_run(directory, status)
     assess.clear(directory)
     for line in assess.lines(found.evaluation):
         log.info("%s", line)

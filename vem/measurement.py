@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from numpy.typing import NDArray
 
-from vem import assess, records
+from vem import assess, records, sealing
 from vem.errors import VemError
 from vem.evaluation.instrument import Result
 from vem.report.checks import failed as failed_checks
@@ -47,7 +47,7 @@ class Measurement:
         config = {"evaluation": self.section, "seed": self.facts["seed"]}
         records.write_text(path / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         assess.write(path, Result(self.evaluation, self.per_datum, self.arrays, {}, {}), {})
-        records.write_json(path / records.RUN, self.facts)
+        sealing.write_run(path, self.facts)
         draw_run(path)
         return path
 
@@ -118,7 +118,7 @@ def read_measurement(place: Path, section: dict[str, Any]) -> Measurement:
     with open(place / records.PER_DATUM, encoding="utf-8", newline="") as file:
         per_datum = [{key: _number(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
     evaluation, facts = (records.read_json(place / name) for name in (records.EVALUATION, records.RUN))
-    return Measurement(evaluation, per_datum, read_pictures(place), facts, section)
+    return Measurement(evaluation, per_datum, read_pictures(place), sealing.unsealed(facts), section)
 
 
 def _number(cell: str) -> Any:

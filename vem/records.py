@@ -4,7 +4,8 @@ One run is one directory::
 
     config.yaml       the resolved config
     overrides.yaml    what was typed
-    run.json          status running|done|failed|repeats, error, config hash, seed, commit, versions, device, …
+    run.json          status running|done|failed|repeats, error, config hash, seed, commit, versions, device, …;
+                      written last, by vem.sealing, with the hashes of the other files
     metrics.csv       one row per record
     evaluation.json   per split, nats per datum, with errors; earlier ones in evaluations/
     per_datum.csv     one row per evaluated datum

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from vem import ledger, locks, records
+from vem import ledger, locks, records, sealing
 from vem.errors import VemError, choice
 from vem.version import VERSION
 
@@ -116,15 +116,21 @@ def as_written(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False) -> dict[str, Any] | None:
-    """What an earlier start left in the directory; with ``rerun=stale`` a run by other code or config is put aside.
+    """What an earlier start left; ``rerun=stale`` puts a damaged run aside, and one by other code or config.
 
     So is, in a sweep, a run of another config that failed: its config was mended.
 
     Raises:
-        VemError: it holds a run of another config; the difference is shown.
+        VemError: it holds a run of another config, and the difference is shown; or a file of it is damaged.
     """
     _end_the_move(directory)
     again = choice(config.get("rerun") or "never", ("never", "stale"), "rerun") == "stale"
+    if (wrong := _damage(directory)) and again:
+        log.warning("%s", wrong)
+        _put_aside(directory)
+        return None
+    if wrong:
+        raise VemError(wrong)
     try:
         earlier = earlier_run(directory, config)
     except OtherConfig:
@@ -140,6 +146,16 @@ def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False)
     if made:
         log.warning("%s %s: it counts as done, and rerun=stale runs it again.", directory, made)
     return earlier
+
+
+def _damage(directory: Path) -> str | None:
+    """What is wrong with the files of a run in the directory, if there is one."""
+    if not (directory / records.RUN).exists():
+        return None
+    try:
+        return next(iter(sealing.damage(directory, records.read_json(directory / records.RUN))), None)
+    except VemError as error:
+        return str(error)
 
 
 def by_other_code(run: Mapping[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cli_support import contents, table
 
-from vem import build, records, resume
+from vem import build, records, resume, sealing
 from vem.errors import VemError
 
 OLD = Path(__file__).parent / "as_before"
@@ -104,6 +104,7 @@ def test_a_finished_run_is_not_measured_anew_for_an_option_that_nobody_asked_for
     vem_run(*command, "evaluation.annealing.modes=1").good()
     path = old / "gaps" / records.CONFIG
     path.write_text(path.read_text().replace("    modes: 1\n", ""))
+    sealing.write_run(path.parent, records.read_json(path.parent / records.RUN))
     before = contents(old / "gaps")
     assert b"modes" not in before[records.CONFIG]
     assert "left alone" in vem_run(*command).good().text

@@ -20,7 +20,7 @@ import pytest
 import torch
 from cli_support import CHECKOUT, TINY, TINY_GMM, Ended, contents, table
 
-from vem import command, records
+from vem import command, records, sealing
 from vem.evaluation.kept import FOLDER
 from vem.report.checks import failed
 
@@ -274,7 +274,7 @@ def test_no_run(here, evaluate):
 
 def test_an_unfinished_run(run, evaluate):
     status = records.read_json(run / records.RUN)
-    records.write_json(run / records.RUN, {**status, "status": "running"})
+    sealing.write_run(run, {**status, "status": "running"})
     assert "not finished (status running)" in evaluate(*GAPS).bad().err
 
 
@@ -288,7 +288,7 @@ def test_a_missing_checkpoint(run, evaluate):
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_checkpoint_of_another_config(here, run, evaluate):
-    """Of the same shapes: the hash in it tells. Of others, or written before it held a hash: the shapes tell."""
+    """Of the same shapes: the hash in it tells. Written before it or run.json held a hash: the shapes tell."""
     other = made(here / "other", "seed=1")
     shutil.copy(other / records.CHECKPOINT, run / records.CHECKPOINT)
     before = contents(run)
@@ -298,7 +298,8 @@ def test_a_checkpoint_of_another_config(here, run, evaluate):
 
     state = torch.load(made(here / "wider", "latent_dim=4") / records.CHECKPOINT, weights_only=True)
     torch.save({key: value for key, value in state.items() if key != "config_hash"}, run / records.CHECKPOINT)
-    before |= {records.CHECKPOINT: (run / records.CHECKPOINT).read_bytes()}
+    records.write_json(run / records.RUN, sealing.unsealed(records.read_json(run / records.RUN)))
+    before |= {name: (run / name).read_bytes() for name in (records.CHECKPOINT, records.RUN)}
     err = evaluate(*GAPS).bad().err
     assert "does not fit this model" in err and "the run's own checkpoint" in err
     assert contents(run) == before

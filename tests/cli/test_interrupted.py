@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cli_support import TINY, TINY_GMM, contents
 
-from vem import execute, locks, records, resume
+from vem import execute, locks, records, resume, sealing
 from vem.training.signals import AT_ONCE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks and signals of POSIX")
@@ -96,7 +96,7 @@ def test_a_kill_while_a_run_is_put_aside_loses_nothing(here, vem_run, monkeypatc
     """A kill after so many files: no finished run is told of whose files are gone, and the rest follows later."""
     vem_run(*TINY_GMM, "hydra.run.dir=r").good()
     made = run_json(here / "r") | {"commit": "0123456789ab"}
-    records.write_json(here / "r" / records.RUN, made)
+    sealing.write_run(here / "r", made)
     before = contents(here / "r")
     rename, count = Path.rename, 0
 

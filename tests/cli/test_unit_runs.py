@@ -11,7 +11,7 @@ import yaml
 from cli_support import contents
 from sklearn.datasets import load_wine
 
-from vem import build, evaluate, records
+from vem import build, evaluate, records, sealing
 from vem.report.markdown import markdown
 from vem.report.read import findings
 from vem.report.summary import terminal
@@ -80,6 +80,7 @@ def test_a_finished_run_without_units_is_another_one(wine, vem_run, here):
     config = yaml.safe_load((path / records.CONFIG).read_text(encoding="utf-8"))
     del config["model"]["units"]  # as older code wrote it
     (path / records.CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    sealing.write_run(path, records.read_json(path / records.RUN))
     before = contents(path)
     refused = vem_run(*command).bad()
     assert "-model.units=none" in refused.err.replace(" ", "") and "+model.units=auto" in refused.err.replace(" ", "")

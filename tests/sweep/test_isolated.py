@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vem import ledger, records
+from vem import ledger, records, sealing
 from vem.command import composed
 from vem.sweep import isolated, stopping
 
@@ -190,7 +190,8 @@ def test_a_repeat_never_replaces_a_run_of_another_config(here):
 def test_a_finished_run_of_other_code_counts_and_can_be_run_again(here):
     isolated.run(work(here))
     made = {**run_json(here), "commit": "0123456789ab", "versions": {**run_json(here)["versions"], "vem": "0.0.1"}}
-    records.write_json(here / "job" / records.RUN, made)
+    sealing.write_run(here / "job", made)
+    made = run_json(here)
     assert isolated.run(work(here)).outcome.status == "done"
     assert run_json(here) == made
     log = (here / "job" / records.LOG).read_text()

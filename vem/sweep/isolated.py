@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vem import ledger, records
+from vem import ledger, records, sealing
 from vem.errors import VemError
 from vem.sweep import child, stopping
 from vem.training.signals import Asked, stop_requests
@@ -190,7 +190,7 @@ def write_failure(directory: Path, message: str, start: str, seed: Any = None) -
         return
     status = status or {"config_hash": None, "seed": seed}
     with suppress(VemError):  # a full disk: the line on the terminal says so, too
-        records.write_json(directory / records.RUN, {**status, "status": "failed", "error": message, "start": start})
+        sealing.write_run(directory, {**status, "status": "failed", "error": message, "start": start})
 
 
 def without_console(content: Mapping[str, Any]) -> dict[str, Any]:

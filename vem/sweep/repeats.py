@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from vem import ledger, records
+from vem import ledger, records, sealing
 from vem.errors import VemError
 from vem.resume import by_other_code
 
@@ -68,4 +68,4 @@ def write_repeat(
         "start": start,
         "command": shlex.join(["python", "-m", "vem.run", *overrides]),
     }
-    records.write_json(directory / records.RUN, status)
+    sealing.write_run(directory, status)
