@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vem import locks, records
+from vem import folders, locks, records
 from vem.errors import VemError
 
-FOLDER = ".sweep"
+FOLDER = folders.PLAN
 BEAT = 5.0  # seconds between two signs of life
 SILENCE = 60.0  # seconds without one after which a job is taken for dead
 DETACHED = ("submitit_local", "submitit_slurm")  # launchers whose jobs may wait long, and outlive who waits for them

@@ -33,11 +33,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vem import folders
 from vem.errors import VemError
 
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"
-RUN = "run.json"
+RUN = folders.RUN
 METRICS = "metrics.csv"
 EVALUATION = "evaluation.json"
 EARLIER = "evaluations"  # earlier results of a run that was measured again
@@ -49,7 +50,7 @@ FIGURES = "figures"
 LOG = "run.log"
 
 REPEATS = "repeats"  # status of a job of a sweep that another folder, named beside it, runs
-ASIDE = "earlier"  # finished runs that were run again
+ASIDE = folders.ASIDE
 BY_COLUMN = "gaussian (a scale for each column)"  # likelihood of a run whose learned σ_i are each column's own
 
 SPLITS = ("train", "valid", "test")
@@ -321,7 +322,7 @@ def with_option(config: Mapping[str, Any], key: str, value: Any) -> dict[str, An
 
 
 def run_directories(roots: Iterable[Path]) -> list[Path]:
-    """Every directory at or below ``roots`` that holds a ``run.json``, sorted, each once.
+    """Every directory at or below ``roots`` that holds a ``run.json``, sorted, each once; links are followed.
 
     Raises:
         VemError: a root does not exist, or there is no run below any of them.
@@ -330,14 +331,7 @@ def run_directories(roots: Iterable[Path]) -> list[Path]:
     for root in roots:
         if not root.is_dir():
             raise VemError(f"{root} is not a directory: name the folder of a run or of a sweep.")
-    found = sorted(
-        {
-            path.parent.resolve()
-            for root in roots
-            for path in root.rglob(RUN)
-            if ASIDE not in path.relative_to(root).parts
-        }
-    )
+    found = sorted(folder.path for folder in folders.below(roots) if folder.is_run)
     if not found:
         raise VemError(f"no run below {', '.join(map(str, roots))}: a run's directory holds {RUN}.")
     return found

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vem import ledger
+from vem import folders, ledger
 from vem.errors import VemError
-from vem.records import BY_COLUMN, LOG, REPEATS, RUN, run_directories
+from vem.records import BY_COLUMN, LOG, REPEATS, RUN
 from vem.report.findings import Unfinished
 from vem.report.runs import DONE, FAILED, RUNNING, UNREADABLE, RunRecord, mapping, read_run
 
@@ -50,7 +50,11 @@ class Gathered:
     def waiting(self) -> list[Path]:
         """Planned jobs that have no run yet."""
         begun = {run.directory for run in self.runs} | {r.directory for same in self.repeats.values() for r in same}
-        return [path for path in self.jobs if path not in begun]
+        absent = [path for path in self.jobs if path not in begun]
+        if not any((path / RUN).exists() for path in absent):
+            return absent
+        places = {folders.identity(path) for path in begun}  # two jobs whose folders are links to one run
+        return [path for path in absent if folders.identity(path) not in places]
 
     def fate(self, job: Path) -> str:
         """What became of a planned job: as the ledger has it, but ``stopped`` for one that nobody will begin."""
@@ -67,15 +71,14 @@ def gather(roots: Iterable[Path], ended: bool = False) -> Gathered:
         VemError: a root does not exist, or neither a run nor a planned job lies below any of them.
     """
     roots = [Path(root) for root in roots]
-    sweeps = _sweeps(roots)
+    for root in roots:
+        check_root(root)
+    below = folders.below(roots)
+    sweeps = _sweeps(below)
     jobs = {sweep.directory / job.folder: job.overrides for sweep in sweeps for job in sweep.jobs}
-    try:
-        directories = run_directories(roots)
-    except VemError:
-        if not jobs or not all(root.is_dir() for root in roots):
-            raise
-        directories = []
-    directories = sorted(directories, key=_natural)
+    if not jobs and not any(folder.is_run for folder in below):
+        raise VemError(f"no run below {', '.join(map(str, roots))}: a run's directory holds {RUN}.")
+    directories = sorted(_as_planned((folder.path for folder in below if folder.is_run), jobs), key=_natural)
     places = sorted({*directories, *jobs}, key=_natural)
     base = Path(os.path.commonpath(places)) if len(places) > 1 else places[0].parent
     found = _known_by_their_kin([_with_fate(read_run(directory), jobs) for directory in directories])
@@ -84,11 +87,26 @@ def gather(roots: Iterable[Path], ended: bool = False) -> Gathered:
     return Gathered(base, tuple(runs), repeats, sweeps, jobs, idle)
 
 
-def _sweeps(roots: Sequence[Path]) -> tuple[ledger.Sweep, ...]:
-    """The sweeps at or below the roots, and those that a root is a run of."""
-    folders = {path.parent.resolve() for root in roots for path in root.rglob(ledger.FOLDER) if path.is_dir()}
-    found = (ledger.read(folder) for folder in sorted(folders, key=_natural))
-    return tuple(sweep for sweep in found if sweep is not None)
+def check_root(root: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises:
+        VemError: it is none.
+    """
+    if not root.is_dir():
+        raise VemError(f"{root} is not a directory: name the folder of a run or of a sweep.")
+
+
+def _sweeps(below: Sequence[folders.Folder]) -> tuple[ledger.Sweep, ...]:
+    """The sweeps among the folders."""
+    planned = sorted((folder.path for folder in below if ledger.FOLDER in folder.names), key=_natural)
+    return tuple(sweep for path in planned if (sweep := ledger.read(path)) is not None)
+
+
+def _as_planned(directories: Iterable[Path], jobs: Iterable[Path]) -> list[Path]:
+    """The runs; that of a planned job, whose folder may be a link, under the job's name."""
+    names = {place: job for job in jobs if (place := folders.identity(job)) is not None}
+    return [names.get(place, path) if (place := folders.identity(path)) is not None else path for path in directories]
 
 
 def at_work(sweep: ledger.Sweep, ended: bool = False) -> bool:

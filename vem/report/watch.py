@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from vem import ledger
+from vem import folders, ledger
 from vem.errors import VemError
 from vem.records import CONFIG, EVALUATION, METRICS, PER_DATUM, PICTURES, RUN
 from vem.report.findings import Findings
-from vem.report.gather import at_work
+from vem.report.gather import at_work, check_root
 from vem.report.read import findings
 from vem.report.summary import PAGE, write
 
@@ -31,8 +31,7 @@ def watch(roots: Sequence[Path], out: Path, baseline: str | None, seconds: float
         VemError: a root does not exist.
     """
     for root in roots:
-        if not root.is_dir():
-            raise VemError(f"{root} is not a directory: name the folder of a run or of a sweep.")
+        check_root(root)
     seen: object = None
     said = ""
     while True:
@@ -55,8 +54,9 @@ def watch(roots: Sequence[Path], out: Path, baseline: str | None, seconds: float
 
 def signature(roots: Sequence[Path]) -> tuple[object, ...]:
     """What changes when a run has got further, or is known to be lost."""
-    files = sorted({path for root in roots for name in WATCHED for path in root.rglob(name)})
-    plans = sorted({path.parent for root in roots for path in root.rglob(ledger.FOLDER)})
+    below = folders.below(roots)
+    files = sorted(folder.path / name for folder in below for name in WATCHED if name in folder.names)
+    plans = sorted(folder.path for folder in below if ledger.FOLDER in folder.names)
     sweeps = [sweep for plan in plans if (sweep := ledger.read(plan)) is not None]
     fates = [ledger.state(sweep.directory, job.folder) for sweep in sweeps for job in sweep.jobs]
     return tuple(_stamp(path) for path in files), tuple(fates), tuple(map(at_work, sweeps))
