@@ -37,7 +37,9 @@ class Bound(NamedTuple):
 
     value: Tensor  # [B] what logs, stopping rules and reports read
     surrogate: Tensor  # [B] what is differentiated
-    terms: dict[str, Tensor]  # reconstruction, kl, … each [B]
+    # reconstruction, kl, … each [B]; ``objective`` where another function than the value is ascended: stopping rules
+    # read that one then
+    terms: dict[str, Tensor]
 
     def detached(self) -> Bound:
         """The same numbers without the graph that made them."""

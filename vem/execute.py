@@ -26,10 +26,11 @@ from vem.evaluation.pictures import pictures
 from vem.models.units import units_of
 from vem.report.figures import draw_run
 from vem.report.runs import flat_settings
-from vem.report.starts import rule
+from vem.report.starts import longer, rule
 from vem.targets import conform
 from vem.training.fit import Progress, fit
 from vem.training.recorder import Recorder
+from vem.training.settings import Training
 from vem.training.signals import AT_ONCE, InterruptedRun, terminable
 from vem.version import VERSION
 
@@ -154,7 +155,7 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     drawn = pictures(built.model, built.strategy, built.data, config["seed"], found.per_datum)
     assess.write(directory, found, drawn)
     status["evaluation_seconds"] = found.seconds
-    found_out = [*_not_converged(config, done), *built.model.notes()]
+    found_out = [*_not_converged(config, built.training, done), *built.model.notes()]
     notes = [*built.data.notes, *found_out]
     for note in found_out:
         log.warning("%s", note)
@@ -169,12 +170,15 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     log.info("figures: %s", directory / records.FIGURES)
 
 
-def _not_converged(config: dict[str, Any], done: Progress) -> list[str]:
+def _not_converged(config: dict[str, Any], training: Training, done: Progress) -> list[str]:
     """Says so where training ended by its number of epochs although a rule of convergence was set."""
-    asked = None if done.converged else rule(flat_settings(config))
+    settings = flat_settings(config)
+    asked = None if done.converged else rule(settings)
     if asked is None:
         return []
-    return [f"training ended after {done.epoch} epochs, before it had converged ({asked}): raise training.epochs."]
+    falls = training.stop.falls(training.watched(done.records))
+    remedy = "what it ascends was falling at the end: lower training.rate" if falls else longer(settings)
+    return [f"training ended after {done.epoch} epochs, before it had converged ({asked}): {remedy}."]
 
 
 def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vem.contracts import Batch, NoiseSpec, Schedule, StepInfo, TrainingSet
+from vem.contracts import Batch, Bound, NoiseSpec, Schedule, StepInfo, TrainingSet
 from vem.data.dataset import Data
 from vem.data.linear_gaussian import linear_gaussian
 from vem.errors import VemError
 from vem.evaluation.elbo import score, spread
 from vem.evaluation.gaps import summarize
 from vem.evaluation.measured import Measured
+from vem.execute import _not_converged
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.networks import MLPFactory
@@ -26,7 +28,7 @@ from vem.records import BEST_CHECKPOINT, CHECKPOINT
 from vem.strategies.amortized import Amortized
 from vem.strategies.exact_em import ExactEM
 from vem.training import checkpoint
-from vem.training.fit import fit
+from vem.training.fit import Progress, fit
 from vem.training.meter import NonFiniteError
 from vem.training.schedules import Constant, Cosine
 from vem.training.settings import Stop, Training
@@ -143,6 +145,76 @@ def test_the_loop_ends_when_the_elbo_has_converged(device: torch.device) -> None
     done = fit(model(device), ExactEM(ELBO(), tolerance=0.0), data(device), settings, progress_bar=False)
     assert done.converged and 6 <= done.epoch < 200 and len(done.epoch_elbos) == done.epoch
     assert Stop(1e-3, window=3).reached(done.epoch_elbos) and not Stop(1e-3, window=3).reached(done.epoch_elbos[:-1])
+
+
+class Scripted(Recorder):
+    """Bounds as they are told, one an epoch: the ELBO, and what is ascended where that is another function."""
+
+    def __init__(self, elbos: Callable[[int], float], objective: Callable[[int], float] | None = None) -> None:
+        super().__init__()
+        self.elbos, self.objective = elbos, objective
+
+    def step(self, model: Any, batch: Batch, noise: Any, schedule: Schedule) -> StepInfo:
+        value = torch.full((len(batch.x),), self.elbos(self.epochs), dtype=torch.float64)
+        terms = {} if self.objective is None else {"objective": torch.full_like(value, self.objective(self.epochs))}
+        return StepInfo(Bound(value, value, terms), {}, 0)
+
+
+def stopped(strategy: Any, device: torch.device, **options: Any) -> Any:
+    settings = Training(100, 55, 1.0, Constant(), **{"stop": Stop(0.01), **options})
+    return fit(model(device), strategy, data(device), settings, progress_bar=False)
+
+
+def test_nothing_converges_inside_a_warm_up(device: torch.device) -> None:
+    # The ELBO falls until the weight of the KL term is 1, rises for 20 epochs, and is then level.
+    elbos = lambda epoch: -2.0 - 0.1 * epoch if epoch < 30 else min(-5.0 + 0.1 * (epoch - 30), -3.0)  # noqa: E731
+    done = stopped(Scripted(elbos), device, kl_warmup=30.0)
+    assert done.converged and done.epoch == 30 + 20 + 10
+    assert stopped(Scripted(elbos), device).converged is True  # and without one it is the rise that is seen
+    wide = stopped(Scripted(elbos), device, kl_warmup=30.0, stop=Stop(1e9))
+    assert wide.converged and wide.epoch == 30 + 10
+    never = stopped(Scripted(elbos), device, kl_warmup=100.0, stop=Stop(1e9))
+    assert not never.converged and never.epoch == 100
+
+
+def test_the_weighed_bound_is_watched_where_that_is_ascended(device: torch.device) -> None:
+    falling, rising = (lambda epoch: -0.1 * epoch), (lambda epoch: min(0.1 * epoch, 2.0))
+    done = stopped(Scripted(falling, rising), device)
+    assert done.converged and done.epoch == 21 + 9  # 2.0 is reached in epoch 21
+    assert not stopped(Scripted(falling), device).converged  # what falls for good does not converge
+    assert {"elbo", "objective"} <= done.records[0].keys()
+
+
+def test_what_a_weighed_bound_ascends_is_recorded(device: torch.device) -> None:
+    def trained(**weights: float) -> dict[str, Any]:
+        learner = Amortized(DiagonalGaussian, ELBO(**weights), partial(torch.optim.Adam, lr=0.02), MLPFactory([]))
+        settings = Training(1, 55, 0.02, Constant(), valid_data=0, kl_warmup=5.0)
+        return fit(model(device), learner, data(device), settings, progress_bar=False).records[0]
+
+    row = trained(kl_weight=0.1)  # of the objective itself, without the weight of the warm-up
+    assert row["objective"] == pytest.approx(row["reconstruction"] - 0.1 * row["kl"])
+    assert "objective" not in trained()
+
+
+@pytest.mark.parametrize(
+    ("kl_warmup", "elbos", "advice"),
+    [
+        (0, [-3.0 + 0.1 * n for n in range(12)], "raise training.epochs."),
+        (12, [-3.0] * 12, "take training.epochs=22 or more, or a shorter training.kl_warmup."),
+        (2.5, [-3.0] * 12, "take training.epochs=13 or more, or a shorter training.kl_warmup."),
+        (0, [-3.0 - 0.1 * n for n in range(12)], "falling at the end: lower training.rate."),
+    ],
+)
+def test_the_note_on_training_that_did_not_converge(kl_warmup: float, elbos: list[float], advice: str) -> None:
+    settings = Training(12, 10, 1e-3, Constant(), Stop(0.01), kl_warmup=kl_warmup)
+    records = [{"split": "train", "epoch": n, "elbo": elbo} for n, elbo in enumerate(elbos, 1)]
+    done = Progress(epoch=12, records=records)
+    stop = {"tolerance": 0.01, "window": 5}
+    config = {"training": {"stop": stop, "epochs": 12, "kl_warmup": kl_warmup}, "seed": 0}
+    (note,) = _not_converged(config, settings, done)
+    assert note.startswith("training ended after 12 epochs, before it had converged (training.stop.tolerance=0.01): ")
+    assert note.endswith(advice)
+    assert _not_converged(config, settings, Progress(epoch=12, converged=True)) == []
 
 
 def test_keep_best_restores_the_whole_best_state(device: torch.device, tmp_path: Path) -> None:

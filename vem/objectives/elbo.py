@@ -30,8 +30,8 @@ class ELBO:
 
     ``reconstruction_weight`` r and ``kl_weight`` c weigh the terms of what is differentiated, surrogate =
     r · reconstruction − c · kl: r = 1, c = 0 is reconstruction alone, r = 0, c = 1 the prior's pull alone, and
-    c = β the β-VAE. The value stays the bound, whatever the weights: records, stopping rules and evaluations
-    read the ELBO.
+    c = β the β-VAE. The value stays the bound, whatever the weights, and evaluations read it; the term ``objective``
+    holds the weighed sum, which stopping rules read.
 
     Raises:
         VemError: ``kl="closed"`` for a q or a prior that has no closed form; weights that are negative, infinite
@@ -72,9 +72,11 @@ class ELBO:
             kl = path + gap  # the value of one, the gradient of the other
         else:
             kl = self._kl(model, posterior, z, log_q, log_weight)
-        value = reconstruction - kl
-        surrogate = self.reconstruction_weight * reconstruction - self.kl_weight * kl if self.weighed else value
-        return Bound(value.detach(), surrogate, {"reconstruction": reconstruction, "kl": kl})
+        value, terms = reconstruction - kl, {"reconstruction": reconstruction, "kl": kl}
+        if not self.weighed:
+            return Bound(value.detach(), value, terms)
+        surrogate = self.reconstruction_weight * reconstruction - self.kl_weight * kl
+        return Bound(value.detach(), surrogate, {**terms, "objective": surrogate.detach()})
 
     @property
     def weighed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from vem.report.table import number
@@ -45,6 +46,22 @@ def rule(own: Mapping[str, str]) -> str | None:
     return f"strategy.tolerance={tolerance}" if exact and float(tolerance) > 0 else None
 
 
+def longer(own: Mapping[str, str]) -> str:
+    """What lets that rule end the training: more epochs, and how many it needs where they end in the KL warm-up.
+
+    >>> longer({"training.stop.tolerance": "0.1", "training.epochs": "40", "training.kl_warmup": "35"})[-59:]
+    'training.epochs=45 or more, or a shorter training.kl_warmup'
+    """
+    warmup, window = math.ceil(float(own.get("training.kl_warmup", 0))), int(own.get("training.stop.window", 5))
+    needed = warmup + 2 * window
+    if own.get("training.stop.tolerance", "null") == "null" or int(own.get("training.epochs", needed)) >= needed:
+        return "raise training.epochs"
+    after = " after the KL warm-up" if warmup else ""
+    shorter = ", or a shorter training.kl_warmup" if warmup else ""
+    epochs = f"two windows of {plural(window, 'epoch')}"
+    return f"it compares {epochs}{after}: take training.epochs={needed} or more{shorter}"
+
+
 def about_starts(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
     """A sentence for each group whose seeds differ where they should not, or may."""
     for row in rows:
@@ -71,15 +88,13 @@ def _nats(value: float) -> str:
 
 def unconverged(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
     """Training that ended by its number of epochs although a rule of convergence was set."""
-    found: dict[str, list[str]] = {}
-    runs = 0
+    found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for directory in row.get("unconverged") or ():
-            asked = rule(settings.get(directory, {}))
+            own = settings.get(directory, {})
+            asked = rule(own)
             if asked is not None:
-                runs += 1
-                labels = found.setdefault(asked, [])
-                labels += [row["label"]] if row["label"] not in labels else []
-    for asked, labels in found.items():
-        yield (f"Training of {listed(labels)} ended by its number of epochs, before it had converged ({asked}): raise "
-               f"training.epochs ({plural(runs, 'run')}).")  # fmt: skip
+                found.setdefault((asked, longer(own)), []).append(row["label"])
+    for (asked, remedy), labels in found.items():
+        yield (f"Training of {listed(list(dict.fromkeys(labels)))} ended by its number of epochs, before it had "
+               f"converged ({asked}): {remedy} ({plural(len(labels), 'run')}).")  # fmt: skip

@@ -211,7 +211,7 @@ class Local:
         bound, terms = learned or (raised, {})
         assert bound is not None  # no step moves neither λ nor θ
         if self.phases:
-            self.phases.add(bound.value)
+            self.phases.add(bound.value, schedule.kl_weight)
         passes = (e_steps + m_steps) * self.objective.evaluations(self.family, len(batch.x))
         return StepInfo(bound, terms, passes, passes)
 

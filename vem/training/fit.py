@@ -188,7 +188,7 @@ class Loop:
         if valid:
             at.records.append({**common, "split": "valid", **valid})
             self._keep_best(valid["elbo"])
-        if self.settings.stop.reached(at.epoch_elbos):
+        if self.settings.stop.reached(self.settings.watched(at.records)):
             at.converged = True
         if self.on_record:
             self.on_record(at.records)

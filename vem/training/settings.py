@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, variance
+from typing import Any
 
 from vem.errors import VemError, at_least, choice
 from vem.training.schedules import RateSchedule
 
+# A fall of this share of the level is float32's rounding of a mean.
+ROUNDING = 1e-7
+
 
 @dataclass(frozen=True)
 class Stop:
-    """Repeat until the ELBO converges: stop when the mean training ELBO over the last ``window`` epochs
-    exceeds that of the ``window`` epochs before by less than ``tolerance`` nats per datum.
+    """Repeat until the ELBO converges: stop when the mean of what is ascended over the last ``window`` epochs exceeds
+    that of the ``window`` epochs before by less than ``tolerance`` nats per datum.
+
+    A fall by more than twice its standard error is no convergence, one within it is the noise of a plateau. The error
+    is that of the difference of the two means, from the scatter of the epochs in each window; with ``window=1`` there
+    is no scatter, and a fall by more than the tolerance is none.
 
     ``tolerance=None`` trains for the full number of epochs.
     """
@@ -22,16 +33,30 @@ class Stop:
     def __post_init__(self) -> None:
         at_least(self.window, 1, "training.stop.window")
 
-    def reached(self, elbos: list[float]) -> bool:
-        """Whether training may stop, given the training ELBO of every epoch so far.
+    def reached(self, values: Sequence[float]) -> bool:
+        """Whether training may stop, given what was ascended in every epoch of one objective so far.
 
         >>> Stop(0.1, window=2).reached([-9.0, -5.0, -3.0, -3.0, -3.0, -2.95])
         True
         """
-        if self.tolerance is None or len(elbos) < 2 * self.window:
+        gain = self._gain(values)
+        return gain is not None and gain < (self.tolerance or 0.0) and not self.falls(values)
+
+    def falls(self, values: Sequence[float]) -> bool:
+        """Whether the last window lies below the one before by more than noise."""
+        gain = self._gain(values)
+        if gain is None or self.tolerance is None:
             return False
-        w = self.window
-        return sum(elbos[-w:]) / w - sum(elbos[-2 * w : -w]) / w < self.tolerance
+        before, last = values[-2 * self.window : -self.window], values[-self.window :]
+        one = self.window == 1
+        noise = self.tolerance if one else 2 * math.sqrt((variance(before) + variance(last)) / self.window)
+        return -gain > max(noise, ROUNDING * abs(fmean(last)))
+
+    def _gain(self, values: Sequence[float]) -> float | None:
+        """From window to window; None where none was asked for, or the epochs are too few."""
+        if self.tolerance is None or len(values) < 2 * self.window:
+            return None
+        return fmean(values[-self.window :]) - fmean(values[-2 * self.window : -self.window])
 
 
 @dataclass(frozen=True)
@@ -79,3 +104,30 @@ class Training:
     def kl_weight(self, epoch: float) -> float:
         """min(1, epoch / kl_warmup): the weight of the KL term, linear over the first epochs."""
         return min(1.0, epoch / self.kl_warmup) if self.kl_warmup else 1.0
+
+    def objective(self, epoch: float) -> tuple[float, ...]:
+        """What the schedules make of the objective at ``epoch``: where it is equal, one function is ascended.
+
+        Every schedule that changes what is ascended belongs in here.
+        """
+        return (self.kl_weight(epoch),)
+
+    def settled(self, epoch: int) -> bool:
+        """Whether one objective is ascended from ``epoch`` to the next, at a rate that does not rise: no warm-up."""
+        rate, later = (self.schedule(e, self.epochs) for e in (epoch, epoch + 1))
+        return self.objective(epoch) == self.objective(epoch + 1) and later <= rate * (1 + 1e-9)
+
+    def watched(self, records: Sequence[Mapping[str, Any]]) -> list[float]:
+        """What was ascended in each of the last epochs, as many as the stopping rule reads, of one objective.
+
+        ``records``: all of the run, one for each epoch. The column ``objective``, where there is one, else the ELBO.
+        """
+        found: list[float] = []
+        name = None
+        for row in reversed(records):
+            if row["split"] == "train":
+                name = name or ("objective" if "objective" in row else "elbo")
+                if name not in row or not self.settled(row["epoch"] - 1) or len(found) == 2 * self.stop.window:
+                    break
+                found.append(row[name])
+        return found[::-1]
