@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vem import records
 from vem.cores import jobs_at_once, threads_of_a_job
 from vem.errors import VemError, did_you_mean
+from vem.typed import several_values
 
 LONGEST_FOLDER = 100
 
@@ -154,7 +155,7 @@ def explain(error: BaseException | None) -> str | None:
     if isinstance(error, OverrideParseException):
         return _malformed(error)
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
-        return _unknown_key(error)
+        return several_values(str(error)) or _unknown_key(error)
     if isinstance(error, HydraException):
         return _first_line(error)
     if isinstance(error, ValueError) and str(error).startswith("No trials are completed yet"):
@@ -242,7 +243,7 @@ def _unknown_key(error: BaseException) -> str:
     if typed in keys and group != typed:
         return (
             f"{typed} cannot be set: it belongs to another choice of {group}, or of a group within it, than the one "
-            "taken here. Leave it out, or make that choice; where a sweep makes several, sweep them one by one."
+            "taken here. Leave it out, or make that choice."
         )
     near = did_you_mean(typed, keys)
     if near == ".":
@@ -276,15 +277,6 @@ def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[str]:
         yield f"{prefix}{key}"
         if isinstance(child, Mapping):
             yield from _flat({str(k): v for k, v in child.items()}, f"{prefix}{key}.")
-
-
-def misplaced_flag(arguments: Sequence[str]) -> VemError | None:
-    """What to say of ``strategy=local -m seed=0,1``: the overrides must stand together, after the flags."""
-    for i, argument in enumerate(arguments):
-        after = [a for a in arguments[i + 1 :] if not a.startswith("-") and "=" in a]
-        if argument in ("-m", "--multirun") and after and any("=" in a for a in arguments[:i] if not a.startswith("-")):
-            return VemError(f"{argument} goes before the overrides: python -m vem.run {argument} KEY=VALUE …")
-    return None
 
 
 def report(directory: Path) -> None:

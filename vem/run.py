@@ -17,8 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vem import command
-from vem.sweep import ending, isolated, plan, stopping
+from vem import command, typed
+from vem.sweep import ending, isolated, keys, plan, stopping
 from vem.sweep.progress import Jobs, watched
 from vem.training.signals import InterruptedRun, stop_requests, terminable
 
@@ -29,8 +29,8 @@ STOPPED = "stopped: the same command with the same hydra.run.dir, or hydra.sweep
 def task(config: DictConfig) -> float | None:
     """One run. In a sweep it has a process of its own; its failure is recorded, and has no value for a sweeper."""
     found = HydraConfig.get()
-    typed: Any = OmegaConf.to_container(found.overrides.task, resolve=False)  # as it was typed, ${…} and all
-    overrides, directory = list(map(str, typed)), Path(found.runtime.output_dir)
+    given: Any = OmegaConf.to_container(found.overrides.task, resolve=False)  # as it was typed, ${…} and all
+    overrides, directory = list(map(str, given)), Path(found.runtime.output_dir)
     if found.mode == RunMode.MULTIRUN:
         return _job(command.resolved(config), overrides, directory)
     with stop_requests() as asked:  # an import that breaks off halfway is met again in odd places
@@ -81,11 +81,11 @@ def complain(error: BaseException | None) -> int:
 
 def main() -> None:
     """The command line."""
-    misplaced = command.misplaced_flag(sys.argv[1:])
+    misplaced = typed.misplaced(sys.argv[1:])
     if misplaced:
         sys.exit(complain(misplaced))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands every exception over, composition errors too
-    with terminable(), watched() as sweeps:
+    with terminable(), keys.each_its_own(), watched() as sweeps:
         error = _error_of_task(sweeps)
     if sweeps:
         sys.exit(ending.end(sweeps[0], error, complain))

@@ -226,3 +226,19 @@ def test_brief_gaps_stand_in_the_table_and_in_the_answer(here, vem_run):
     out = " ".join(write_report([here / "s"], here / "s").split())
     assert "gaps of on approximation amortization" in out and "gmm loses nothing" in out
     assert "amortized loses" in out or "amortized: no loss is shown" in out
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_jobs_take_the_keys_they_have_and_one_that_has_none_of_those_swept_runs_once(here, vem_run):
+    sweep = (*SWEEP, "evaluation=none", "strategy=amortized,gmm", "model.components=2,3")
+    ended = vem_run(*sweep).good()
+    assert "4 of 4 done" in ended.err
+    assert "sweep: model.components=2,3 is taken by strategy=gmm; strategy=amortized has no such key" in ended.err
+    assert sorted(statuses(here / "s").values()) == ["done", "done", "done", "repeats"]
+    before = done(here / "s")
+    assert "4 of 4 done" in vem_run(*sweep).good().err and done(here / "s") == before
+
+
+def done(sweep: Path) -> dict[str, dict[str, bytes]]:
+    """Of the runs that are no repeats, which are written anew for each start."""
+    return {name: files for name, files in finished(sweep).items() if statuses(sweep)[name] == "done"}

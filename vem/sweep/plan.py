@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from vem import ledger
 from vem.command import PastHydra, folder_name
 from vem.errors import VemError
+from vem.sweep import keys
 
 START = "VEM_START"  # the environment variable that tells a job which start of a sweep it belongs to
 SUBDIR = "${vem.folder:${hydra.job.override_dirname}}"  # as in conf/config.yaml
@@ -33,6 +34,7 @@ listeners: list[Callable[[ledger.Sweep], None]] = []
 
 # Of the start that this command is; each has one entry at most.
 _start: list[str] = []
+_told: set[str] = set()  # the start of which it was said who takes which key
 _directory: dict[str, Path] = {}  # start → its directory: ${now:…} is another one when a launcher is started again
 _before: dict[Path, ledger.Sweep | None] = {}  # directory → the plan that stood there before
 _queue: dict[Path, tuple[Path, dict[Path, int]]] = {}  # directory → submitit's folder, and what it had submitted before
@@ -40,7 +42,7 @@ _queue: dict[Path, tuple[Path, dict[Path, int]]] = {}  # directory → submitit'
 
 def new_start() -> None:
     """Forget the start that was: the next plan is a start of its own, not a launcher that is started again."""
-    for known in (_start, _directory, _before, _queue):
+    for known in (_start, _told, _directory, _before, _queue):
         known.clear()
 
 
@@ -90,9 +92,11 @@ class Plan(Callback):
             )
         here, start = Path(config.hydra.runtime.cwd), start_of_this_command()
         directory = _directory.setdefault(start, here / config.hydra.sweep.dir)
-        jobs = jobs_of(config)
+        typed = typed_in(config)
+        jobs = jobs_of(config, typed)
         _refuse_shared_folders(jobs)
         _tell_the_jobs(config, directory)
+        told = _loader().settle(config, typed)
         _no_idle_workers(config, len(jobs) or config.hydra.sweeper.get("n_jobs", 0))  # trials at a time
         command = shlex.join(["python", "-m", "vem.run", *sys.argv[1:]])
         launcher = str(config.hydra.runtime.choices.get("hydra/launcher"))
@@ -102,6 +106,9 @@ class Plan(Callback):
             folder = Path(*takewhile(lambda part: "%" not in part, parts))  # %j is a job's number
             _queue[directory] = folder, _submissions(folder)
         sweep = ledger.plan(directory, command, launcher, jobs, start)
+        if start not in _told:  # by a launcher that is started again
+            _told.add(start)
+            print(*(f"sweep: {line}" for line in told), sep="\n", end="\n" if told else "", file=sys.stderr, flush=True)
         for listener in listeners:
             listener(sweep)
 
@@ -145,15 +152,25 @@ def _no_idle_workers(config: DictConfig, jobs: int) -> None:
             launcher.n_jobs = jobs
 
 
-def jobs_of(config: DictConfig) -> list[ledger.Job]:
+def _loader() -> keys.Loader:
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, keys.Loader)
+    return loader
+
+
+def typed_in(config: DictConfig) -> list[Override]:
+    """The overrides of a sweep's jobs, those of ``hydra.sweeper.params`` among them."""
+    fixed = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    typed: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # ${…} is the job's to resolve
+    return OverridesParser.create(config_loader=_loader()).parse_overrides([*fixed, *typed])
+
+
+def jobs_of(config: DictConfig, typed: list[Override]) -> list[ledger.Job]:
     """The jobs of the default sweeper; none where another one finds them as it goes."""
     if not str(config.hydra.sweeper._target_).endswith(BasicSweeper.__name__):
         return []
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    fixed = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    typed: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # ${…} is the job's to resolve
-    parsed = parser.parse_overrides([*fixed, *typed])
-    (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    (batch,) = BasicSweeper.split_arguments(typed, max_batch_size=None)
+    parser = OverridesParser.create(config_loader=_loader())
     known: dict[str, Override] = {}  # the parser takes a hundredth of a second for each string
     for text in dict.fromkeys(text for job in batch for text in job):
         (known[text],) = parser.parse_overrides([text])
