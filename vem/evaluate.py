@@ -18,6 +18,7 @@ import yaml
 
 from vem import command, records, sealing
 from vem.errors import VemError
+from vem.streams import outlived
 from vem.version import VERSION
 
 if TYPE_CHECKING:
@@ -136,6 +137,11 @@ def _measure(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    with outlived():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     given = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.captureWarnings(True)

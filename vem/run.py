@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vem import command, typed
+from vem import command, streams, typed
 from vem.sweep import ending, isolated, keys, plan, stopping
 from vem.sweep.progress import Jobs, watched
 from vem.training.signals import InterruptedRun, stop_requests, terminable
@@ -80,7 +80,12 @@ def complain(error: BaseException | None) -> int:
 
 
 def main() -> None:
-    """The command line."""
+    """The command line; it goes on where nobody reads what it prints."""
+    with streams.outlived():
+        _main()
+
+
+def _main() -> None:
     misplaced = typed.misplaced(sys.argv[1:])
     if misplaced:
         sys.exit(complain(misplaced))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vem.errors import VemError, at_least
+from vem.streams import outlived
 
 SECONDS = 10.0
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended: who waits for the sweep's end must not go on
@@ -56,6 +57,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the comparison; returns the exit code: 0, 130 after Ctrl-C, or 1 with one message on stderr."""
+    with outlived():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     out = None
     try:
         options = parse(arguments)

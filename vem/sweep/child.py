@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from vem import ledger, records
+from vem.streams import outlived
 from vem.training.signals import AT_ONCE
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ def main(work: Work, sender: Connection, environment: Mapping[str, str]) -> None
     os.environ.update(environment)
     threading.Thread(target=_end_with_parent, name="vem-parent", daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed child leaves behind
-    try:
-        logging.config.dictConfig(dict(work.logging))
-        folder = work.directory.name
-        with ledger.alive(work.sweep, folder), ledger.alone(work.sweep, folder):
-            told = _job(work)
-    except BaseException as error:
-        told = _explained(work, error)
+    with outlived():
+        try:
+            logging.config.dictConfig(dict(work.logging))
+            folder = work.directory.name
+            with ledger.alive(work.sweep, folder), ledger.alone(work.sweep, folder):
+                told = _job(work)
+        except BaseException as error:
+            told = _explained(work, error)
     with suppress(BrokenPipeError):  # the parent was killed
         sender.send(told)
     sender.close()

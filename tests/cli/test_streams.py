@@ -1,0 +1,86 @@
+"""Nobody reads what is printed (``| head``), or it goes to a full disk: the work is done all the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_support import CHECKOUT, TINY_GMM
+
+from vem import records
+from vem.report import __main__ as report
+from vem.streams import outlived
+
+FULL = Path("/dev/full")
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Make a stream of this process one whose reader has gone."""
+    opened = []
+
+    def make(*names):
+        for name in names:
+            reader, writer = os.pipe()
+            os.close(reader)
+            opened.append(os.fdopen(writer, "w"))
+            monkeypatch.setattr(sys, name, opened[-1])
+
+    yield make
+    for stream in opened:
+        stream.close()  # raises where something is held back for a reader that is gone
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_a_report_and_a_measurement_go_on_to_their_end(here, vem_run, unread, capfd):
+    from vem import evaluate
+
+    unread("stdout")
+    ended = vem_run(*TINY_GMM, "hydra.run.dir=r").good()
+    assert ended.text == "" and records.read_json(here / "r" / records.RUN)["status"] == "done"
+    assert report.main(["r"]) == 0 and (here / "r" / "report.html").exists()
+    assert evaluate.main(["r", "evaluation.draws=3"]) == 0 and list((here / "r" / records.EARLIER).iterdir())
+    for ask in (["--help"], ["--cfg", "job"]):
+        assert vem_run(*ask).good().text == ""
+    with pytest.raises(SystemExit) as asked:
+        report.main(["--help"])
+    assert asked.value.code == 0 and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_sweep_is_done_with_neither_stream_read(here, vem_run, unread):
+    unread("stdout", "stderr")
+    ended = vem_run("-m", *TINY_GMM, "evaluation=none", "hydra.sweep.dir=s").good()
+    assert ended.text == ""
+    (run,) = records.run_directories([here / "s"])
+    assert records.read_json(run / records.RUN)["status"] == "done"
+
+
+def test_a_failing_command_fails_where_nobody_reads_why(vem_run, unread):
+    unread("stdout", "stderr")
+    ended = vem_run(*TINY_GMM, "model.components=0")
+    assert (ended.code, ended.text) == (1, "")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
+def test_output_that_a_full_disk_does_not_take_costs_one_line(capfd, monkeypatch):
+    with FULL.open("w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with outlived():
+            for _ in range(3):
+                print("a table")
+                sys.stdout.flush()
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and "standard output cannot be written (No space left on device)" in said
+
+
+def test_in_a_shell(here):
+    """With what Python does at the end of a process, and pipefail, which makes the command's own exit code count."""
+    command = f"set -o pipefail; {sys.executable} -m vem.run --cfg job | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.count("\n") == 1
