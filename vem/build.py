@@ -17,9 +17,10 @@ from vem import records, sealing
 from vem.contracts import Batch, GenerativeModel, Posterior, Strategy
 from vem.data.dataset import Data, check
 from vem.errors import VemError, choice
-from vem.evaluation.elbo import SplitScores, evaluating, score, spread
+from vem.evaluation.elbo import SplitScores, score, spread
 from vem.evaluation.settings import Evaluation
 from vem.models.units import CHOICES, units_of
+from vem.modes import evaluating
 from vem.noise import fill, generator
 from vem.targets import check_targets, conform, instantiate, takes
 from vem.training import checkpoint

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
 
 from vem.errors import VemError
-from vem.evaluation.elbo import evaluating, score, spread
+from vem.evaluation.elbo import score, spread
 from vem.evaluation.foreign.borrowed import as_data, can_sample
 from vem.evaluation.foreign.encoder import ForeignEncoder
 from vem.evaluation.foreign.model import ForeignModel, foreign_model
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
+from vem.modes import evaluating
 from vem.noise import fill, generator
 
 H, D = 3, 12

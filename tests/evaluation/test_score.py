@@ -10,7 +10,7 @@ import torch
 from vem.contracts import TrainingSet
 from vem.data.linear_gaussian import linear_gaussian
 from vem.errors import VemError
-from vem.evaluation.elbo import SplitScores, evaluating, score, spread
+from vem.evaluation.elbo import SplitScores, score, spread
 from vem.evaluation.gaps import summarize
 from vem.evaluation.measured import Measured
 from vem.evaluation.settings import Evaluation
@@ -18,6 +18,7 @@ from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
 from vem.models.networks import MLPFactory
+from vem.modes import evaluating
 from vem.noise import generator
 from vem.numerics import mean_and_se
 from vem.objectives.elbo import ELBO

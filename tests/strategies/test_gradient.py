@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -83,3 +85,36 @@ def test_nothing_to_train_and_a_step_size_of_zero_are_refused() -> None:
         Climber(partial(torch.optim.SGD, lr=0.1), [])
     with pytest.raises(VemError, match="must be positive"):
         Climber(partial(torch.optim.SGD, lr=0.0), parameters(torch.float32))
+
+
+def test_a_parameter_that_is_given_twice_takes_one_step_along_the_sum_over_its_uses() -> None:
+    shared, alone = parameters(torch.float64)[:2]
+    climber = Climber(partial(torch.optim.Adam, lr=1e-2, fused=True), [shared, alone, shared])
+    value = -((shared.sum() - 1) ** 2) - (shared**2).sum() - (alone**2).sum()
+    expected = torch.autograd.grad(-value, [shared, alone], retain_graph=True)
+    found = slope(climber.params, value)
+    assert all(torch.equal(a, b) for a, b in zip(found.params, expected, strict=True))
+    torch.testing.assert_close(found.norm, torch.cat([g.flatten() for g in expected]).norm())
+    climber.step(found, torch.ones(()))
+    assert {float(state["step"]) for state in climber.state_dict()["state"].values()} == {1.0}
+
+
+@pytest.mark.parametrize("make", [partial(torch.optim.Adam, lr=0.1), partial(torch.optim.SGD, lr=0.1, momentum=0.9)])
+def test_the_state_of_double_steps_is_read_but_not_gone_on_with(make: Any) -> None:
+    first, shared = parameters(torch.float64)[:2]
+    last = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of duplicates
+        before = make([first, shared, last, shared])
+    for p in (first, shared, last):
+        p.grad = torch.full_like(p, float(p.numel()))
+    before.step()
+    climber = Climber(make, [first, shared, last, shared])
+    climber.load_state_dict(before.state_dict())
+    for p in (first, shared, last):
+        for name, value in climber.optimizer.state[p].items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(before.state[p][name]))
+    with pytest.raises(VemError, match=r"share took two steps a batch.*Delete its checkpoint\.pt"):
+        climber.step(slope(climber.params, objective(climber.params, 0)), torch.ones(()))
+    climber.load_state_dict(Climber(make, [first, shared, last]).state_dict())  # a state of single steps
+    climber.step(slope(climber.params, objective(climber.params, 0)), torch.ones(()))

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from vem.contracts import GenerativeModel, Posterior, Strategy
 from vem.errors import at_least
-from vem.evaluation.elbo import Inferred, evaluating, inferred, spread
+from vem.evaluation.elbo import Inferred, inferred, spread
 from vem.evaluation.surgery import ONE_POINT, surgery, surgery_terms
 from vem.families.gaussian import DiagonalGaussianPosterior, FullGaussianPosterior
+from vem.modes import evaluating
 from vem.noise import generator
 from vem.numerics import mean_and_se, weighted_sum
 from vem.records import number

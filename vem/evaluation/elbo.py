@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vem.contracts import Batch, GenerativeModel, Posterior, Strategy, TractableModel
 from vem.errors import at_least
+from vem.modes import evaluating
 from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
 
@@ -29,19 +29,6 @@ class SplitScores(NamedTuple):
     reason: str | None  # why there is no ELBO
     prior_elbo: Tensor | None = None  # [N] the ELBO of the prior as q, E_p(z)[log p(x | z)]: the floor for any q
     prior_variance: Tensor | None = None  # [N] variance of prior_elbo over its draws, of their mean
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode: no dropout, no moving batch statistics; the earlier mode of every part comes back."""
-    modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
-    if hasattr(model, "eval"):
-        model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode  # not train(): a batch norm that was frozen by hand stays frozen
 
 
 def spread(num: int, total: int) -> Tensor:

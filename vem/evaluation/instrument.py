@@ -18,7 +18,7 @@ from vem.evaluation.bounds.annealing import with_starts
 from vem.evaluation.bounds.simulated import simulated
 from vem.evaluation.checks import as_json, check_all, width_check
 from vem.evaluation.diagnostics import diagnose
-from vem.evaluation.elbo import BATCH, Inferred, evaluating, inferred, joined, merged, score, scored, spread
+from vem.evaluation.elbo import BATCH, Inferred, inferred, joined, merged, score, scored, spread
 from vem.evaluation.measured import FamilyScores, Measured
 from vem.evaluation.pieces import QUADRATURE, Searched, check_families, log_marginal, others, richest, search
 from vem.evaluation.planes import NUM_SHOWN, planes
@@ -30,6 +30,7 @@ from vem.families.gaussian import (
     FullGaussian,
     FullGaussianPosterior,
 )
+from vem.modes import evaluating
 from vem.noise import generator
 
 PRIOR_DRAWS = 5  # of the check that q is no worse than the prior, for each datum

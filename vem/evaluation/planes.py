@@ -26,8 +26,8 @@ from torch import Tensor
 
 from vem.contracts import GenerativeModel, PathPosterior, Posterior
 from vem.evaluation.bounds.quadrature import posterior_boxes, posterior_grid, quadrature
-from vem.evaluation.elbo import evaluating
 from vem.families.gaussian import log_standard_normal
+from vem.modes import evaluating
 
 NUM_SHOWN = 4  # data in the figure
 GRID = 121

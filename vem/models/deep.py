@@ -14,6 +14,7 @@ from vem.families.gaussian import log_standard_normal
 from vem.models.likelihoods import Gaussian, make_likelihood
 from vem.models.networks import MLP, MLPFactory
 from vem.models.units import CHOICES, Units
+from vem.modes import evaluating
 from vem.records import BY_COLUMN
 
 
@@ -94,18 +95,15 @@ class DeepLatentModel(nn.Module):
 
     def _check_decoder(self) -> None:
         parameter = next(self.decoder.parameters(), torch.zeros(()))
-        was_training = self.decoder.training
         try:
-            with torch.no_grad():
-                # In evaluation mode, so that a batch norm keeps its statistics and a dropout draws nothing.
-                shape = tuple(self.decoder.eval()(parameter.new_zeros(2, self.latent_size)).shape[1:])
+            # In evaluation mode, so that a batch norm keeps its statistics and a dropout draws nothing.
+            with torch.no_grad(), evaluating(self.decoder):
+                shape = tuple(self.decoder(parameter.new_zeros(2, self.latent_size)).shape[1:])
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise VemError(
                 f"model.decoder={type(self.decoder).__name__} does not take z [N, {self.latent_size}]: {error}. It "
                 "must map [N, latent_dim] to [N, *event shape of x]."
             ) from error
-        finally:
-            self.decoder.train(was_training)
         if shape != self.event_shape:
             wanted = ", ".join(map(str, self.event_shape))
             raise VemError(

@@ -24,6 +24,7 @@ from vem.contracts import (
 from vem.errors import VemError
 from vem.families.checks import matching
 from vem.models.units import in_units, units_of
+from vem.modes import evaluating
 from vem.objectives.elbo import ELBO
 from vem.strategies.compiled import compiled
 from vem.strategies.gradient import Climber, OptimizerFactory, Slope, differentiate
@@ -104,17 +105,14 @@ class Amortized:
         return in_units(model, x) if self.in_units else x
 
     def _check_encoder(self, x: Tensor) -> None:
-        was_training = self.encoder.training
         try:
-            with torch.no_grad():
-                shape = tuple(self.encoder.eval()(x).shape)
+            with torch.no_grad(), evaluating(self.encoder):
+                shape = tuple(self.encoder(x).shape)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise VemError(
                 f"strategy.encoder={type(self.encoder).__name__} does not take x of shape {tuple(x.shape)}: {error}. "
                 f"It must map [B, *event shape of x] to [B, {self.family.num_params}]."
             ) from error
-        finally:
-            self.encoder.train(was_training)
         if shape != (len(x), self.family.num_params):
             raise VemError(
                 f"strategy.encoder={type(self.encoder).__name__} maps {tuple(x.shape)} to {shape}: "
@@ -129,11 +127,8 @@ class Amortized:
     @torch.no_grad()
     def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
         """The encoder's q, with dropout and batch norm of a user's encoder in evaluation mode."""
-        was_training = self.encoder.training
-        self.encoder.eval()
-        params = self.encoder(self._seen(model, batch.x))
-        self.encoder.train(was_training)
-        return self.family(params)
+        with evaluating(self.encoder):
+            return self.family(self.encoder(self._seen(model, batch.x)))
 
     def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
         """The ELBO of the encoder's q."""

@@ -41,23 +41,35 @@ def differentiate(bound: Bound, scale: float, params: Sequence[Tensor], others: 
 class Climber:
     """Ascends a bound with any ``torch.optim`` optimizer.
 
-    ``factory(params)`` makes the optimizer; its own step size is multiplied by the schedule's rate.
+    ``factory(params)`` makes the optimizer; its own step size is multiplied by the schedule's rate. A parameter that
+    is given twice, as encoder and decoder may share one, is stepped once, along the sum over both uses.
 
     Raises:
         VemError: there is nothing to optimize, or the step size is not positive.
     """
 
     def __init__(self, factory: OptimizerFactory, params: Iterable[Parameter]) -> None:
-        self.params = [p for p in params if p.requires_grad]
+        self.params = [p for p in dict.fromkeys(params) if p.requires_grad]
         if not self.params:
             raise VemError("there are no parameters to train: every one of them has requires_grad=False.")
         self.optimizer = factory(self.params)
+        self.doubled = False  # the state that was loaded is of steps that were taken twice
         self.base = [float(group["lr"]) for group in self.optimizer.param_groups]
         if min(self.base) <= 0:
             raise VemError(f"training.rate={min(self.base)} must be positive.")
 
     def step(self, slope: Slope, rate: Tensor) -> None:
-        """One step up. The schedule's rate stays on its device, so that a step never waits for a GPU."""
+        """One step up. The schedule's rate stays on its device, so that a step never waits for a GPU.
+
+        Raises:
+            VemError: the state that was loaded is of an optimizer that stepped shared weights twice.
+        """
+        if self.doubled:
+            raise VemError(
+                "this run was begun by a version of vem in which weights that encoder and decoder share took two steps "
+                "a batch; they take one now, so that it cannot go on as it began. Delete its checkpoint.pt, and it "
+                "begins again, or name a fresh hydra.run.dir."
+            )
         for p, g in zip(self.params, slope.params, strict=True):
             p.grad = g
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
@@ -70,8 +82,14 @@ class Climber:
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put the optimizer's state back."""
-        self.optimizer.load_state_dict(state)
+        """Put the optimizer's state back.
+
+        One in which shared weights stand twice can be read, as a finished run needs it, but not gone on with.
+        """
+        given = state["param_groups"]
+        groups = [{**group, "params": list(dict.fromkeys(group["params"]))} for group in given]
+        self.doubled = groups != given
+        self.optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 @torch.no_grad()

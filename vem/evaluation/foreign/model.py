@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from vem.contracts import GenerativeModel, Noise, NoiseSpec
 from vem.errors import VemError, at_least, choice
-from vem.evaluation.elbo import evaluating
 from vem.evaluation.foreign.borrowed import as_data, frozen, module_of, name_of, prior_draws, seeded
 from vem.evaluation.foreign.probe import PROBES, check_outputs, outputs_of, probe
 from vem.evaluation.foreign.raising import RAISED, Raising
 from vem.families.gaussian import LOG_2PI, log_standard_normal
 from vem.models.deep import DeepLatentModel
 from vem.models.likelihoods import Gaussian
+from vem.modes import evaluating
 
 Density = Callable[[Tensor, Tensor], Tensor]
 LIKELIHOODS = ("bernoulli", "bernoulli_probs", "gaussian")

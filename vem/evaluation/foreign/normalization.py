@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vem.errors import VemError
-from vem.evaluation.elbo import evaluating, spread
+from vem.evaluation.elbo import spread
 from vem.evaluation.foreign.additive import NOT_FREE, entrywise
 from vem.evaluation.foreign.borrowed import as_data, few, prior_draws
 from vem.evaluation.foreign.entries import LogP
 from vem.evaluation.foreign.raising import density_of
 from vem.families.gaussian import LOG_2PI
+from vem.modes import evaluating
 
 MOST = 20_000  # decoder evaluations beyond which the test is not cheap
 NUMBERS = 2**18  # entries of x evaluated at once

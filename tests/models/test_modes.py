@@ -1,0 +1,168 @@
+"""Parts that the user has frozen stay frozen, and weights that networks share take one step a batch."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vem.contracts import Batch
+from vem.data.linear_gaussian import linear_gaussian
+from vem.errors import VemError
+from vem.evaluation.elbo import score, spread
+from vem.families.gaussian import DiagonalGaussian
+from vem.models.deep import DeepLatentModel
+from vem.models.networks import MLPFactory
+from vem.modes import evaluating
+from vem.noise import fill, generator
+from vem.objectives.elbo import ELBO
+from vem.records import CHECKPOINT
+from vem.strategies.amortized import Amortized
+from vem.strategies.gradient import Climber
+from vem.training import checkpoint
+from vem.training.fit import fit
+from vem.training.schedules import Constant
+from vem.training.settings import Training
+
+DATA = linear_gaussian(num=60, num_valid=10, num_test=10, dims=4, latent=2)
+
+
+class Frozen(nn.Module):
+    """A network whose batch norm (on 8 units) and dropout were frozen by hand."""
+
+    def __init__(self, inputs: int, outputs: int, gradient: bool = True) -> None:
+        super().__init__()
+        self.first, self.bn, self.drop = nn.Linear(inputs, 8), nn.BatchNorm1d(8), nn.Dropout(0.8)
+        self.last = nn.Linear(8, outputs)
+        self.bn.running_var.fill_(4.0)
+        self.bn.requires_grad_(gradient)
+        self.bn.eval()
+        self.drop.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.drop(self.bn(self.first(x))))
+
+
+def amortized(encoder: Any) -> Amortized:
+    return Amortized(DiagonalGaussian, ELBO(), partial(torch.optim.Adam, lr=0.01), encoder)
+
+
+def trained(model: Any, strategy: Any, epochs: int = 2, **more: Any) -> Any:
+    return fit(model, strategy, DATA, Training(epochs, 20, 0.01, Constant()), progress_bar=False, **more)
+
+
+@pytest.mark.parametrize("gradient", [True, False], ids=["trained", "without gradient"])
+@pytest.mark.parametrize("where", ["decoder", "encoder"])
+def test_a_frozen_batch_norm_and_dropout_stay_frozen(where: str, gradient: bool) -> None:
+    network = Frozen(2, 4, gradient) if where == "decoder" else Frozen(4, 4, gradient)
+    model = DeepLatentModel((4,), 2, network if where == "decoder" else MLPFactory([8]), "gaussian")
+    strategy = amortized(network if where == "encoder" else MLPFactory([8]))
+    trained(model, strategy)
+    assert torch.equal(network.bn.running_var, torch.full((8,), 4.0)) and int(network.bn.num_batches_tracked) == 0
+    assert not network.bn.training and not network.drop.training
+    assert network.training and network.last.training
+    x = DATA.test.x
+    noise = fill(strategy.noise(10), generator("cpu", 0), x.dtype)
+    assert torch.equal(*(strategy.infer(model, Batch(x, None), noise).mean() for _ in range(2)))
+    # Nothing is dropped in training either, so that q is the same there.
+    assert torch.equal(
+        network(x if where == "encoder" else x[:, :2]), network.eval()(x if where == "encoder" else x[:, :2])
+    )
+
+
+def test_a_batch_norm_that_is_not_frozen_goes_on_learning() -> None:
+    network = Frozen(2, 4).train()
+    trained(DeepLatentModel((4,), 2, network, "gaussian"), amortized(MLPFactory([8])))
+    assert int(network.bn.num_batches_tracked) == 6 and network.bn.training
+
+
+def test_what_a_train_of_the_users_sets_comes_back_too() -> None:
+    class Own(nn.Sequential):
+        def train(self, mode: bool = True) -> Own:
+            self.deterministic = not mode
+            return super().train(mode)
+
+    network = Own(nn.Linear(2, 4), nn.Dropout().eval()).train()
+    network[1].eval()
+    with evaluating(network):
+        assert network.deterministic
+    assert not network.deterministic and network.training and not network[1].training
+
+
+class Tied(nn.Module):
+    """Encoder or decoder around a layer that both share, used twice in one of them."""
+
+    def __init__(self, inputs: int, outputs: int, shared: nn.Module, times: int = 1) -> None:
+        super().__init__()
+        self.first, self.shared, self.last, self.times = nn.Linear(inputs, 8), shared, nn.Linear(8, outputs), times
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for _ in range(self.times):
+            h = torch.tanh(self.shared(h))
+        return self.last(h)
+
+
+def tied() -> tuple[DeepLatentModel, Amortized, nn.Module]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shared = nn.Linear(8, 8)
+        model = DeepLatentModel((4,), 2, Tied(2, 4, shared, 2), "gaussian")
+        return model, amortized(Tied(4, 4, shared)), shared
+
+
+def test_shared_weights_take_one_step_a_batch(tmp_path: Path) -> None:
+    model, strategy, shared = tied()
+    trained(model, strategy, directory=tmp_path)
+    state = strategy.climber.optimizer.state
+    assert {float(state[p]["step"]) for p in strategy.climber.params} == {6.0}
+    assert sum(p is shared.weight for p in strategy.climber.params) == 1
+    again, learner, _ = tied()
+    assert trained(again, learner, directory=tmp_path).finished  # it is read again
+    assert not learner.climber.doubled
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+class Doubled(Climber):
+    """As it was: a shared weight stands in the optimizer twice."""
+
+    def __init__(self, factory: Any, params: Any) -> None:
+        super().__init__(factory, given := list(params))
+        self.params = given
+        self.optimizer.param_groups[0]["params"] = given
+
+
+def test_an_unfinished_run_of_double_steps_is_refused_and_a_finished_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("vem.strategies.amortized.Climber", Doubled)
+        model, strategy, _ = tied()
+        trained(model, strategy, directory=tmp_path)
+    saved = checkpoint.load(tmp_path / CHECKPOINT, "cpu")
+    places = saved["strategy"]["optimizer"]["param_groups"][0]["params"]
+    assert len(places) == len(set(places)) + 2
+    again, learner, _ = tied()
+    trained(again, learner, directory=tmp_path)  # it has finished: nothing is trained
+    rows = spread(10, 10)
+    old, new = (
+        score(m, s, DATA.test.x, rows, training_rows=False, draws=1, seed=0, name="test").elbo
+        for m, s in ((model, strategy), (again, learner))
+    )
+    assert torch.equal(old, new)
+    saved["progress"] |= {"finished": False, "epoch": 1}
+    checkpoint.save(tmp_path / CHECKPOINT, {k: v for k, v in saved.items() if k != "version"})
+    with pytest.raises(VemError, match="share took two steps a batch"):
+        trained(*tied()[:2], directory=tmp_path)
+    (tmp_path / CHECKPOINT).unlink()  # the remedy
+    assert trained(*tied()[:2], directory=tmp_path).finished
+
+
+def test_a_decoder_that_uses_a_parameter_twice_is_stepped_once_by_local_too() -> None:
+    model = tied()[0]
+    assert len(Climber(partial(torch.optim.Adam, lr=0.1), model.parameters()).params) == len(list(model.parameters()))
