@@ -21,15 +21,23 @@ __version__ = VERSION
 __all__ = ["VemError", "load", "measure"]
 
 
-def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
+def load(
+    directory: str | PathLike[str],
+    device: str = "cpu",
+    data: str | PathLike[str] | None = None,
+    other_data: bool = False,
+) -> Run:
     """Give back the model, the strategy and the data of a finished run.
 
+    ``data``: where its file or folder of data lies now, if it was moved; else it is looked for below the parent folders
+    of the run. ``other_data``: take data that are not those that it was trained on.
+
     Raises:
-        VemError: the directory holds no finished run, or its checkpoint is damaged.
+        VemError: the directory holds no finished run, its checkpoint is damaged, or its data are not found or others.
     """
     from vem.build import load
 
-    return load(directory, device)
+    return load(directory, device, data, other_data)
 
 
 def measure(

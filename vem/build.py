@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from vem import records, sealing
+from vem import moved, records, same_data, sealing
 from vem.contracts import Batch, GenerativeModel, Posterior, Strategy
 from vem.data.dataset import Data, check
 from vem.errors import VemError, choice
@@ -41,10 +41,11 @@ class Built:
     training: Training
     evaluation: Evaluation
     likelihood: str | None
+    digests: dict[str, same_data.Digest]  # of the data as stored, before they are cast
 
 
-def build(config: Mapping[str, Any]) -> Built:
-    """Make the objects of a resolved config.
+def build(config: Mapping[str, Any], stored: Data | None = None) -> Built:
+    """Make the objects of a resolved config; ``stored``: its data, where they are read already.
 
     Raises:
         VemError: a value that does not fit, data that cannot be had, a ``_target_`` outside the allowed
@@ -58,14 +59,16 @@ def build(config: Mapping[str, Any]) -> Built:
     evaluation: Evaluation = instantiate(config["evaluation"], "evaluation")
     with seeded(config["seed"], "strategy"):
         strategy: Strategy = instantiate(config["strategy"], "strategy")
-    data = make_data(config["data"]).to(device, dtype)
+    stored = stored or make_data(config["data"])
+    digests = same_data.digests(stored)
+    data = stored.to(device, dtype)
     likelihood = resolve_likelihood(config["model"], data)
     model = build_model(config, data, likelihood).to(device, dtype)
     units = units_of(model)
     if units is not None:  # before a strategy that may keep θ as it is
         units.fit(data.train.x)
         data = replace(data, notes=(*data.notes, *model.unit_notes()))
-    return Built(data, model, strategy, training, evaluation, likelihood)
+    return Built(data, model, strategy, training, evaluation, likelihood, digests)
 
 
 def make_data(section: Mapping[str, Any]) -> Data:
@@ -272,32 +275,25 @@ def as_before(config: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def same_data(status: Mapping[str, Any], data: Data, directory: Path) -> None:
-    """Refuse to go on with a run whose file is now read as another table, as a header that was once taken for a datum.
-
-    The split would be another one, too: what was trained on would be tested on.
-
-    Raises:
-        VemError: there are more or fewer training data than run.json says.
-    """
-    if status.get("num_train", len(data.train)) != len(data.train):
-        notes = " ".join(("", *data.notes))
-        raise VemError(
-            f"{directory} was begun with {status['num_train']} training data, and this version of vem reads "
-            f"{len(data.train)} from the same file.{notes} Run again in a fresh hydra.run.dir."
-        )
-
-
 def checkpoint_name(training: Training) -> str:
     """The file of a finished run's parameters."""
     return records.BEST_CHECKPOINT if training.keep == "best" else records.CHECKPOINT
 
 
-def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
+def load(
+    directory: str | PathLike[str],
+    device: str = "cpu",
+    data: str | PathLike[str] | None = None,
+    other_data: bool = False,
+) -> Run:
     """The model, the strategy and the data of a finished run; see :class:`Run`.
 
+    ``data``: where its file or folder of data lies now, if it was moved; else it is looked for below the parent folders
+    of the run. ``other_data``: take data that are not those that it was trained on.
+
     Raises:
-        VemError: the directory holds no finished run, or its checkpoint is missing, damaged or another run's.
+        VemError: the directory holds no finished run, its checkpoint is missing, damaged or another run's, or its data
+            are not found or others.
     """
     path = Path(directory)
     status = records.read_json(path / records.RUN)
@@ -308,13 +304,13 @@ def load(directory: str | PathLike[str], device: str = "cpu") -> Run:
         raise VemError(f"{path} is not finished (status {status.get('status')}): start its command again to finish it.")
     sealing.require(path, status, [records.CONFIG])
     config = read_config(path / records.CONFIG)
-    built = build({**config, "device": device})
-    if identified(config)["data"].get(FILE_HASH) != config["data"].get(FILE_HASH):
-        raise VemError(
-            f"{config['data']['path']} has changed since {path} was trained on it: put the old file back, or run again "
-            "in a fresh hydra.run.dir."
-        )
-    same_data(status, built.data, path)
+    check_targets(config, config.get("allow_targets") or [])
+    section, stored = moved.found(config["data"], status, path, data, other_data, make_data)
+    config["data"] = dict(section)
+    built = build({**config, "device": device}, stored)
+    if not other_data:
+        remedy = f"Put the old data back. {moved.say_where(path)} {moved.or_other_data(path)}"
+        same_data.require(path, status, built.digests, built.data.notes, remedy)
     place = built.data.train.x.device
     built.strategy.setup(built.model, built.data.training_set(), generator(place, config["seed"], "setup"))
     name = path / checkpoint_name(built.training)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vem")
 
+WHERE = ("data.path", "data.root")  # where the data lie now, in a project that was moved
 # What an override may set: how to measure, and on what. The rest of the config made the run and is its own.
-ALLOWED = ("evaluation", "device", "threads", "progress", "hydra.searchpath")
+ALLOWED = ("evaluation", "device", "threads", "progress", "hydra.searchpath", *WHERE)
 EXAMPLES = """examples:
   python -m vem.evaluate runs/plane evaluation=gaps
   python -m vem.evaluate runs/plane evaluation=full evaluation.num_data=200 evaluation/best=thorough
@@ -60,13 +61,14 @@ def evaluate(directory: Path, overrides: Sequence[str], again: bool = False) -> 
             config, numbers that are not finite, an interruption, a failed check if evaluation.strict=true.
     """
     command.only(overrides, ALLOWED, "The rest made the run: to train by other settings use python -m vem.run.")
+    overrides, data = _where(overrides)
     asked = command.composed([*_of_the_run(directory, overrides), *overrides])
     from vem import assess, build, execute  # torch, and seconds: not needed where the command is not understood
     from vem.report.figures import draw_run
     from vem.targets import check_targets, instantiate
 
     section = asked["evaluation"]
-    run = build.load(directory, asked["device"])
+    run = build.load(directory, asked["device"], data)
     directory = run.directory  # of a job that repeats another one's run, that one's
     check_targets({"evaluation": section}, run.config.get("allow_targets") or [])
     settings: Evaluation = instantiate(section, "evaluation")
@@ -87,6 +89,13 @@ def evaluate(directory: Path, overrides: Sequence[str], again: bool = False) -> 
     else:
         _measure(run, section, settings, state, asked["progress"], keep=whole or not made or again)
     assess.judge(directory, settings.strict)
+
+
+def _where(overrides: Sequence[str]) -> tuple[list[str], str | None]:
+    """The overrides less the one that says where the data lie, and what it says."""
+    places = [override for override in overrides if _key(override) in WHERE]
+    rest = [override for override in overrides if override not in places]
+    return rest, places[-1].split("=", 1)[-1].strip("'\"") if places else None
 
 
 def _of_the_run(directory: Path, overrides: Sequence[str]) -> list[str]:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 import yaml
 
-from vem import assess, command, records, resume, sealing
-from vem.build import Built, build, identified, same_data
+from vem import assess, command, moved, records, resume, same_data, sealing
+from vem.build import Built, build, identified, make_data
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
 from vem.evaluation.kept import FOLDER as KEPT
@@ -27,7 +27,7 @@ from vem.models.units import units_of
 from vem.report.figures import draw_run
 from vem.report.runs import flat_settings
 from vem.report.starts import longer, rule
-from vem.targets import conform
+from vem.targets import check_targets, conform
 from vem.training.fit import Progress, fit
 from vem.training.recorder import Recorder
 from vem.training.settings import Training
@@ -36,6 +36,10 @@ from vem.version import VERSION
 
 log = logging.getLogger("vem")
 
+OTHER_DATA = (
+    "A run does not go on with other data: put the old ones back, name a fresh hydra.run.dir (or hydra.sweep.dir), or "
+    "say rerun=stale to put it aside."
+)
 VERSIONS = ("torch", "numpy", "scipy", "hydra-core", "scikit-learn")
 
 
@@ -43,7 +47,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
     """Run what the resolved ``config`` says in ``directory``; returns the validation ELBO (or NaN).
 
     An unfinished run of the same config goes on from its checkpoint, a finished one is left alone, unless
-    ``rerun=stale`` was said and other code made it. ``start`` says which start of a sweep this is.
+    ``rerun=stale`` was said and other code made it, or on other data. ``start`` says which start of a sweep this is.
 
     Raises:
         VemError: bad input, a directory that holds another config or in which another process is at work, an
@@ -51,24 +55,37 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
     """
     try:
         with terminable():
+            paths = moved.typed(config["data"], directory)
             config = identified(config)
             with resume.alone(directory):
                 records.clear_leftovers(directory, directory / records.FIGURES, directory / KEPT)
-                return _execute(resume.as_begun(directory, config, overrides), overrides, directory, start)
+                config = resume.as_begun(directory, config, overrides)
+                try:
+                    return _execute(config, overrides, directory, start, paths)
+                except same_data.OtherData as error:
+                    if not resume.stale(config):
+                        raise
+                    log.warning("%s", error)
+                    resume.put_aside(directory)
+                    return _execute(config, overrides, directory, start, paths)
     except KeyboardInterrupt:
         raise InterruptedRun(AT_ONCE) from None
 
 
-def _execute(config: dict[str, Any], overrides: list[str], directory: Path, start: str | None) -> float:
+def _execute(
+    config: dict[str, Any], overrides: list[str], directory: Path, start: str | None, paths: dict[str, str]
+) -> float:
     started = time.monotonic()
     digest = records.config_hash(config)
     earlier = resume.left_behind(directory, config, sweeping=start is not None)
     if earlier is not None and earlier.get("status") == "done":
+        _compare_data(config, earlier, directory)
         log.info("%s is finished: left alone. Another hydra.run.dir, or hydra.sweep.dir, runs it again.", directory)
         assess.judge(directory, config["evaluation"].get("strict", False))
         return records.valid_elbo(directory)
     started -= (earlier or {}).get("seconds", 0.0)  # seconds of all starts, but for one that was killed
-    status = _status(config, overrides, digest, earlier) | ({"start": start} if start else {})
+    status = _status(config, overrides, digest, earlier, resume.has_begun(directory)) | {moved.KEY: paths}
+    status |= {"start": start} if start else {}
     written = config if earlier is None else resume.as_written(directory, config)
     records.write_text(directory / records.CONFIG, yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
     records.write_text(directory / records.OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
@@ -108,10 +125,30 @@ def set_threads(number: Any) -> None:
     torch.set_num_threads(number)
 
 
+def _compare_data(config: dict[str, Any], earlier: dict[str, Any], directory: Path) -> None:
+    """Whether a finished run was trained on what the user's own function gives now. (A file is part of the config.)
+
+    Raises:
+        OtherData: it was not, and ``rerun=stale`` was said; else there is a warning.
+    """
+    target = str(config["data"].get("_target_"))
+    if target.startswith("vem.") or same_data.KEY not in earlier:
+        return
+    remedy = "rerun=stale puts the run aside and trains on these."
+    try:
+        check_targets(config, config.get("allow_targets") or [])
+        data = make_data(config["data"])
+        same_data.require(directory, earlier, same_data.digests(data), data.notes, remedy)
+    except VemError as error:
+        if isinstance(error, same_data.OtherData) and resume.stale(config):
+            raise
+        log.warning("%s", error)
+
+
 def _status(
-    config: dict[str, Any], overrides: list[str], digest: str, earlier: dict[str, Any] | None
+    config: dict[str, Any], overrides: list[str], digest: str, earlier: dict[str, Any] | None, begun: bool
 ) -> dict[str, Any]:
-    """The first version of run.json."""
+    """The first version of run.json. A run that has begun stays one of the data that it began with."""
     started = (earlier or {}).get("started") or datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "status": "running",
@@ -125,7 +162,7 @@ def _status(
         "commit": resume.commit(),
         "versions": {"vem": VERSION, "python": platform.python_version()}
         | {name: metadata.version(name) for name in VERSIONS},
-        **{key: earlier[key] for key in ("num_train",) if earlier and key in earlier},
+        **{key: earlier[key] for key in ("num_train", same_data.KEY) if earlier and begun and key in earlier},
     }
 
 
@@ -134,8 +171,9 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
         set_threads(config["threads"])
     recorder = Recorder(directory, conform(config.get("tensorboard", False), bool, "tensorboard"))
     built = build(config)
-    same_data(status, built.data, directory)
-    status.update(_description(config, built))
+    same_data.require(directory, status, built.digests, built.data.notes, OTHER_DATA)
+    status.update({same_data.KEY: built.digests} | status | _description(config, built))
+    sealing.write_run(directory, status)
     for note in built.data.notes:
         log.info("%s", note)
     log.info("%s: %s on %s (%d train, %d valid, %d test), %s",

@@ -81,7 +81,7 @@ def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] =
         old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
     except (VemError, OSError, UnicodeDecodeError, yaml.YAMLError):
         return config  # no run yet, or a damaged one, of which others tell
-    begun = any((directory / name).exists() for name in COMPUTED)
+    begun = has_begun(directory)
     # What failed before it had computed anything has nothing to go on from.
     unfinished = run.get("status") != "done" and (begun or run.get("status") != "failed")
     binary = run.get("likelihood") == "bernoulli"
@@ -115,6 +115,20 @@ def as_written(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+def stale(config: Mapping[str, Any]) -> bool:
+    """Whether ``rerun=stale`` was said.
+
+    Raises:
+        VemError: another word.
+    """
+    return choice(config.get("rerun") or "never", ("never", "stale"), "rerun") == "stale"
+
+
+def has_begun(directory: Path) -> bool:
+    """Whether a run in the directory has computed anything."""
+    return any((directory / name).exists() for name in COMPUTED)
+
+
 def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False) -> dict[str, Any] | None:
     """What an earlier start left; ``rerun=stale`` puts a damaged run aside, and one by other code or config.
 
@@ -124,10 +138,10 @@ def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False)
         VemError: it holds a run of another config, and the difference is shown; or a file of it is damaged.
     """
     _end_the_move(directory)
-    again = choice(config.get("rerun") or "never", ("never", "stale"), "rerun") == "stale"
+    again = stale(config)
     if (wrong := _damage(directory)) and again:
         log.warning("%s", wrong)
-        _put_aside(directory)
+        put_aside(directory)
         return None
     if wrong:
         raise VemError(wrong)
@@ -137,11 +151,11 @@ def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False)
         mended = sweeping and records.read_json(directory / records.RUN).get("status") == "failed"
         if not (again or mended):
             raise
-        _put_aside(directory)
+        put_aside(directory)
         return None
     made = by_other_code(earlier) if earlier is not None and earlier.get("status") == "done" else None
     if made and again:
-        _put_aside(directory)
+        put_aside(directory)
         return None
     if made:
         log.warning("%s %s: it counts as done, and rerun=stale runs it again.", directory, made)
@@ -167,7 +181,7 @@ def by_other_code(run: Mapping[str, Any]) -> str | None:
     return f"was made by vem {version}, commit {made}, and this is {VERSION}, {now}"
 
 
-def _put_aside(directory: Path) -> None:
+def put_aside(directory: Path) -> None:
     """Move a run's files to ``earlier/001``, ``002``, …: what was computed is kept.
 
     Raises:
@@ -209,11 +223,11 @@ def earlier_run(directory: Path, config: dict[str, Any]) -> dict[str, Any] | Non
     if not (directory / records.RUN).exists():
         return None
     earlier = records.read_json(directory / records.RUN)
-    if earlier.get("status") == records.REPEATS and not any((directory / name).exists() for name in COMPUTED):
+    if earlier.get("status") == records.REPEATS and not has_begun(directory):
         return None  # another folder had this job; now it is this one's
     if earlier.get("config_hash") == records.config_hash(config):
         return earlier
-    begun = any((directory / name).exists() for name in COMPUTED)
+    begun = has_begun(directory)
     if earlier.get("status") == "failed" and not begun:
         return None  # it failed before it had computed anything: a mended command may take its place
     try:

@@ -43,6 +43,14 @@ def test_the_second_address_is_tried_when_the_first_fails(site, tmp_path):
     assert site.asked == ["home/file.bin", "mirror/file.bin"]
 
 
+def test_a_folder_that_is_only_tried_is_fetched_nothing_into(site, tmp_path):
+    site.files["file.bin"] = CONTENT
+    with files.nothing_fetched(), pytest.raises(VemError, match=r"file\.bin is missing"):
+        files.obtain(source(site.url + "file.bin"), tmp_path)
+    assert not site.asked and not list(tmp_path.iterdir())
+    assert files.obtain(source(site.url + "file.bin"), tmp_path).exists()
+
+
 def unused_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

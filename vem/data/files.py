@@ -7,6 +7,8 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from vem.errors import VemError
 
 TIMEOUT_SECONDS = 30
 CHUNK = 1 << 20
+_FETCH = ContextVar("fetch", default=True)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,16 @@ def obtain(source: Source, folder: Path) -> Path:
     return path
 
 
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Take what is missing for missing, where a folder is only tried for what it holds."""
+    token = _FETCH.set(False)
+    try:
+        yield
+    finally:
+        _FETCH.reset(token)
+
+
 def download(source: Source, path: Path) -> None:
     """Fetch ``source`` to ``path`` from the first address that gives the right bytes.
 
@@ -62,6 +75,8 @@ def download(source: Source, path: Path) -> None:
     Raises:
         VemError: no address gave the file, or ``path`` cannot be written.
     """
+    if not _FETCH.get():
+        raise VemError(f"{path} is missing.")
     failures = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
