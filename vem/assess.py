@@ -24,7 +24,7 @@ from vem.evaluation.instrument import Instrument, Result, SplitData
 from vem.evaluation.kept import FOLDER, Keep
 from vem.evaluation.settings import Evaluation
 from vem.evaluation.watch import Watch
-from vem.report.checks import failed
+from vem.report.checks import failed, not_tested
 from vem.report.ends import ends_text, known_ends, sides
 from vem.training.signals import Asked, InterruptedRun, stop_requests
 from vem.version import VERSION
@@ -241,10 +241,12 @@ def refuse(evaluation: Mapping[str, Any], written: Path | None) -> None:
 
 
 def lines(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """The result on a terminal, a line for each split."""
+    """The result on a terminal, a line for each split, and one for what could not be tested."""
     for split in records.SPLITS:
         if split in evaluation:
             yield _line(split, evaluation[split])
+    if untested := not_tested(evaluation):
+        yield f"not tested: {'; '.join(untested)}"
 
 
 def _line(split: str, numbers: Mapping[str, Any]) -> str:

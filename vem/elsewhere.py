@@ -92,7 +92,7 @@ def measure(
     found = _measured(model, strategy, section, settings, seed, place, state, data, progress)
     for name, said in not_tested.items():
         if name in found.evaluation and said:
-            found.evaluation[name]["not_tested"] = said
+            found.evaluation[name]["not_tested"] = said + found.evaluation[name].get("not_tested", [])
     facts = {
         "status": "done", "error": None, "config_hash": made[:16], "seed": seed, "family": _family(strategy),
         "strategy": "no encoder" if encoder is None else table_name(encoder, "encoder"),

@@ -15,19 +15,20 @@ from vem.evaluation.measured import MODES, MORE, START, STARTS, Measured
 from vem.evaluation.paired import Sample, influence, outliers, overshoot, sample, shortfall
 from vem.evaluation.thresholds import Thresholds
 
-__all__ = ["Check", "Thresholds", "as_json", "check", "named_numbers", "width_check"]
+__all__ = ["Check", "Thresholds", "as_json", "check", "named_numbers", "not_judged", "width_check"]
 
 ERROR = "error"  # in LogMarginal.diagnostics of quadrature: [N] its error by refinement
 # Which family contains which: the best q of the second cannot be worse than that of the first.
 NESTED = (("diagonal_gaussian", "full_gaussian"),)
 FIRST = 5  # rows that a detail names
+NOT_JUDGED = "one datum, whose error is not known"
 
 
 class Check(NamedTuple):
     """One check of one split."""
 
     name: str
-    passed: bool
+    passed: bool | None  # None: it could not be judged
     detail: str  # the numbers, in nats, with the error they are held against; the remedy where it failed
 
 
@@ -81,6 +82,8 @@ def _inequality(
     found = shortfall(larger.minus(smaller), limits, rounding + 1e-6 * size)  # float32 carries seven digits
     allowed = limits.exceeding * len(larger.values)
     too_many = each and len(found.rows) > max(allowed, 1)
+    if not found.judged:
+        return Check(name, None, NOT_JUDGED)
     detail = f"mean {what} = {found.mean:.4g} nats, error {found.error:.2g} ({found.source})"
     if each:
         detail += f"; {len(found.rows)} of {len(larger.values)} data below 0 beyond their own error"
@@ -117,6 +120,9 @@ def _better_than_prior(measured: Measured, limits: Thresholds) -> Iterator[Check
     if q is None or floor is None:
         return
     found = shortfall(q.minus(floor), limits, limits.prior_slack)
+    if not found.judged:
+        yield Check("better_than_prior", None, NOT_JUDGED)
+        return
     num = len(q.values)
     passed = not found.beyond and len(found.rows) <= limits.below_prior * num
     detail = f"mean L[q] − L[prior as q] = {found.mean:,.4g} nats, error {found.error:.2g} ({found.source}); "
@@ -163,8 +169,10 @@ def _below_upper(measured: Measured, limits: Thresholds) -> Iterator[Check]:
 
 def _all(name: str, found: Sequence[Check]) -> Check:
     """Several checks as one: it passes if all do, and tells of those that did not, else of all."""
-    failed = [part for part in found if not part.passed]
-    return Check(name, not failed, "; ".join(part.detail for part in failed or found))
+    failed = [part for part in found if part.passed is False]
+    open_ = [part for part in found if part.passed is None]
+    passed = False if failed else None if open_ else True
+    return Check(name, passed, "; ".join(dict.fromkeys(part.detail for part in failed or open_ or found)))
 
 
 def _lower_above(measured: Measured, limits: Thresholds) -> Iterator[Check]:
@@ -189,19 +197,24 @@ def _agree(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     main, num = gaps.lower(measured), len(measured.scores.rows)
     others = {name: gaps.bound_of(bound) for name, bound in measured.others.items()}
     others |= {f"L[q*] of {n}": gaps.best_of(f) for n, f in measured.families.items() if n != measured.own}
-    parts, bad = [], []
+    parts, bad, open_ = [], [], False
     for name, other in others.items():
         if main is None or other is None or not bool((main.values - other.values).isfinite().any()):
             continue
         size = float(main.finite().values.abs().mean())
         found = overshoot(main, other, limits, _forgiven(measured, limits) + 1e-6 * size)
+        if not found.judged:
+            open_ = True
+            continue
         text = (
             f"mean main − {name} = {found.mean:.4g} nats, error {found.error:.2g} ({found.source}); {len(found.rows)} "
         )
         parts.append(f"{text}of {num} data below 0 beyond their own error{_naming(measured.scores.rows, found.rows)}")
         if found.beyond or len(found.rows) > max(limits.exceeding * num, 1):
             bad.append(parts[-1])
-    if parts:
+    if open_ and not bad:
+        yield Check("lower_bounds_agree", None, NOT_JUDGED)
+    elif parts:
         remedy = (
             ". The bound that the gaps are taken from is too low there, and so are the gaps: the posterior has parts "
         )
@@ -213,7 +226,7 @@ def _ordered(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     low, high = gaps.lower(measured), gaps.upper(measured)
     if low is not None and high is not None:
         # The noise of the upper bound is not stated, so the error over data stands in: it holds both.
-        above = sample(high, torch.full_like(high, torch.nan))
+        above = sample(high, None if torch.equal(low.values, high) else torch.full_like(high, torch.nan))
         remedy = "One of the two bounds on log p(x) is wrong."
         yield _inequality("interval_ordered", "upper − lower", above, low, measured, limits, remedy, each=False)
 
@@ -287,6 +300,9 @@ def _converged(measured: Measured, limits: Thresholds) -> Iterator[Check]:
 
 def _outliers(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     parts, numbers = [], named_numbers(measured)
+    if len(measured.scores.rows) == 1 and numbers:
+        yield Check("outliers", None, "one datum has no others beside it")
+        return
     for name, values in numbers.items():
         places = outliers(values.values, limits.outlier)
         moved, error = influence(values.values, places)
@@ -309,8 +325,9 @@ def width_check(simulated: Mapping[str, Any], limits: Thresholds) -> Check | Non
         return None
     mean, error, most = (_plain(width.get(key)) for key in ("mean", "se", "max"))
     passed = mean <= limits.width and most <= limits.widest
+    known = f"error {error:.2g}" if math.isfinite(error) else "error unknown"
     detail = f"{simulated.get('kind')}, {simulated.get('num_data')} simulated data: upper − lower = {mean:.3g} nats in "
-    detail += f"the mean (error {error:.2g} over data, at most {limits.width:g}), {most:.3g} at worst (at most "
+    detail += f"the mean ({known} over data, at most {limits.width:g}), {most:.3g} at worst (at most "
     detail += f"{limits.widest:g})"
     remedy = ". The lower bound on real data may be as loose: give annealing more temperatures or chains."
     return Check("simulated_width", passed, detail if passed else detail + remedy)
@@ -322,5 +339,14 @@ def _plain(value: Any) -> float:
 
 
 def as_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    """The checks as they stand in ``evaluation.json``."""
-    return [found._asdict() for found in checks]
+    """The checks as they stand in ``evaluation.json``: those that were judged."""
+    return [found._asdict() for found in checks if found.passed is not None]
+
+
+def not_judged(checks: Sequence[Check]) -> list[str]:
+    """The others, as they stand under ``not_tested``.
+
+    >>> not_judged([Check("finite", True, "elbo"), Check("outliers", None, "one datum has no others beside it")])
+    ['outliers (one datum has no others beside it)']
+    """
+    return [f"{found.name} ({found.detail})" for found in checks if found.passed is None]

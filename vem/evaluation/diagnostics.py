@@ -84,9 +84,10 @@ def _of_real(
             "surgery": undefined,
         }
     variance = means.var(0, correction=0)
+    alone = {"value": None, "reason": "one datum has no variance over data"} if len(means) == 1 else None
     return out | {
-        "active_units": int((variance > ACTIVE_VARIANCE).sum()),
-        "unit_variance": variance.tolist(),
+        "active_units": alone or int((variance > ACTIVE_VARIANCE).sum()),
+        "unit_variance": alone or variance.tolist(),
         "kl_per_dimension": _kl_per_dimension(model, batches),
         "surgery": surgery(model, x, batches, points, stream),
     }

@@ -16,7 +16,7 @@ from vem.errors import VemError
 from vem.evaluation import gaps, kept
 from vem.evaluation.bounds.annealing import with_starts
 from vem.evaluation.bounds.simulated import simulated
-from vem.evaluation.checks import as_json, check_all, width_check
+from vem.evaluation.checks import as_json, check_all, not_judged, width_check
 from vem.evaluation.diagnostics import diagnose
 from vem.evaluation.elbo import BATCH, Inferred, inferred, joined, merged, score, scored, spread
 from vem.evaluation.measured import FamilyScores, Measured
@@ -228,7 +228,10 @@ class Instrument:
 
     def _summary(self, name: str, data: SplitData, measured: Measured) -> dict[str, Any]:
         out = gaps.summarize(measured, self.settings.checks)
-        out["checks"] = as_json(check_all(measured, self.settings.checks))
+        found = check_all(measured, self.settings.checks)
+        out["checks"] = as_json(found)
+        if said := not_judged(found):
+            out["not_tested"] = said
         diagnostics = self.settings.of(name).diagnostics
         if diagnostics is not None and len(data.x):
             self.watch.tick()

@@ -165,7 +165,12 @@ class Shortfall(NamedTuple):
     @property
     def beyond(self) -> bool:
         """Whether the mean lies below zero by more than its error allows."""
-        return not self.mean >= -self.allowed
+        return self.judged and not self.mean >= -self.allowed
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is an error to hold the mean against: of one datum whose noise is not known there is none."""
+        return not (math.isfinite(self.mean) and math.isnan(self.error))
 
 
 def shortfall(difference: Sample, limits: Thresholds, rounding: float = 0.0) -> Shortfall:

@@ -66,7 +66,7 @@ def surgery_terms(num_data: int, num_points: int | None, **terms: tuple[float, f
     """The surgery as it stands in ``evaluation.json``, from (mean, se) of each term."""
     cap = math.log(num_data)
     information, error = terms["mutual_information"]
-    known = math.isfinite(information)
+    known = math.isfinite(information) and num_data > 1  # one datum has nothing to tell it from
     margin = max(NEAR_CAP, 2 * error) if math.isfinite(error) else NEAR_CAP
     return {
         "num_data": num_data,

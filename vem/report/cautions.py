@@ -156,7 +156,8 @@ def _not_tested(rows: Sequence[Row]) -> Iterator[str]:
         if row.get("not_tested"):
             untested.setdefault(row["not_tested"], []).append(row["label"])
     for what, who in untested.items():
-        yield f"{listed(who)}: not tested: {what}. If it does not, every number here is off by as much."
+        rest = " If it does not, every number here is off by as much." if what.startswith("whether") else ""
+        yield f"{listed(who)}: not tested: {what}.{rest}"
 
 
 def _lower_only(rows: Sequence[Row]) -> Iterator[str]:

@@ -127,6 +127,7 @@ def _limits(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> tuple[fl
     size = max(max(map(abs, means)), 1e-6)
     high = max(0.0, min(max([*means, *ends]), 2 * size))
     low = min(0.0, max(min([*means, *ends]), -size))
+    high = high if high > low else size  # every gap is exactly 0, and one datum has no interval
     return low - (0.12 * (high - low) if low < 0 else 0.0), high + 0.18 * (high - low)
 
 

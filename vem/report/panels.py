@@ -114,6 +114,8 @@ def principal_plane(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The sign of an axis is that of its largest loading, so that the same data give the same picture.
     """
+    if len(means) == 1:
+        return np.zeros((1, 2)), np.zeros(2)
     centred = means - means.mean(axis=0)
     _, scales, axes = np.linalg.svd(centred, full_matrices=False)
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1, keepdims=True), axis=1)
