@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from vem import moved, records, same_data, sealing
+from vem import moved, records, same_data, sealing, sources
 from vem.contracts import Batch, GenerativeModel, Posterior, Strategy
 from vem.data.dataset import Data, check
 from vem.errors import VemError, choice
@@ -25,6 +26,8 @@ from vem.noise import fill, generator
 from vem.targets import check_targets, conform, instantiate, takes
 from vem.training import checkpoint
 from vem.training.settings import Training
+
+log = logging.getLogger("vem")
 
 NEEDED = ("data", "model", "strategy", "training", "evaluation", "seed", "dtype")
 FILE_HASH = records.FILE_HASH
@@ -69,6 +72,13 @@ def build(config: Mapping[str, Any], stored: Data | None = None) -> Built:
         units.fit(data.train.x)
         data = replace(data, notes=(*data.notes, *model.unit_notes()))
     return Built(data, model, strategy, training, evaluation, likelihood, digests)
+
+
+def parts_of(built: Built) -> list[Any]:
+    """The model, the strategy and every network in them: what their classes are is code that made the run."""
+    holders = (built.model, *vars(built.strategy).values())
+    networks = [part for holder in holders if isinstance(holder, nn.Module) for part in holder.modules()]
+    return [built.model, built.strategy, *networks]
 
 
 def make_data(section: Mapping[str, Any]) -> Data:
@@ -317,4 +327,7 @@ def load(
     state = checkpoint.load(name, place, status.get("config_hash"))
     sealing.require(path, status, [name.name], deep=True)
     checkpoint.put(name, state, built.model, built.strategy)
+    if changes := sources.changed(status.get("code")):
+        said = ", ".join(changes)
+        log.warning("%s was made by other code of your own (%s): its numbers may be others now.", path, said)
     return Run(path, config, built)

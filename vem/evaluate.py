@@ -123,7 +123,7 @@ def _measure(
     run: Run, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool, keep: bool
 ) -> None:
     """Measure a run, put the earlier result aside if it is to be kept, and the new one in its place."""
-    from vem import assess, execute, resume
+    from vem import assess, build, execute, resume, sources
     from vem.evaluation.pictures import pictures
     from vem.report.figures import draw_run
 
@@ -134,7 +134,9 @@ def _measure(
         log.info("the earlier result is kept in %s", place)
     assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed, found.per_datum))
     status = records.read_json(directory / records.RUN)
-    made = {"commit": resume.commit(), "vem": VERSION, "device": execute.device_name(run.device)}
+    made: dict[str, Any] = {"commit": resume.commit(), "vem": VERSION, "device": execute.device_name(run.device)}
+    if sources.changed(status.get("code")):
+        made["code"] = sources.of(run.config, build.parts_of(run.built))
     status |= {"evaluation_seconds": found.seconds, "evaluated": made}
     sealing.write_run(directory, status, written=sealing.MEASURED)
     draw_run(directory)

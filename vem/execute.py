@@ -17,8 +17,8 @@ from typing import Any
 import torch
 import yaml
 
-from vem import assess, command, moved, records, resume, same_data, sealing
-from vem.build import Built, build, identified, make_data
+from vem import assess, command, moved, records, resume, same_data, sealing, sources
+from vem.build import Built, build, identified, make_data, parts_of
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
 from vem.evaluation.kept import FOLDER as KEPT
@@ -40,7 +40,6 @@ OTHER_DATA = (
     "A run does not go on with other data: put the old ones back, name a fresh hydra.run.dir (or hydra.sweep.dir), or "
     "say rerun=stale to put it aside."
 )
-VERSIONS = ("torch", "numpy", "scipy", "hydra-core", "scikit-learn")
 
 
 def execute(config: dict[str, Any], overrides: list[str], directory: Path, start: str | None = None) -> float:
@@ -161,8 +160,8 @@ def _status(
         "command": shlex.join(["python", "-m", "vem.run", *overrides]),
         "commit": resume.commit(),
         "versions": {"vem": VERSION, "python": platform.python_version()}
-        | {name: metadata.version(name) for name in VERSIONS},
-        **{key: earlier[key] for key in ("num_train", same_data.KEY) if earlier and begun and key in earlier},
+        | {name: metadata.version(name) for name in sources.VERSIONS},
+        **{key: earlier[key] for key in ("num_train", same_data.KEY, "code") if earlier and begun and key in earlier},
     }
 
 
@@ -172,7 +171,8 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     recorder = Recorder(directory, conform(config.get("tensorboard", False), bool, "tensorboard"))
     built = build(config)
     same_data.require(directory, status, built.digests, built.data.notes, OTHER_DATA)
-    status.update({same_data.KEY: built.digests} | status | _description(config, built))
+    code = sources.of(config, parts_of(built))
+    status.update({same_data.KEY: built.digests} | status | _description(config, built), code=code)
     sealing.write_run(directory, status)
     for note in built.data.notes:
         log.info("%s", note)

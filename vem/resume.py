@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from vem import ledger, locks, records, sealing
+from vem import ledger, locks, records, sealing, sources
 from vem.errors import VemError, choice
 from vem.version import VERSION
 
@@ -27,6 +27,10 @@ COMPUTED = (records.METRICS, records.CHECKPOINT)  # the first files of a run tha
 
 class OtherConfig(VemError):
     """The directory holds a run of another config."""
+
+
+class OtherCode(OtherConfig):
+    """The directory holds an unfinished run that other code of the user's own began."""
 
 
 class AtWork(VemError):
@@ -153,7 +157,9 @@ def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False)
             raise
         put_aside(directory)
         return None
-    made = by_other_code(earlier) if earlier is not None and earlier.get("status") == "done" else None
+    if earlier is not None and earlier.get("status") != "done":
+        return _to_go_on(directory, earlier, again or (sweeping and earlier.get("status") == "failed"))
+    made = by_other_code(earlier) if earlier is not None else None
     if made and again:
         put_aside(directory)
         return None
@@ -172,13 +178,35 @@ def _damage(directory: Path) -> str | None:
         return str(error)
 
 
+def _to_go_on(directory: Path, run: dict[str, Any], again: bool) -> dict[str, Any] | None:
+    """An unfinished run, unless other code of the user's own began it: ``again`` puts that one aside.
+
+    Raises:
+        OtherCode: it has computed something, and its code has changed.
+    """
+    changes = sources.changed(run.get("code"))
+    if not changes or not any((directory / name).exists() for name in COMPUTED):
+        return run
+    if again:
+        _put_aside(directory)
+        return None
+    lines = "".join(f"\n  {change}" for change in changes)
+    raise OtherCode(
+        f"{directory} was begun by other code of your own, and an unfinished run does not go on under it:{lines}\n"
+        "Put the old code back to go on with it, say rerun=stale to put it aside and begin again, or name a fresh "
+        "hydra.run.dir (or hydra.sweep.dir)."
+    )
+
+
 def by_other_code(run: Mapping[str, Any]) -> str | None:
-    """``was made by vem 0.1.0, commit …`` if that is not the code that runs now."""
+    """``was made by vem 0.1.0, commit …`` if that is not the code that runs now, vem's and the user's own."""
     version, made = (run.get("versions") or {}).get("vem"), run.get("commit")
     now = commit()
-    if version == VERSION and (made == now or made is None or now is None):
-        return None
-    return f"was made by vem {version}, commit {made}, and this is {VERSION}, {now}"
+    vem = version == VERSION and (made == now or made is None or now is None)
+    parts = [] if vem else [f"vem {version}, commit {made}, and this is {VERSION}, {now}"]
+    if changes := sources.changed(run.get("code")):
+        parts.append(f"other code of your own ({', '.join(changes)})")
+    return f"was made by {'; and by '.join(parts)}" if parts else None
 
 
 def put_aside(directory: Path) -> None:
