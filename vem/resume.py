@@ -185,10 +185,10 @@ def _to_go_on(directory: Path, run: dict[str, Any], again: bool) -> dict[str, An
         OtherCode: it has computed something, and its code has changed.
     """
     changes = sources.changed(run.get("code"))
-    if not changes or not any((directory / name).exists() for name in COMPUTED):
+    if not changes or not has_begun(directory):
         return run
     if again:
-        _put_aside(directory)
+        put_aside(directory)
         return None
     lines = "".join(f"\n  {change}" for change in changes)
     raise OtherCode(
