@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vem.errors import VemError
+from vem.records import METRICS, PER_DATUM, PICTURES
 from vem.report import curves, posteriors
 from vem.report.aggregate import present
 from vem.report.axes_figures import axis_figure, omitted
@@ -121,16 +122,18 @@ def spread_over_strategies(groups: Sequence[Group], most: int) -> list[Group]:
 class Reader:
     """Reads files of runs, and remembers those that are damaged instead of giving up.
 
-    ``refused``: by directory of a run, why its per_datum.csv is not used.
+    ``refused``: by directory of a run and file, why the file is not used.
     """
 
-    def __init__(self, refused: Mapping[Path, str] | None = None) -> None:
+    def __init__(self, refused: Mapping[Path, Mapping[str, str]] | None = None) -> None:
         self.refused = refused or {}
         self.damaged: dict[str, None] = {}
 
-    def __call__(self, read: Callable[[Path], Read], directory: Path) -> Read | None:
-        """What ``read`` finds there; None where it is damaged."""
+    def __call__(self, read: Callable[[Path], Read], directory: Path, name: str) -> Read | None:
+        """What ``read`` finds there in the file of this name; None where it is damaged or refused."""
         try:
+            if (reason := self.refused.get(directory, {}).get(name)) is not None:
+                raise VemError(reason)
             return read(directory)
         except VemError as error:
             self.damaged[f"{directory.name} ({error})"] = None
@@ -138,10 +141,7 @@ class Reader:
 
     def rows(self, directory: Path) -> pd.DataFrame | None:
         """per_datum.csv; None where there is none, or where it cannot be used."""
-        if directory in self.refused:
-            self.damaged[f"{directory.name} ({self.refused[directory]})"] = None
-            return None
-        rows = self(read_per_datum, directory)
+        rows = self(read_per_datum, directory, PER_DATUM)
         return rows if rows is not None and len(rows) else None
 
     def note(self) -> str:
@@ -169,7 +169,7 @@ def _curves(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketc
     found, shortened = [], []
     drawable = [group for group in ranked(groups) if group.directories]
     for group in drawable[:MOST_CURVES]:
-        whole = [d for d in group.directories if (rows := read(read_metrics, d)) is not None and len(rows)]
+        whole = [d for d in group.directories if (rows := read(read_metrics, d, METRICS)) is not None and len(rows)]
         rows = curves.seed_average(whole) if whole else pd.DataFrame()
         if len(rows):
             found.append(Curve(group.name, group.strategy, rows))
@@ -243,7 +243,7 @@ def _gaps(table: Table, groups: Sequence[Group], read: Reader) -> Iterator[Sketc
 
 def _pictures(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketch]:
     chosen = spread_over_strategies([g for g in groups if g.directories], MOST_ROWS)
-    found = [(g.name, pictures) for g in chosen if (pictures := read(read_pictures, g.directories[0]))]
+    found = [(g.name, pictures) for g in chosen if (pictures := read(read_pictures, g.directories[0], PICTURES))]
     damaged = read.note()
     if found:
         rest = [g.name for g in groups if g.directories and g not in chosen]
@@ -254,7 +254,7 @@ def _pictures(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Ske
     planes = []
     for group in groups:
         plane = group.directories and group.row.get("latent_dim") == 2
-        pictures = read(read_pictures, group.directories[0]) if plane else None
+        pictures = read(read_pictures, group.directories[0], PICTURES) if plane else None
         if pictures and all(name in pictures for name in posteriors.ARRAYS):
             planes.append((group, pictures))
     if planes:

@@ -52,7 +52,7 @@ class Table:
     ``paired_ci95_high``, ``paired_seeds``, ``paired_reason`` (difference of test ELBOs to ``baseline``, paired), and
     ``paired_data_se``, ``paired_data_ci95_low``, ``paired_data_ci95_high`` (its error over data).
     ``runs``: its single runs. ``name`` holds the data and what tells them from the other tables'. ``refused``: by
-    directory, why the per_datum.csv of a run is not used.
+    directory of a run and file, why the file is not used.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Table:
     baseline: str | None  # label of the group that the others are compared with
     answer: tuple[Sentence, ...] = ()
     axes: tuple[Axis, ...] = ()
-    refused: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

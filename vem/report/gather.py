@@ -242,10 +242,13 @@ def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple
 
 
 def _config(run: RunRecord, at: Mapping[Path, RunRecord]) -> str:
-    """What tells configs apart: the hash; of a repeat that of the run it names."""
+    """What tells configs apart: the hash; of a repeat that of the run it names.
+
+    A damaged run is none of the others: its damage has to be said, and its run.json may be that of another.
+    """
     if run.status == REPEATS and isinstance(run.facts.get("repeats"), str):
         run = at.get(run.directory.parent / run.facts["repeats"], run)
-    return str(run.facts.get("config_hash") or run.directory)
+    return str(run.directory if run.status == UNREADABLE else run.facts.get("config_hash") or run.directory)
 
 
 # --- runs without a result

@@ -115,8 +115,11 @@ def _scores(label: str, seed: int, rivals: Rivals, base: Path, column: str) -> S
     mean = rivals.number(label, seed, column)
     if mean is None:
         return Scores(mean)
+    directory = rivals.rows[label][seed]["directory"]
+    if directory in rivals.refused:
+        return Scores(mean)
     try:
-        table = read_per_datum(base / rivals.rows[label][seed]["directory"], COLUMNS)
+        table = read_per_datum(base / directory, COLUMNS)
         table = table[table["split"] == TEST].sort_values("row")
         values = table["log_marginal_lower"].to_numpy(float)
         values = values - table["elbo"].to_numpy(float) if column == GAP else values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +55,9 @@ class _Seed(NamedTuple):
     told: Run
 
 
-def with_data_errors(groups: pd.DataFrame, runs: pd.DataFrame, base: Path) -> pd.DataFrame:
+def with_data_errors(
+    groups: pd.DataFrame, runs: pd.DataFrame, base: Path, refused: Collection[str] = ()
+) -> pd.DataFrame:
     """The groups with the error over data of the gaps of several seeds, after averaging over the seeds.
 
         ``NAME_data_se``                      s(D) / √N,  D_n = (1/S) Σ_s gap_s,n
@@ -64,7 +66,8 @@ def with_data_errors(groups: pd.DataFrame, runs: pd.DataFrame, base: Path) -> pd
     Of a difference between two sets of data the squared errors add, with Welch's degrees of freedom. Where not every
     seed has each number of the same data, the upper bounds stay that :func:`gaps_over_seeds` has put there.
 
-    groups, runs: of one table; base: the folder that ``directory`` is relative to.
+    groups, runs: of one table; base: the folder that ``directory`` is relative to; refused: runs whose rows are not
+    used.
     Source: Welch, 1947, eq. 28 (Satterthwaite, 1946).
     """
     told = {row["directory"]: {str(k): present(v) for k, v in row.items()} for row in runs.to_dict("records")}
@@ -77,7 +80,7 @@ def with_data_errors(groups: pd.DataFrame, runs: pd.DataFrame, base: Path) -> pd
         seeds: dict[str, _Seed] = {}  # by directory, read when a number asks for it
         for name in names:
             alike = having(name, members)
-            seeds |= {m["directory"]: _seed(base, m) for m in alike if m["directory"] not in seeds}
+            seeds |= {m["directory"]: _seed(base, m, refused) for m in alike if m["directory"] not in seeds}
             if (found := _error(name, [seeds[m["directory"]] for m in alike])) is not None:
                 half = float(stdtrit(found[1], (1 + LEVEL) / 2)) * found[0] if found[0] > 0 else 0.0
                 mean = float(row[f"{name}_mean"])
@@ -98,7 +101,9 @@ def _wanted(row: Run, name: str) -> bool:
     return mean is not None and abs(mean) > AGREE and (present(row[f"{name}_se"]) is not None or se is None)
 
 
-def _seed(base: Path, run: Run) -> _Seed:
+def _seed(base: Path, run: Run, refused: Collection[str]) -> _Seed:
+    if run["directory"] in refused:
+        return _Seed({}, run)
     try:
         table = read_per_datum(base / run["directory"], COLUMNS)
         splits = {str(name): part.sort_values("row") for name, part in table.groupby("split")}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vem.records import PER_DATUM
 from vem.report.answer import answer
 from vem.report.axes import axes_of
 from vem.report.cautions import Sources
@@ -67,7 +68,7 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, 
     runs = framed.rows[framed.rows["table"] == name]
     rivals = Rivals(groups, runs, framed)
     baseline = chosen_baseline(groups, wanted)
-    compared = with_data_errors(with_differences(groups, rivals, baseline), runs, gathered.base)
+    compared = with_data_errors(with_differences(groups, rivals, baseline), runs, gathered.base, rivals.refused)
     axes = axes_of(compared, framed, gathered)
     rows = [framed.evaluated[directory] for found in groups["directories"] for directory in found]
     settings = {directory: run.settings for directory, run in framed.runs.items()}
@@ -77,13 +78,15 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, 
     said = answer(contenders(compared), rivals, axes, sources)
     careful = [*measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
     said = (*said, *(Sentence(text, "caution") for text in careful))
-    refused = {
-        directory: text
-        for directory in runs["directory"]
-        for text in relative_damage([framed.evaluated[directory].refused], gathered.base)
-        if text
-    }
+    refused = {directory: found for directory in runs["directory"] if (found := _refused(directory, framed))}
     return Table(name, compared, runs, baseline, said, axes, refused)
+
+
+def _refused(directory: str, framed: Framed) -> dict[str, str]:
+    """By file of a run, why it is not used."""
+    rows = framed.evaluated[directory].refused
+    found = {**framed.runs[directory].broken, **({PER_DATUM: rows} if rows else {})}
+    return {name: relative_damage([text], framed.gathered.base)[0] for name, text in found.items()}
 
 
 def _title(roots: list[Path]) -> str:

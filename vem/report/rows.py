@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from vem.errors import VemError
-from vem.records import CONFIG, METRICS, PICTURES, SPLITS, config_hash
+from vem.records import CONFIG, METRICS, PER_DATUM, PICTURES, SPLITS, config_hash
 from vem.report.estimates import finite
 from vem.report.files import read_metrics, read_per_datum
 from vem.report.runs import DONE, RunRecord, mapping
@@ -41,8 +40,11 @@ def evaluated(run: RunRecord) -> Evaluated:
     if run.status != DONE:
         return Evaluated(damage=_damaged_curve(run))
     counts = {s: int(n) for s in SPLITS if (n := finite(run.part(s).get("num_data"))) is not None}
-    damage = [*_other_config(run), *_damaged_curve(run), *_damaged_pictures(run.directory)]
+    damage = [*_other_config(run), *_damaged_curve(run), *_damaged_pictures(run)]
+    damage += [text for name, text in run.broken.items() if name not in (METRICS, PICTURES, PER_DATUM)]
     try:
+        if PER_DATUM in run.broken:
+            raise VemError(run.broken[PER_DATUM])
         table = read_per_datum(run.directory, ("split", "row", "elbo"))
         digests, elbo = _rows(table)
         _check(run, elbo, counts if digests else {})
@@ -112,6 +114,8 @@ def _other_config(run: RunRecord) -> tuple[str, ...]:
 
 
 def _damaged_curve(run: RunRecord) -> tuple[str, ...]:
+    if METRICS in run.broken:
+        return (run.broken[METRICS],)
     try:
         curve = read_metrics(run.directory)
     except VemError as error:
@@ -123,9 +127,11 @@ def _damaged_curve(run: RunRecord) -> tuple[str, ...]:
     return ()
 
 
-def _damaged_pictures(directory: Path) -> tuple[str, ...]:
+def _damaged_pictures(run: RunRecord) -> tuple[str, ...]:
     """A cheap look: a zip file that was cut off has lost the directory at its end."""
-    path = directory / PICTURES
+    path = run.directory / PICTURES
+    if PICTURES in run.broken:
+        return (run.broken[PICTURES],)
     try:
         with open(path, "rb") as file:
             size = file.seek(0, 2)

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from vem import sealing
 from vem.errors import VemError
 from vem.records import (
     AS_BEFORE,
@@ -46,7 +47,8 @@ class RunRecord:
     """What a run directory says of itself: run.json, evaluation.json, the config.
 
     ``asked``: the flattened config that its hash covers, less the seed; ``settings``: the same with what the
-    numbers were really measured with. ``typed``: the keys of overrides.yaml.
+    numbers were really measured with. ``typed``: the keys of overrides.yaml. ``broken``: by file that is not the one
+    that run.json speaks of, a sentence on it.
     """
 
     directory: Path
@@ -56,6 +58,7 @@ class RunRecord:
     asked: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     typed: tuple[str, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -89,17 +92,33 @@ def read_run(directory: Path) -> RunRecord:
     """Read a run's small files; where one cannot be read the status is ``unreadable``, with the reason."""
     record = RunRecord(directory, {})
     try:
-        facts = _facts(read_json(directory / RUN), directory / RUN)
+        said = read_json(directory / RUN)
+        broken = _broken(directory, said)
+        _require_whole(RUN, broken)
+        facts = _facts(said, directory / RUN)
         # Without its config it has a name, and no place in a table.
         record = RunRecord(directory, {key: facts.get(key) for key in ("strategy", "seed", "config_hash")})
+        _require_whole(CONFIG, broken)
         config = read_config(directory / CONFIG)
-        typed = read_typed(directory / OVERRIDES)
+        typed = () if OVERRIDES in broken else read_typed(directory / OVERRIDES)
         asked = flat_settings(config) | _typed_as_before(config, typed)
-        record = RunRecord(directory, facts, {}, asked, asked, config, typed)
+        record = RunRecord(directory, facts, {}, asked, asked, config, typed, broken)
+        _require_whole(EVALUATION, broken)
         evaluation = _evaluation(directory)
         return replace(record, evaluation=evaluation, settings=as_evaluated(asked, evaluation.get("settings")))
     except VemError as error:
         return record.saying(status=UNREADABLE, error=str(error))
+
+
+def _broken(directory: Path, said: Mapping[str, Any]) -> dict[str, str]:
+    """By file a sentence, where it is not the one that run.json speaks of."""
+    found = sealing.damage(directory, said)
+    return {name: text for name in (RUN, *sealing.SEALED) for text in found if text.startswith(f"{directory / name} ")}
+
+
+def _require_whole(name: str, broken: Mapping[str, str]) -> None:
+    if name in broken:
+        raise VemError(broken[name])
 
 
 def _facts(found: Mapping[str, Any], path: Path) -> dict[str, Any]:

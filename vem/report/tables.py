@@ -22,6 +22,7 @@ class Rivals:
 
     def __init__(self, groups: pd.DataFrame, runs: pd.DataFrame, framed: Framed) -> None:
         rows = {row["directory"]: row for row in runs.to_dict("records")}
+        self.refused = frozenset(d for d in rows if framed.evaluated[d].refused)  # whose rows are not used
         self.rows: dict[str, dict[int, Mapping[Any, Any]]] = {}
         self.labels = [str(label) for label in groups["label"]]
         self.scores: dict[str, dict[int, Scores]] = {}

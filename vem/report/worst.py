@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from vem.records import PICTURES
 from vem.report.figure_set import Group, Reader, groups_of, named, reader_of, spread_over_strategies
 from vem.report.files import read_pictures
 from vem.report.findings import Findings, Table
@@ -115,7 +116,7 @@ def _of_group(group: Group, runs: pd.DataFrame, base: Path, num: int, read: Read
     usable = ((directory, rows) for directory in group.directories if (rows := read.rows(directory)) is not None)
     directory, rows = next(usable, (base, pd.DataFrame({"split": []})))
     by, worst = worst_rows(rows, num)
-    shown = read(_pictures, directory) if pictures and len(worst) else None
+    shown = read(_pictures, directory, PICTURES) if pictures and len(worst) else None
     same = [base / str(found) == directory for found in runs["directory"]]
     seeds = runs.loc[same, "seed"].dropna()
     for row in worst.to_dict("records"):

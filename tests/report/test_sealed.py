@@ -1,0 +1,113 @@
+"""A file that is not the one that run.json speaks of is named once, and none of its numbers are used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from synthetic_runs import image_pictures, write_scored
+
+from vem import sealing
+from vem.report.read import findings
+from vem.report.summary import terminal
+
+MEANS = {"good": -100.0, "bad": -90.0, "other": -110.0}
+COSTS_A_RUN = ("run.json", "config.yaml", "evaluation.json")
+
+
+def seal(run, **facts):
+    """run.json as a run of today leaves it."""
+    status = sealing.unsealed(json.loads((run / "run.json").read_text()))
+    sealing.write_run(run, {"command": "python -m vem.run", **status, **facts})
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    rng = np.random.default_rng(0)
+    for strategy, (name, mean) in zip(("local", "amortized", "wake_sleep"), MEANS.items(), strict=True):
+        scores = {split: rng.normal(mean, 1, 40) for split in ("train", "test")}
+        run = write_scored(tmp_path / name, scores, strategy=strategy, pictures=image_pictures(), config={"n": name})
+        (run / "overrides.yaml").write_text("[seed=0]\n")
+        (run / "checkpoint.pt").write_bytes(name.encode() * 20)
+        seal(run)
+    return tmp_path
+
+
+def checked(root, name, file):
+    """The report names the file once, and says nothing false of the runs that are whole."""
+    found = findings([root])
+    text = "\n".join(terminal(found, root))
+    said = [*found.provenance.remarks, *(run.reason for run in found.unfinished)]
+    assert sum(f"{name}/{file}" in sentence for sentence in said) == 1, said
+    groups = {row["label"]: row for table in found.tables for row in table.groups.to_dict("records")}
+    for own in ("local", "wake_sleep"):
+        assert (
+            groups[own]["seeds"] == 1
+            and groups[own]["test_elbo_mean"] == found.runs.set_index("strategy").loc[own, "test_elbo"]
+        )
+    assert not {"nan", "none"} & set(text.lower().replace(",", " ").split())
+    return found, groups
+
+
+@pytest.mark.parametrize("file", (*sealing.SEALED[:6], "run.json", "checkpoint.pt"))
+@pytest.mark.parametrize("how", ["swapped", "edited", "emptied", "gone"])
+def test_a_file_that_is_not_the_runs_own(runs, file, how):
+    path = runs / "bad" / file
+    if file == "run.json" and how in ("swapped", "gone"):
+        pytest.skip("a run.json of another run speaks of no file here, and a folder without one is no run")
+    if how == "swapped":
+        shutil.copy(runs / "other" / file, path)
+        if path.read_bytes() == b"[seed=0]\n" or file == "pictures.npz":
+            return  # it is the same file
+    elif how == "edited":
+        content = path.read_bytes()
+        digit = (
+            next(i for i, c in enumerate(content) if chr(c).isdigit() and chr(c) != "7")
+            if file != "checkpoint.pt"
+            else 0
+        )
+        path.write_bytes(content[:digit] + b"7" + content[digit + 1 :] + (b"7" if file == "checkpoint.pt" else b""))
+    elif how == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    found, groups = checked(runs, "bad", file)
+    if file in COSTS_A_RUN:
+        assert groups.get("amortized", {"seeds": 0})["seeds"] == 0 and len(found.unfinished) == 1
+    else:
+        assert found.unfinished == () and groups["amortized"]["test_elbo_mean"] == pytest.approx(-90, abs=1)
+    if file == "per_datum.csv":
+        assert found.tables[0].groups.set_index("label").loc["wake_sleep", "paired_se"] is None or np.isnan(
+            found.tables[0].groups.set_index("label").loc["wake_sleep", "paired_se"])  # fmt: skip
+
+
+def test_a_run_json_of_another_run(runs):
+    shutil.copy(runs / "other/run.json", runs / "bad/run.json")
+    found = findings([runs])
+    (bad,) = found.unfinished
+    assert bad.directory == "bad" and "bad/config.yaml is not this run's" in bad.reason
+    assert sorted(row["label"] for row in found.tables[0].groups.to_dict("records")) == ["local", "wake_sleep"]
+
+
+def test_what_nothing_is_said_of_is_as_before(runs):
+    run = runs / "bad"
+    (run / "run.json").write_text(json.dumps(sealing.unsealed(json.loads((run / "run.json").read_text()))))
+    (run / "config.yaml").write_text((run / "config.yaml").read_text() + "# a remark\n")
+    found = findings([runs])
+    assert found.unfinished == () and not any("bad/" in text for text in found.provenance.remarks)
+
+
+def test_rows_and_curves_of_another_run_are_drawn_nowhere(runs):
+    from vem.report.figure_set import reader_of
+    from vem.report.files import read_metrics
+
+    shutil.copy(runs / "other/metrics.csv", runs / "bad/metrics.csv")
+    shutil.copy(runs / "other/per_datum.csv", runs / "bad/per_datum.csv")
+    (table,) = findings([runs]).tables
+    read = reader_of(table, runs)
+    assert read.rows(runs / "bad") is None and read(read_metrics, runs / "bad", "metrics.csv") is None
+    assert "bad/metrics.csv" in (note := read.note()) and "bad/per_datum.csv" in note
+    assert read.rows(runs / "good") is not None
