@@ -52,7 +52,7 @@ def checked(root, name, file):
     return found, groups
 
 
-@pytest.mark.parametrize("file", (*sealing.SEALED[:6], "run.json", "checkpoint.pt"))
+@pytest.mark.parametrize("file", [*sealing.SEALED[:6], "run.json", "checkpoint.pt"])
 @pytest.mark.parametrize("how", ["swapped", "edited", "emptied", "gone"])
 def test_a_file_that_is_not_the_runs_own(runs, file, how):
     path = runs / "bad" / file

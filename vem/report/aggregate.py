@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,7 @@ from vem.report.alike import MEASUREMENT, on_the_same_rows, rows_of, settings_of
 from vem.report.comparable import TRAIN_SIZE, differing
 from vem.report.over_seeds import bounds_over_seeds, estimate_over_seeds, gaps_over_seeds, mean_and_se
 from vem.report.runs import RunRecord
+from vem.report.same import code_key, filled, x_of
 
 # Runs that are equal in all of these differ in their seed alone.
 GROUP = ("table", "strategy", "model", "family", "latent_dim", "variant")
@@ -35,12 +36,38 @@ def variants(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[tuple[str
     settings = [own_settings(run) for run in runs]
     measured = [{k: v for k, v in own.items() if k.startswith(MEASUREMENT)} for own in settings]
     trained = [{k: v for k, v in own.items() if k not in of} for own, of in zip(settings, measured, strict=True)]
+    trained = _with_data_and_code(runs, groups, trained)
     trainings = [(g, frozenset(own.items())) for g, own in zip(groups, trained, strict=True)]
     frozen = [frozenset(own.items()) for own in measured]
     places = rows_of(trainings, frozen, [run.facts.get("seed") for run in runs])
     telling = differing(groups, [own | measured[i] for own, i in zip(trained, places, strict=True)])
     return [(_text(run, own), _text(run, of))
             for run, own, of in zip(runs, telling, differing(trainings, measured), strict=True)]  # fmt: skip
+
+
+def _with_data_and_code(
+    runs: Sequence[RunRecord], groups: Sequence[Hashable], trained: Sequence[dict[str, str]]
+) -> list[dict[str, str]]:
+    """What was trained, with ``train_x`` where runs that agree in it saw other data, and ``code`` where a seed was
+    trained by several versions of the user's code: it must not count twice.
+    """
+
+    def kin() -> list[Hashable]:
+        return [(g, frozenset(own.items())) for g, own in zip(groups, trained, strict=True)]
+
+    x = filled([x_of(run).get("train") for run in runs], kin())
+    trained = _telling(trained, kin(), "train_x", x)
+    code = filled([code_key(run) for run in runs], kin())
+    places = rows_of(kin(), code, [run.facts.get("seed") for run in runs])
+    return _telling(trained, kin(), "code", [code[i] for i in places])
+
+
+def _telling(
+    trained: Sequence[dict[str, str]], kin: Sequence[Hashable], key: str, values: Sequence[Hashable | None]
+) -> list[dict[str, str]]:
+    """With a further setting, where it is not the same in all kin."""
+    several = differing(kin, [{} if value is None else {key: str(value)} for value in values])
+    return [own | more for own, more in zip(trained, several, strict=True)]
 
 
 def _text(run: RunRecord, settings: Mapping[str, str]) -> str:

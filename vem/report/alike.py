@@ -60,21 +60,18 @@ def rows_of(trainings: Sequence[Hashable], measurements: Sequence[Hashable], see
 def on_the_same_rows(split: str, done: Sequence[Run]) -> list[Run]:
     """The runs that were evaluated on the rows of a split that most of them have; those of unknown rows stay.
 
-    ``num_SPLIT_evaluated`` and ``SPLIT_rows`` (a digest) tell rows.
+    ``num_SPLIT_evaluated``, ``SPLIT_rows`` and ``SPLIT_x`` (digests of the row numbers, and of all data) tell rows.
     """
-    known = Counter(key for m in done if (key := _rows(m, split))[0] is not None)
+    known = Counter(key for m in done if set(key := _rows(m, split)) != {None})
     if len(known) < 2:
         return list(done)
-    (num, digest), _ = max(known.items(), key=lambda item: (item[1], item[0][1] is not None))
-    return [
-        m
-        for m in done
-        if (own := _rows(m, split))[0] is None or (own[0] == num and (None in (own[1], digest) or own[1] == digest))
-    ]
+    most, _ = max(known.items(), key=lambda item: (item[1], -item[0].count(None)))
+    pairs = [(m, list(zip(_rows(m, split), most, strict=True))) for m in done]
+    return [m for m, own in pairs if all(None in pair or pair[0] == pair[1] for pair in own)]
 
 
-def _rows(run: Run, split: str) -> tuple[Any, Any]:
-    return run.get(f"num_{split}_evaluated"), run.get(f"{split}_rows")
+def _rows(run: Run, split: str) -> tuple[Any, ...]:
+    return run.get(f"num_{split}_evaluated"), run.get(f"{split}_rows"), run.get(f"{split}_x")
 
 
 def measured(run: Run) -> bool:

@@ -16,22 +16,26 @@ from typing import Any
 from vem.records import SPLITS
 from vem.report.rows import Evaluated
 from vem.report.runs import DONE, RunRecord
+from vem.report.same import filled, x_of
 
 NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data
 TRAIN_SIZE = "data.max_train"  # the one setting of the data that an axis may run over
 TEST = "test"
+UNSAID = ("data._target_", *(f"{split}_x" for split in SPLITS))  # which runs from before may not say
 Rows = tuple[Any, ...]
 
 
 def data_settings(run: RunRecord) -> dict[str, str]:
-    """Which data a run's numbers are about: name, binarization, likelihood, and the config's data group.
+    """Which data a run's numbers are about: name, binarization, likelihood, the config's data group, and x itself.
 
-    Numbers of runs that differ in one of them are not comparable.
+    Numbers of runs that differ in one of them are not comparable. Of x the digest of the test data (``test_x``) counts,
+    where there are none that of the others.
     """
     shown = {name: str(run.facts[name]) for name in NAMED if run.facts.get(name) is not None}
     further = {k: v for k, v in run.settings.items() if k.startswith("data.")}
     own = {k: v for k, v in further.items() if k not in ("data.binarize", TRAIN_SIZE)}
-    return shown | {key: value for key, value in own.items() if not key.endswith("._target_")}
+    x = x_of(run)
+    return shown | own | {f"{split}_x": x[split] for split in ((TEST,) if TEST in x else x)}
 
 
 def headings(runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> list[str]:
@@ -45,15 +49,31 @@ def headings(runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> list[str]
 def _completed(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
     """The data settings of each run; of one that ended before it knew them all, those of a run that it agrees with.
 
-    A run that fails while it is built has not resolved its likelihood: that sets it apart from no other.
+    A run that fails while it is built has not resolved its likelihood: that sets it apart from no other. A run from
+    before does not say what its data were, nor do some which class made them.
     """
-    settings = [data_settings(run) for run in runs]
+    settings = _from_kin([data_settings(run) for run in runs])
     known = [own for run, own in zip(runs, settings, strict=True) if run.status == DONE]
     known += [own for own in settings if "likelihood" in own]
     return [
         own if run.status == DONE or "likelihood" in own else next((o for o in known if _agree(own, o)), own)
         for run, own in zip(runs, settings, strict=True)
     ]
+
+
+def _from_kin(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The settings; what is not said of the data is as in those that agree in all else, if it is one and the same.
+
+    >>> one, other = {"data": "mine", "test_x": "1a"}, {"data": "mine", "test_x": "2b"}
+    >>> _from_kin([{"data": "mine"}, one])[0], _from_kin([{"data": "mine"}, one, other])[0]
+    ({'data': 'mine', 'test_x': '1a'}, {'data': 'mine'})
+    """
+    for i, key in enumerate(UNSAID):
+        later = UNSAID[i:]
+        kin = [frozenset((k, v) for k, v in own.items() if k not in later) for own in settings]
+        values = filled([own.get(key) for own in settings], kin)
+        settings = [own if v is None else {**own, key: str(v)} for own, v in zip(settings, values, strict=True)]
+    return list(settings)
 
 
 def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
@@ -73,7 +93,7 @@ def _data_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
     ['mnist, likelihood=bernoulli, data.n=100', 'mnist, likelihood=bernoulli, data.n=200', 'blobs']
     """
     base = [tuple((k, s[k]) for k in NAMED if k in s) for s in settings]
-    further = [{k: v for k, v in s.items() if k.startswith("data.")} for s in settings]
+    further = [{k: v for k, v in s.items() if k.startswith("data.") or k in UNSAID} for s in settings]
     varying = differing(base, further)
     return [
         ", ".join([b[0][1], *(f"{k}={v}" for k, v in b[1:]), *(f"{k}={v}" for k, v in more.items())])
@@ -181,12 +201,13 @@ def _row_texts(names: Sequence[str], places: Sequence[int], found: Sequence[Eval
 
 def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
     """Sentences: which tables are not compared with which, and what differs by name."""
-    finished_first = sorted(zip(tables, runs, strict=True), key=lambda pair: pair[1].status != DONE)
+    placed = zip(tables, runs, _completed(runs), strict=True)
+    finished_first = sorted(placed, key=lambda found: found[1].status != DONE)
     first: dict[str, dict[str, str]] = {}
     unknown: dict[str, tuple[str, ...]] = {}  # what runs without a result have not come to know
-    for table, run in finished_first:
+    for table, run, settings in finished_first:
         if table not in first:
-            first[table] = data_settings(run)
+            first[table] = settings
             unknown[table] = () if run.status == DONE else tuple(key for key in NAMED if key not in first[table])
     by_data: dict[str, list[str]] = {}
     for table in dict.fromkeys(tables):
@@ -210,4 +231,5 @@ def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
 
 
 def _key_name(key: str) -> str:
-    return {"binarize": "data.binarize"}.get(key, key)
+    words = {f"{split}_x": f"the {split} data themselves" for split in SPLITS}
+    return {"binarize": "data.binarize", **words}.get(key, key)

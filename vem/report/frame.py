@@ -16,6 +16,7 @@ from vem.report.estimates import columns, estimate, exact_log_marginal, gap_colu
 from vem.report.gather import Gathered
 from vem.report.rows import Evaluated, evaluated
 from vem.report.runs import DONE, UNREADABLE, RunRecord
+from vem.report.same import x_of
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
 KIN = ("strategy", "model", "family", "latent_dim")  # with table and variant: a group
@@ -113,6 +114,7 @@ def _row(
     row |= {name: facts.get(name) for name in (*COSTS, "converged", "num_parameters", "num_train")}
     row |= {f"num_{split}_evaluated": rows.counts.get(split) for split in SPLITS}
     row |= {f"{split}_rows": digest[:8] for split, digest in rows.digests.items()}
+    row |= {f"{split}_x": digest for split, digest in x_of(run).items()}
     row["measurement"] = measurement or None
     row |= {name: facts.get(name) for name in MACHINE}
     row["vem"] = facts.get("versions", {}).get("vem")

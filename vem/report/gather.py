@@ -15,6 +15,7 @@ from vem.errors import VemError
 from vem.records import BY_COLUMN, LOG, REPEATS, RUN
 from vem.report.findings import Unfinished
 from vem.report.runs import DONE, FAILED, RUNNING, UNREADABLE, RunRecord, mapping, read_run
+from vem.report.same import one_run, with_data, x_of
 
 STATUS_ORDER = (DONE, RUNNING, "stopped", "lost", FAILED, UNREADABLE, REPEATS)
 LOG_LINES = 15  # of a run that failed
@@ -81,7 +82,8 @@ def gather(roots: Iterable[Path], ended: bool = False) -> Gathered:
     directories = sorted(_as_planned((folder.path for folder in below if folder.is_run), jobs), key=_natural)
     places = sorted({*directories, *jobs}, key=_natural)
     base = Path(os.path.commonpath(places)) if len(places) > 1 else places[0].parent
-    found = _known_by_their_kin([_with_fate(read_run(directory), jobs) for directory in directories])
+    found = with_data([_with_fate(read_run(directory), jobs) for directory in directories])
+    found = _known_by_their_kin(found)
     runs, repeats = _once(found)
     idle = frozenset(sweep.directory for sweep in sweeps if not at_work(sweep, ended))
     return Gathered(base, tuple(runs), repeats, sweeps, jobs, idle)
@@ -224,13 +226,16 @@ def _text(value: Any) -> str | None:
 
 
 def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple[RunRecord, ...]]]:
-    """Each config once, where it first appears: the finished run, else the one that got furthest; and its repeats."""
+    """Each config once, where it first appears: the finished run, else the one that got furthest; and its repeats.
+
+    Runs of one config that saw other data, or were made by other code, are no repeats of each other.
+    """
     by_config: dict[str, list[RunRecord]] = {}
     at = {run.directory: run for run in found}
     for run in found:
         by_config.setdefault(_config(run, at), []).append(run)
     chosen, repeats = [], {}
-    for same in by_config.values():
+    for same in (kind for own in by_config.values() for kind in _kinds(own)):
         best = min(same, key=lambda run: STATUS_ORDER.index(run.status))
         if best.status == REPEATS:
             where = best.facts.get("repeats") or "another run"
@@ -239,6 +244,24 @@ def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple
         if len(same) > 1:
             repeats[best.directory] = tuple(run for run in same if run.directory != best.directory)
     return chosen, repeats
+
+
+def _kinds(same: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Runs of one config, those together that may be the same run; one that says nothing goes with the only others."""
+    if len(same) == 1:
+        return [list(same)]
+    kinds: list[list[RunRecord]] = []
+    for run in sorted(same, key=lambda run: run.status == REPEATS or not x_of(run)):
+        holder = run.directory.parent / str(run.facts.get("repeats"))
+        fitting = [kind for kind in kinds if all(one_run(run, other) for other in kind)]
+        named = [kind for kind in kinds if any(other.directory == holder for other in kind)]
+        if len(fitting := named or fitting) == 1:
+            fitting[0].append(run)
+        else:
+            kinds.append([run])
+    order = {run.directory: i for i, run in enumerate(same)}
+    kinds = [sorted(kind, key=lambda run: order[run.directory]) for kind in kinds]
+    return sorted(kinds, key=lambda kind: order[kind[0].directory])
 
 
 def _config(run: RunRecord, at: Mapping[Path, RunRecord]) -> str:

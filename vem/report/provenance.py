@@ -17,11 +17,14 @@ from vem.report.comparable import data_settings
 from vem.report.findings import Provenance
 from vem.report.frame import Framed
 from vem.report.gather import Gathered, who
+from vem.report.own_code import about_code
 from vem.report.runs import DONE, RunRecord
+from vem.report.same import x_of
 from vem.report.words import plural
 
 NAMES_SHOWN = 4
 UNKNOWN = "not recorded"
+DATA_CLASS = "data._target_"
 
 
 def provenance(
@@ -37,7 +40,7 @@ def provenance(
         differences=_differences(framed, groups),
         rebuild=shlex.join(rebuild),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        remarks=tuple(remarks(gathered, framed)),
+        remarks=(*remarks(gathered, framed), *_own_code(framed, groups)),
     )
 
 
@@ -78,8 +81,9 @@ def _differences(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> pd.DataF
         run = _typical([framed.runs[d] for d in directories if d in framed.runs])
         settings.append({} if run is None else data_settings(run) | own_settings(run))
     known = [s for s in settings if s]
-    # What a class is called (_target_) says nothing that the names of the options do not.
-    keys = dict.fromkeys(key for found in known for key in found if not key.rpartition(".")[2].startswith("_"))
+    # What a class is called (_target_) says nothing that the names of the options do not, but for the user's own data.
+    told = {key for found in known for key in found if not key.rpartition(".")[2].startswith("_")} | {DATA_CLASS}
+    keys = [key for key in dict.fromkeys(key for found in known for key in found) if key in told]
     varying = [k for k in keys if len({found.get(k) for found in known}) > 1]
     wide = ["table"] if len(groups) > 1 else []
     return pd.DataFrame(
@@ -107,7 +111,7 @@ def remarks(gathered: Gathered, framed: Framed) -> list[str]:
             notes.setdefault(note, []).append(who(row))
     out += [f"{some(names, len(rows))}: {note}" for note, names in notes.items()]
     out += [repeated(row) for row in rows if row["repeated_in"]]
-    return [*out, *_several_codes(gathered)]
+    return [*out, *_from_before(gathered), *_several_codes(gathered)]
 
 
 def repeated(row: Mapping[str, Any]) -> str:
@@ -121,6 +125,28 @@ def repeated(row: Mapping[str, Any]) -> str:
 
 def _split(text: str | None) -> list[str]:
     return text.split(" | ") if text else []
+
+
+def _own_code(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Groups of a table, and seeds of a group, that different code of the user's made."""
+    found = []
+    for table, part in groups.items():
+        members = {
+            str(label): [framed.runs[d] for d in own]
+            for label, own in zip(part["label"], part["directories"], strict=True)
+        }
+        found += [f"{table}: {text}" if len(groups) > 1 else text for text in about_code(members)]
+    return found
+
+
+def _from_before(gathered: Gathered) -> list[str]:
+    """Runs that do not say which data they saw, in one sentence."""
+    done = [run for run in gathered.runs if run.status == DONE]
+    silent = [who(run.facts) for run in done if not x_of(run)]
+    if not silent:
+        return []
+    return [f"{some(silent, len(done))}: run.json holds no digest of the data, as in runs of older versions: that they "
+            "saw the same data is taken from their settings."]  # fmt: skip
 
 
 def _several_codes(gathered: Gathered) -> list[str]:

@@ -16,6 +16,7 @@ from vem.report.findings import Findings, Sentence, Table
 from vem.report.frame import Framed, frame, relative_damage
 from vem.report.gather import Gathered, gather, progress, unfinished
 from vem.report.over_data import with_data_errors
+from vem.report.own_code import about_code
 from vem.report.planned import jobs_of, states, with_planned
 from vem.report.provenance import provenance, rebuild_command
 from vem.report.tables import (
@@ -76,10 +77,16 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, 
     jobs = progress(gathered, jobs_of(name, framed, gathered))
     sources = Sources(gathered.base, settings, states(compared, runs), states(compared, alone), jobs)
     said = answer(contenders(compared), rivals, axes, sources)
-    careful = [*measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
+    code = about_code({label: [framed.runs[d] for d in found] for label, found in _members(compared)})
+    careful = [*code, *measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
     said = (*said, *(Sentence(text, "caution") for text in careful))
     refused = {directory: found for directory in runs["directory"] if (found := _refused(directory, framed))}
     return Table(name, compared, runs, baseline, said, axes, refused)
+
+
+def _members(groups: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """The groups by label, with the directories of their finished runs."""
+    return list(zip(groups["label"], groups["directories"], strict=True))
 
 
 def _refused(directory: str, framed: Framed) -> dict[str, str]:

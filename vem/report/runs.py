@@ -142,6 +142,7 @@ def _facts(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
     facts["converged"] = converged if isinstance(converged, bool) else None
     facts["versions"] = {str(k): str(v) for k, v in mapping(found.get("versions")).items()}
     facts["evaluated"] = mapping(found.get("evaluated"))
+    facts |= {key: found[key] for key in ("data_digests", "code") if isinstance(found.get(key), Mapping)}
     return facts
 
 
