@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from vem import assess, command, moved, records, resume, same_data, sealing, sources
+from vem import assess, command, moved, records, reloading, resume, same_data, sealing, sources
 from vem.build import Built, build, identified, make_data, parts_of
 from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
@@ -194,6 +194,7 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     assess.write(directory, found, drawn)
     status["evaluation_seconds"] = found.seconds
     found_out = [*_not_converged(config, built.training, done), *built.model.notes()]
+    found_out += reloading.unkept(config, built, directory)
     notes = [*built.data.notes, *found_out]
     for note in found_out:
         log.warning("%s", note)

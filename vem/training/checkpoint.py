@@ -24,14 +24,18 @@ def save(path: Path, state: dict[str, Any]) -> None:
     saving.save(path, {"version": VERSION, **state})
 
 
-def load(path: Path, device: torch.device | str, config_hash: str | None = None) -> dict[str, Any]:
+def load(
+    path: Path, device: torch.device | str, config_hash: str | None = None, mapped: bool = False
+) -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True``; ``config_hash`` is that of the run it must belong to.
+
+    ``mapped``: tensors stay in the file until they are looked at.
 
     Raises:
         VemError: it is missing, damaged, of another version of vem, or of another config.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise VemError(f"{path} is missing: put it back, or delete {path.parent} and run it again.") from None
     except Exception as error:  # a damaged pickle can raise anything: KeyError, IndexError, UnpicklingError, …

@@ -1,0 +1,170 @@
+"""State that a user's network keeps outside its state_dict is told when the run ends, and nothing else is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vem
+from vem import command, reloading
+from vem.build import Built, build
+from vem.execute import execute
+from vem.records import read_json
+from vem.training.fit import fit
+
+SMALL = (
+    *("data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10", "data.dims=3", "latent_dim=2"),
+    *("training.epochs=2", "training.batch_size=20", "training.valid_data=0", "evaluation=none", "device=cpu"),
+)
+OWN_DECODER = ("~model.decoder", "+model.decoder={_target_: keepers.Net, inputs: 2, outputs: 3}")
+OWN_ENCODER = ("~strategy.encoder", "+strategy.encoder={_target_: keepers.Net, inputs: 3, outputs: 4}")
+ENCODER = ("strategy/encoder=mlp", "strategy.encoder.widths=[4]")
+NETS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+        self.plain = torch.randn(outputs)  # drawn, and the same when it is drawn again
+        {init}
+
+    def forward(self, x):
+        y = self.layer(x) + self.plain
+        if self.training:
+            pass
+            {forward}
+        return {out}
+"""
+KEEPERS: dict[str, tuple[str, str, str]] = {
+    "counter": ("self.count = 0", "self.count += 1", "y * (1 + 0.01 * self.count)"),
+    "buffer": (
+        "self.register_buffer('running', torch.zeros(outputs), persistent=False)",
+        "self.running += 0.1",
+        "y + self.running",
+    ),
+    "tensors": ("self.seen = []", "self.seen.append(torch.ones(1))", "y + 0.01 * sum(self.seen)"),
+}
+CLEAN: dict[str, tuple[str, str, str]] = {
+    "nothing": ("", "", "y"),
+    "persistent": ("self.register_buffer('count', torch.zeros(()))", "self.count += 1", "y * (1 + 0.01 * self.count)"),
+    "idle counter": ("self.count = 0", "self.count += 1", "y"),
+}
+NAMES = {"counter": "count", "buffer": "running", "tensors": "seen"}
+
+
+@pytest.fixture
+def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Write the module ``keepers`` of the user's."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(init: str, forward: str, out: str) -> None:
+        (tmp_path / "keepers.py").write_text(NETS.format(init=init, forward=forward or "pass", out=out))
+
+    yield write
+    sys.modules.pop("keepers", None)
+
+
+def trained(directory: Path, *overrides: str) -> tuple[dict[str, Any], Built]:
+    config = command.composed([*SMALL, "allow_targets=[keepers]", *overrides])
+    built = build(config)
+    fit(built.model, built.strategy, built.data, built.training, seed=0, directory=directory, progress_bar=False)
+    return config, built
+
+
+def noted(directory: Path, *overrides: str) -> list[str]:
+    """The notes, and that neither torch's stream nor what was trained is touched by the search for them."""
+    config, built = trained(directory, *overrides)
+    stream = torch.get_rng_state()
+    before = {name: value.clone() for name, value in built.model.state_dict().items()}
+    found = reloading.unkept(config, built, directory)
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert all(torch.equal(value, before[name]) for name, value in built.model.state_dict().items())
+    return found
+
+
+@pytest.mark.parametrize("kind", KEEPERS)
+@pytest.mark.parametrize("strategy", ["amortized", "local"])
+def test_state_of_a_decoder_that_is_not_saved_is_named(kind: str, strategy: str, keeper: Any, tmp_path: Path) -> None:
+    keeper(*KEEPERS[kind])
+    more = ENCODER if strategy == "amortized" else ()
+    (note,) = noted(tmp_path, f"strategy={strategy}", *OWN_DECODER, *more)
+    assert note.startswith("vem.load will not give these numbers: ")
+    assert f"changed in training: model.decoder.{NAMES[kind]}. Register it as a buffer" in note
+
+
+@pytest.mark.parametrize("kind", KEEPERS)
+def test_state_of_an_encoder_that_is_not_saved_is_named(kind: str, keeper: Any, tmp_path: Path) -> None:
+    keeper(*KEEPERS[kind])
+    (note,) = noted(tmp_path, "strategy=amortized", *OWN_ENCODER, "model.decoder.widths=[4]")
+    assert f"strategy.encoder.{NAMES[kind]}" in note
+
+
+@pytest.mark.parametrize("kind", ["nothing", "persistent", "idle counter"])
+def test_what_is_kept_or_changes_nothing_is_not_told(kind: str, keeper: Any, tmp_path: Path) -> None:
+    keeper(*CLEAN[kind])
+    assert noted(tmp_path, "strategy=amortized", *OWN_DECODER, *ENCODER) == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("strategy=amortized", "model.decoder.widths=[4]"),
+        ("strategy=amortized", "model.decoder.widths=[4]", "training.keep=best", "training.valid_data=5"),
+        ("strategy=amortized", "model.decoder.widths=[4]", "model.units=column", "dtype=float64"),
+        ("strategy=local", "model.decoder.widths=[4]"),
+        ("strategy=local", "model.decoder.widths=[4]", "model.units=common", "strategy.schedule=alternating"),
+        ("strategy=gmm", "model.components=2", "strategy.restarts=3"),
+        ("strategy=exact_em", "model=linear_gaussian"),
+        ("strategy=exact_em", "model=linear_gaussian", "model.noise=diagonal", "strategy.start=closed"),
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_the_options_of_vem_keep_all_they_need(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    assert noted(tmp_path, *overrides) == []
+
+
+def test_a_table_is_not_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, built = trained(tmp_path, "strategy=local", "model.decoder.widths=[4]")
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("a second table")
+
+    monkeypatch.setattr("vem.strategies.local.RowTable", refuse)
+    assert reloading.unkept(config, built, tmp_path) == []
+
+
+def test_a_constructor_that_fails_the_second_time_is_a_note(keeper: Any, tmp_path: Path) -> None:
+    keeper("global CALLS; CALLS += 1; assert CALLS < 2, 'only once'", "", "y")
+    (tmp_path / "keepers.py").write_text("CALLS = 0\n" + (tmp_path / "keepers.py").read_text())
+    (note,) = noted(tmp_path, "strategy=local", *OWN_DECODER)
+    assert note.startswith("vem.load will not give this run back: ") and "only once" in note
+
+
+def test_what_a_constructor_hands_out_each_time_is_no_harm(keeper: Any, tmp_path: Path) -> None:
+    keeper("", "", "y")
+    text = (tmp_path / "keepers.py").read_text() + "\nONE = Net(2, 3)\ndef one():\n    return ONE\n"
+    (tmp_path / "keepers.py").write_text(text)
+    assert noted(tmp_path, "strategy=local", "~model.decoder", "+model.decoder={_target_: keepers.one}") == []
+
+
+def test_the_note_is_in_the_record_of_the_run_and_is_right(
+    keeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vem.execute.draw_run", lambda directory: [])
+    keeper("self.count = 0", "self.count += 1", "y + 2 * self.count")
+    overrides = [*SMALL, "allow_targets=[keepers]", "strategy=local", *OWN_DECODER, "evaluation=quick"]
+    execute(command.composed([*overrides, "progress=false"]), overrides, tmp_path / "r")
+    (note,) = (note for note in read_json(tmp_path / "r" / "run.json")["notes"] if "vem.load" in note)
+    loaded, measured = (float(note.split(words)[1].split()[0].strip(",")) for words in ("data is ", "and not "))
+    assert abs(measured - loaded) > 1
+    told = read_json(tmp_path / "r" / "evaluation.json")["train"]["elbo"]["mean"]
+    assert measured == pytest.approx(told, abs=1)  # of 32 of the 40 data
+    again = vem.load(tmp_path / "r").score("train", num_data=32, draws=50)
+    assert float(again.elbo.mean()) == pytest.approx(loaded, abs=1)
