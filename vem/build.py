@@ -312,6 +312,8 @@ def load(
         status = records.read_json(path / records.RUN)
     if status.get("status") != "done":
         raise VemError(f"{path} is not finished (status {status.get('status')}): start its command again to finish it.")
+    if of := sealing.measured_of(status):
+        raise VemError(f"{path} holds a measurement of {of}, and no model: name that run.")
     sealing.require(path, status, [records.CONFIG])
     config = read_config(path / records.CONFIG)
     check_targets(config, config.get("allow_targets") or [])

@@ -11,6 +11,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ ALLOWED = ("evaluation", "device", "threads", "progress", "hydra.searchpath", *W
 EXAMPLES = """examples:
   python -m vem.evaluate runs/plane evaluation=gaps
   python -m vem.evaluate runs/plane evaluation=full evaluation.num_data=200 evaluation/best=thorough
+  python -m vem.evaluate /archive/plane evaluation=gaps --out runs/plane_gaps
+  python -m vem.evaluate runs/plane data.path=moved/x.npy
 """
 
 
@@ -46,30 +49,53 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "overrides", nargs="*", help="evaluation=brief|gaps|full|quick, evaluation.num_data=1000, device=…, threads=…"
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the result into DIR, as of a run that cannot be written"
+    )
+    parser.add_argument(
+        "--other-data", action="store_true", help="measure on data that the run was not trained on; needs --out"
+    )
     parser.add_argument("--again", action="store_true", help="measure anew what was measured by these settings")
     return parser.parse_args(arguments)
 
 
-def evaluate(directory: Path, overrides: Sequence[str], again: bool = False) -> None:
+def evaluate(
+    directory: Path,
+    overrides: Sequence[str],
+    again: bool = False,
+    out: Path | None = None,
+    other_data: bool = False,
+) -> None:
     """Measure the run of this directory by ``overrides``; writes evaluation.json, per_datum.csv and the figures.
 
     What they leave open is as the run has it, or, after ``evaluation=…``, that option's. The same measurement
-    again is left alone, unless ``again``.
+    again is left alone, unless ``again``. ``out``: write there, not into the run. ``other_data``: data that the run
+    was not trained on will do.
 
     Raises:
         VemError: no finished run, an override of what made the run, a checkpoint that is missing or of another
-            config, numbers that are not finite, an interruption, a failed check if evaluation.strict=true.
+            config, data that are not found or others, a folder that cannot be written, numbers that are not finite, an
+            interruption, a failed check if evaluation.strict=true.
     """
+    if other_data and out is None:
+        raise VemError("--other-data needs --out DIR: what is measured on other data is no result of the run.")
+    try:
+        _evaluate(directory, overrides, again, out, other_data)
+    except records.Unwritable as error:
+        raise error.advising("--out DIR") from error
+
+
+def _evaluate(directory: Path, overrides: Sequence[str], again: bool, out: Path | None, other_data: bool) -> None:
     command.only(overrides, ALLOWED, "The rest made the run: to train by other settings use python -m vem.run.")
     overrides, data = _where(overrides)
     asked = command.composed([*_of_the_run(directory, overrides), *overrides])
-    from vem import assess, build, execute  # torch, and seconds: not needed where the command is not understood
+    from vem import assess, beside, build, execute  # torch, and seconds: not needed where the command is not understood
     from vem.report.figures import draw_run
     from vem.targets import check_targets, instantiate
 
     section = asked["evaluation"]
-    run = build.load(directory, asked["device"], data)
-    directory = run.directory  # of a job that repeats another one's run, that one's
+    run = build.load(directory, asked["device"], data, other_data)
+    directory = out or run.directory  # of a job that repeats another one's run, that one's
     check_targets({"evaluation": section}, run.config.get("allow_targets") or [])
     settings: Evaluation = instantiate(section, "evaluation")
     if not settings.num_data:
@@ -78,16 +104,23 @@ def evaluate(directory: Path, overrides: Sequence[str], again: bool = False) -> 
     if threads is not None:
         execute.set_threads(threads)
     state = assess.state_of(run.built)
+    if other_data:
+        state = assess.state_hash({"state": state, "data": run.built.digests})
+    if out is not None:
+        config = run.config if other_data else None
+        beside.prepare(run.directory, out, records.read_json(run.directory / records.RUN), config)
     made = assess.made_by(directory) == assess.fingerprint(section, run.config["seed"], state)
     # After a kill between two files of the result, they are written again; what was measured is among the pieces.
-    whole = not sealing.damage(directory, records.read_json(directory / records.RUN), sealing.MEASURED)
+    written = (directory / records.RUN).exists()
+    whole = written and not sealing.damage(directory, records.read_json(directory / records.RUN), sealing.MEASURED)
     if made and whole and not again:
         log.info("%s was measured by these settings already: left alone (--again measures anew).", directory)
         if assess.pieces_left(directory):  # by a command that was killed after it had written the result
             draw_run(directory)
             assess.clear(directory)
     else:
-        _measure(run, section, settings, state, asked["progress"], keep=whole or not made or again)
+        records.try_writing(directory)
+        _measure(run, directory, section, settings, state, asked["progress"], keep=whole or not made or again)
     assess.judge(directory, settings.strict)
 
 
@@ -120,25 +153,28 @@ def _key(override: str) -> str:
 
 
 def _measure(
-    run: Run, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool, keep: bool
+    run: Run, directory: Path, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool, keep: bool
 ) -> None:
-    """Measure a run, put the earlier result aside if it is to be kept, and the new one in its place."""
-    from vem import assess, build, execute, resume, sources
+    """Measure a run into a directory; what was measured before is put aside if it is to be kept."""
+    from vem import assess, beside, build, execute, resume, sources
     from vem.evaluation.pictures import pictures
     from vem.report.figures import draw_run
 
-    directory, seed = run.directory, run.config["seed"]
+    seed = run.config["seed"]
     found = assess.measure(run.built, section, settings, seed, directory, state, progress)
     place = assess.set_aside(directory) if keep else None
     if place is not None:
         log.info("the earlier result is kept in %s", place)
     assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed, found.per_datum))
-    status = records.read_json(directory / records.RUN)
+    status = records.read_json(run.directory / records.RUN) | {"evaluation_seconds": found.seconds}
     made: dict[str, Any] = {"commit": resume.commit(), "vem": VERSION, "device": execute.device_name(run.device)}
+    made["at"] = datetime.now(UTC).isoformat(timespec="seconds")
     if sources.changed(status.get("code")):
         made["code"] = sources.of(run.config, build.parts_of(run.built))
-    status |= {"evaluation_seconds": found.seconds, "evaluated": made}
-    sealing.write_run(directory, status, written=sealing.MEASURED)
+    if directory == run.directory:
+        sealing.write_run(directory, status | {"evaluated": made}, written=sealing.MEASURED)
+    else:
+        sealing.write_run(directory, beside.facts(run.directory, status, made, run.built.digests))
     draw_run(directory)
     assess.clear(directory)
     for line in assess.lines(found.evaluation):
@@ -157,7 +193,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.captureWarnings(True)
     try:
-        evaluate(given.run, given.overrides, given.again)
+        evaluate(given.run, given.overrides, given.again, given.out, given.other_data)
     except KeyboardInterrupt:
         print("vem: stopped by Ctrl-C: the same command goes on from the pieces that are kept.", file=sys.stderr)
         return 1

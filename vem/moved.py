@@ -62,7 +62,8 @@ def found(
     if given is None:
         places = list(candidates(section[key], mapping(status.get(KEY)).get(f"data.{key}"), directory))
     if key == "path" and len(str(section.get(FILE_HASH))) == HEX:
-        section = {**section, key: str(_file(places, section[FILE_HASH], directory, other_data))}
+        place, content = _file(places, section[FILE_HASH], directory, other_data)
+        section = {**section, key: str(place), FILE_HASH: content}
         return section, make(section)
     return _folder(section, key, places, mapping(status.get(same_data.KEY)), make)
 
@@ -87,17 +88,17 @@ def candidates(recorded: str, as_typed: Any, directory: Path) -> Iterator[Path]:
             yield Path(plain)
 
 
-def _file(places: list[Path], digest: str, directory: Path, other_data: bool) -> Path:
-    """The first of the places with a file of this hash."""
+def _file(places: list[Path], digest: str, directory: Path, other_data: bool) -> tuple[Path, str]:
+    """The first of the places with a file of this hash, and the hash; of other data the first with a file."""
     other: dict[Path, str] = {}
     for place in places:
         with suppress(OSError, VemError):
             if place.is_file():
                 if (content := file_hash(place)) == digest:
-                    return place
+                    return place, digest
                 other[place] = content
     if other and other_data:
-        return next(iter(other))
+        return next(iter(other.items()))
     remedy = f"{say_where(directory)} {or_other_data(directory)}"
     if other:
         place, content = next(iter(other.items()))

@@ -28,6 +28,7 @@ import json
 import math
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -85,17 +86,46 @@ def clear_leftovers(*folders: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def unwritable(path: Path, error: OSError) -> VemError:
+class Unwritable(VemError):
+    """A file that could not be written: what happened, and the remedies of ``python -m vem.run``."""
+
+    def __init__(self, told: str, full: bool = False) -> None:
+        self.told, self.full = told, full
+        remedy = "Free some space and start the same command again." if full else ANOTHER_FOLDER
+        super().__init__(f"{told} {remedy}")
+
+    def advising(self, option: str, command: str = "") -> VemError:
+        """The same of a command that takes another folder by ``option``."""
+        first = "Free some space and start the same command again" if self.full else "Make its folder writable"
+        elsewhere = "one on another disk" if self.full else "another one"
+        return VemError(f"{self.told} {first}, or name {elsewhere} with {option}{command and f': {command}'}.")
+
+
+ANOTHER_FOLDER = (
+    "Make its folder writable, or name one that is (of a run with hydra.run.dir=DIR, of a sweep with "
+    "hydra.sweep.dir=DIR)."
+)
+
+
+def unwritable(path: Path, error: OSError) -> Unwritable:
     """The message for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         kept = "the earlier version is kept" if path.exists() else "nothing was overwritten"
-        return VemError(
-            f"the disk is full: {path} was not written ({kept}). Free some space and start the same command again."
-        )
-    return VemError(
-        f"{path} cannot be written: {error.strerror or error}. Make its folder writable, or name one that is (of a run "
-        "with hydra.run.dir=DIR, of a sweep with hydra.sweep.dir=DIR)."
-    )
+        return Unwritable(f"the disk is full: {path} was not written ({kept}).", full=True)
+    return Unwritable(f"{path} cannot be written: {error.strerror or error}.")
+
+
+def try_writing(directory: Path) -> None:
+    """Refuse a folder that takes no files before something long is computed for it.
+
+    Raises:
+        VemError: it cannot be written, or the disk is full.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"vem")
+    except OSError as error:
+        raise unwritable(directory, error) from error
 
 
 def write_text(path: Path, text: str) -> None:

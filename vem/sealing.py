@@ -90,7 +90,15 @@ def _wrong(path: Path, said: Any, deep: bool) -> str | None:
     return None
 
 
+def measured_of(status: Mapping[str, Any]) -> str | None:
+    """The run that was measured, where run.json is that of a measurement beside it."""
+    found = mapping(status.get("evaluated")).get("of")
+    return found if isinstance(found, str) else None
+
+
 def _remedy(name: str, directory: Path, status: Mapping[str, Any]) -> str:
+    if run := measured_of(status):
+        return f"delete the folder and measure again: python -m vem.evaluate {run} --out {directory}."
     if "command" not in status:
         return "the same call of vem.measure measures again."  # that wrote it
     if name in MEASURED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from read_only import refusing
 from synthetic_runs import image_pictures, report_text, write_run, write_scored
 
 from vem.errors import VemError
@@ -198,11 +200,30 @@ def test_a_label_with_commas_is_one_baseline(tmp_path):
     assert findings([tmp_path], baseline="x, y=1").tables[0].baseline == "x, y=1"
 
 
-def test_an_unwritable_folder_is_one_message(tmp_path):
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize("place", ["runs", "runs/figures", "new/out"])
+def test_a_folder_that_takes_no_report(tmp_path, capsys, place, number):
+    """A colleague's runs, their figures alone, the parent of --out: the remedy is --out, and it works."""
+    write_run(tmp_path / "runs" / "a")
+    (tmp_path / "runs" / "figures").mkdir()
+    out = ["--out", str(tmp_path / place)] if place.startswith("new") else []
+    with refusing(tmp_path / Path(place).parts[0] if out else tmp_path / place, number):
+        assert main([str(tmp_path / "runs"), *out]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("error: ") and err.count("\n") == 1 and "--out DIR" in err and "hydra" not in err
+        assert ("the disk is full" in err) is (number == errno.ENOSPC) and ".report." not in err
+        assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "mine")]) == 0
+    assert (tmp_path / "mine" / "report.html").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/out", "out"])
+def test_a_file_in_the_way_of_a_report(tmp_path, place):
     write_run(tmp_path / "a")
     (tmp_path / "file").write_text("")
-    with pytest.raises(VemError, match="cannot be written"):
-        write_report([tmp_path], tmp_path / "file" / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "figures").write_text("")
+    with pytest.raises(VemError, match=r"cannot be written.*--out DIR"):
+        write_report([tmp_path / "a"], tmp_path / place)
 
 
 def test_no_torch_anywhere(tmp_path):

@@ -228,7 +228,8 @@ def _text(value: Any) -> str | None:
 def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple[RunRecord, ...]]]:
     """Each config once, where it first appears: the finished run, else the one that got furthest; and its repeats.
 
-    Runs of one config that saw other data, or were made by other code, are no repeats of each other.
+    Runs of one config that saw other data, or were made by other code, are no repeats of each other. Of finished ones
+    that are, the one that was measured last: beside a run that cannot be written, for example.
     """
     by_config: dict[str, list[RunRecord]] = {}
     at = {run.directory: run for run in found}
@@ -237,6 +238,8 @@ def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple
     chosen, repeats = [], {}
     for same in (kind for own in by_config.values() for kind in _kinds(own)):
         best = min(same, key=lambda run: STATUS_ORDER.index(run.status))
+        if best.status == DONE:
+            best = max((run for run in same if run.status == DONE), key=_measured_at)
         if best.status == REPEATS:
             where = best.facts.get("repeats") or "another run"
             best = best.saying(status=UNREADABLE, error=f"it repeats {where}, which is not there")
@@ -262,6 +265,11 @@ def _kinds(same: Sequence[RunRecord]) -> list[list[RunRecord]]:
     order = {run.directory: i for i, run in enumerate(same)}
     kinds = [sorted(kind, key=lambda run: order[run.directory]) for kind in kinds]
     return sorted(kinds, key=lambda kind: order[kind[0].directory])
+
+
+def _measured_at(run: RunRecord) -> str:
+    """When a finished run was measured again; empty where it was not, or by an older version, which does not say."""
+    return str(mapping(run.facts.get("evaluated")).get("at") or "")
 
 
 def _config(run: RunRecord, at: Mapping[Path, RunRecord]) -> str:

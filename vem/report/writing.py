@@ -11,9 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vem import locks
-from vem.errors import VemError
 from vem.ledger import gone
-from vem.records import unwritable, write_json
+from vem.records import Unwritable, unwritable, write_json
 from vem.report.style import make_folder
 
 STAGING = ".report."  # and the process that writes there: its machine, a dot, its number
@@ -31,19 +30,20 @@ def staged(out: Path) -> Iterator[Path]:
     Raises:
         VemError: the disk is full or ``out`` cannot be written.
     """
-    make_folder(out)
-    _clear_leftovers(out)
     folder = out / f"{STAGING}{socket.gethostname()}.{os.getpid()}"
-    make_folder(folder)
     try:
+        make_folder(out)
+        _clear_leftovers(out)
+        make_folder(folder)
         yield folder
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         write_json(folder / FILES, {"files": names})
         with locks.held(out):  # on the folder itself: no file stays
             _publish(folder, out, [*names, FILES])
-    except VemError as error:
-        text = str(error).replace(f"{folder.name}/", "")
-        raise VemError(text.replace("nothing was overwritten", _kept(out))) from None
+    except Unwritable as error:
+        told = error.told.replace(f"{folder.name}/", "").replace(f"/{folder.name}", "")
+        told = told.replace("nothing was overwritten", _kept(out))
+        raise Unwritable(told, error.full).advising("--out DIR", "python -m vem.report RUNS --out DIR") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
