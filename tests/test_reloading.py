@@ -55,6 +55,7 @@ CLEAN: dict[str, tuple[str, str, str]] = {
     "nothing": ("", "", "y"),
     "persistent": ("self.register_buffer('count', torch.zeros(()))", "self.count += 1", "y * (1 + 0.01 * self.count)"),
     "idle counter": ("self.count = 0", "self.count += 1", "y"),
+    "draws": ("", "", "y + torch.randn_like(y)"),
 }
 NAMES = {"counter": "count", "buffer": "running", "tensors": "seen"}
 
@@ -106,7 +107,7 @@ def test_state_of_an_encoder_that_is_not_saved_is_named(kind: str, keeper: Any, 
     assert f"strategy.encoder.{NAMES[kind]}" in note
 
 
-@pytest.mark.parametrize("kind", ["nothing", "persistent", "idle counter"])
+@pytest.mark.parametrize("kind", CLEAN)
 def test_what_is_kept_or_changes_nothing_is_not_told(kind: str, keeper: Any, tmp_path: Path) -> None:
     keeper(*CLEAN[kind])
     assert noted(tmp_path, "strategy=amortized", *OWN_DECODER, *ENCODER) == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vem import sources
+from vem import records, resume, sources
 
 FILES = {
     "mynets.py": "from torch import nn\nimport pandas, yaml, json\nimport nets.deep as deep\nclass Decoder: pass\n",
@@ -33,12 +33,12 @@ REACHED = {
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project of the user's own, on the path."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
     for name, text in FILES.items():
         write(tmp_path / name, text)
     yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def write(path: Path, text: str) -> None:
@@ -144,3 +144,35 @@ def test_what_lies_in_site_packages_counts_by_its_version(project: Path, monkeyp
     write(project / "mynets.py", "import otherpkg.deep, lone\n")
     assert sources.of(config("mynets.D"))["packages"] == {"otherpkg": "1.2"}
     assert set(sources.of(config("mynets.D"))["modules"]) == {"mynets"}
+
+
+@pytest.mark.parametrize(
+    ("status", "sweeping", "aside"),
+    [("failed", True, True), ("failed", False, False), ("running", True, False), ("running", False, False)],
+)
+def test_an_unfinished_run_by_other_code_is_refused_and_a_failed_job_of_a_sweep_begins_again(
+    status: str, sweeping: bool, aside: bool, project: Path, tmp_path: Path
+) -> None:
+    own, place = config("mynets.Decoder"), tmp_path / "r"
+    place.mkdir()
+    run = {"status": status, "config_hash": records.config_hash(own), "code": sources.of(own)}
+    records.write_json(place / records.RUN, run)
+    assert resume.left_behind(place, own, sweeping) == run
+    write(project / "nets" / "layers.py", "")
+    assert resume.left_behind(place, own, sweeping) == run  # nothing is computed yet
+    (place / records.CHECKPOINT).write_bytes(b"")
+    if aside:
+        assert resume.left_behind(place, own, sweeping) is None
+        assert (place / "earlier" / "001" / records.CHECKPOINT).exists()
+    else:
+        with pytest.raises(resume.OtherCode, match=r"nets\.layers has changed"):
+            resume.left_behind(place, own, sweeping)
+        assert resume.left_behind(place, {**own, "rerun": "stale"}, sweeping) is None  # the remedy
+
+
+@pytest.mark.parametrize(
+    "code", [3, [], {"modules": 3}, {"modules": {"": 1, "..": None, "mynets": []}, "packages": {"": 2}}]
+)
+def test_a_damaged_entry_is_no_error(code: Any, project: Path) -> None:
+    assert isinstance(sources.changed(code), list)
+    assert isinstance(resume.by_other_code({"code": code, "versions": 3}), str)

@@ -317,6 +317,9 @@ def load(
     sealing.require(path, status, [records.CONFIG])
     config = read_config(path / records.CONFIG)
     check_targets(config, config.get("allow_targets") or [])
+    if changes := sources.changed(status.get("code")):
+        said = ", ".join(changes)
+        log.warning("%s was made by other code of your own (%s): its numbers may be others now.", path, said)
     section, stored = moved.found(config["data"], status, path, data, other_data, make_data)
     config["data"] = dict(section)
     built = build({**config, "device": device}, stored)
@@ -329,7 +332,4 @@ def load(
     state = checkpoint.load(name, place, status.get("config_hash"))
     sealing.require(path, status, [name.name], deep=True)
     checkpoint.put(name, state, built.model, built.strategy)
-    if changes := sources.changed(status.get("code")):
-        said = ", ".join(changes)
-        log.warning("%s was made by other code of your own (%s): its numbers may be others now.", path, said)
     return Run(path, config, built)

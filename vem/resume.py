@@ -200,7 +200,7 @@ def _to_go_on(directory: Path, run: dict[str, Any], again: bool) -> dict[str, An
 
 def by_other_code(run: Mapping[str, Any]) -> str | None:
     """``was made by vem 0.1.0, commit …`` if that is not the code that runs now, vem's and the user's own."""
-    version, made = (run.get("versions") or {}).get("vem"), run.get("commit")
+    version, made = sealing.mapping(run.get("versions")).get("vem"), run.get("commit")
     now = commit()
     vem = version == VERSION and (made == now or made is None or now is None)
     parts = [] if vem else [f"vem {version}, commit {made}, and this is {VERSION}, {now}"]

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from vem.sealing import mapping
 from vem.targets import targets
 
 VERSIONS = ("torch", "numpy", "scipy", "hydra-core", "scikit-learn")  # in every run.json, beside vem's own
@@ -47,11 +48,10 @@ def changed(code: Any) -> list[str]:
 
     Empty where nothing differs, where it says nothing, and where none of the modules is found from here.
 
-    >>> changed(None), changed({"modules": {"not_there": "0"}, "packages": {}})
+    >>> changed(None), changed({"modules": {"not_there": "0"}, "packages": 1})
     ([], [])
     """
-    made = code if isinstance(code, Mapping) else {}
-    before: dict[str, str] = dict(made.get("modules") or {})
+    before, installed = (mapping(mapping(code).get(key)) for key in ("modules", "packages"))
     now = _reached(before, loaded=False)
     if before and not any(name in now["modules"] for name in before):
         return []
@@ -60,7 +60,7 @@ def changed(code: Any) -> list[str]:
         for name in sorted({*before, *now["modules"]})
         if before.get(name) != now["modules"].get(name)
     ]
-    for name, version in sorted((made.get("packages") or {}).items()):
+    for name, version in sorted(installed.items()):
         found = _version(name)
         if found != version:
             out.append(f"{name} is {found or 'not installed'}, and was {version}")
@@ -197,7 +197,8 @@ def _everything(tree: ast.Module) -> Iterator[str]:
 
 def _held(name: str) -> Iterator[str]:
     """The modules that a loaded module holds, or holds something of."""
-    for value in list(vars(sys.modules[name]).values()) if name in sys.modules else ():
+    module = sys.modules.get(name)
+    for value in list(vars(module).values()) if isinstance(module, ModuleType) else ():
         try:
             home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
         except Exception:  # an object of the user's that answers to no name
@@ -221,5 +222,5 @@ def _distributions(top: str) -> dict[str, str]:
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, ValueError):
         return None
