@@ -109,8 +109,8 @@ def _write_last_words(directory: Path, status: dict[str, Any], error: BaseExcept
         log.debug("traceback", exc_info=error)  # for run.log alone
     try:
         sealing.write_run(directory, status)
-    except VemError as second:
-        log.warning("%s", second)
+    except VemError as second:  # the same disk, or folder, mostly: one message is enough
+        log.log(logging.DEBUG if isinstance(error, records.Unwritable) else logging.WARNING, "%s", second)
 
 
 def set_threads(number: Any) -> None:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vem import folders, locks, records
+from vem import clocks, folders, locks, records
 from vem.errors import VemError
 
 FOLDER = folders.PLAN
@@ -228,11 +228,10 @@ def is_alive(directory: Path, folder: str) -> bool:
     """Whether the job has lately given a sign of life, and its process is there as far as can be seen from here."""
     path = directory / FOLDER / "alive" / folder
     try:
-        age = time.time() - path.stat().st_mtime
         said = json.loads(path.read_text(encoding="utf-8") or "{}")
     except (OSError, ValueError):
         return False
-    return age < SILENCE and not gone(said.get("host"), said.get("pid"))
+    return not gone(said.get("host"), said.get("pid")) and clocks.lately(path, SILENCE, directory / FOLDER)
 
 
 def gone(host: object, pid: object) -> bool:

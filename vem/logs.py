@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from contextlib import suppress
 
@@ -24,7 +25,8 @@ class RunLog(logging.FileHandler):
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self.told:
+        # A run that ends for a full disk, or a folder that is gone, says so: its traceback is not worth another word.
+        elif not self.told and record.levelno > logging.DEBUG and os.path.isdir(os.path.dirname(self.baseFilename)):
             self.told = True
             why = error.strerror or error
             print(f"vem: {self.baseFilename} cannot be written ({why}): the run goes on without it.", file=sys.stderr)

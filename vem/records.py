@@ -89,9 +89,9 @@ def clear_leftovers(*folders: Path) -> None:
 class Unwritable(VemError):
     """A file that could not be written: what happened, and the remedies of ``python -m vem.run``."""
 
-    def __init__(self, told: str, full: bool = False) -> None:
+    def __init__(self, told: str, full: bool = False, remedy: str | None = None) -> None:
         self.told, self.full = told, full
-        remedy = "Free some space and start the same command again." if full else ANOTHER_FOLDER
+        remedy = remedy or ("Free some space and start the same command again." if full else ANOTHER_FOLDER)
         super().__init__(f"{told} {remedy}")
 
     def advising(self, option: str, command: str = "") -> VemError:
@@ -105,13 +105,17 @@ ANOTHER_FOLDER = (
     "Make its folder writable, or name one that is (of a run with hydra.run.dir=DIR, of a sweep with "
     "hydra.sweep.dir=DIR)."
 )
+PUT_BACK = "Put it back under its name, and the same command goes on; without it, the same command begins again."
 
 
 def unwritable(path: Path, error: OSError) -> Unwritable:
     """The message for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         kept = "the earlier version is kept" if path.exists() else "nothing was overwritten"
-        return Unwritable(f"the disk is full: {path} was not written ({kept}).", full=True)
+        what = "the disk is full" if error.errno == errno.ENOSPC else "your quota on this disk is used up"
+        return Unwritable(f"{what}: {path} was not written ({kept}).", full=True)
+    if error.errno in (errno.ENOENT, errno.ESTALE) and not path.parent.is_dir():
+        return Unwritable(f"{path} cannot be written: its folder is gone, removed or renamed.", remedy=PUT_BACK)
     return Unwritable(f"{path} cannot be written: {error.strerror or error}.")
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vem import folders, ledger
+from vem import clocks, folders, ledger
 from vem.errors import VemError
 from vem.records import BY_COLUMN, LOG, REPEATS, RUN
 from vem.report.findings import Unfinished
@@ -121,14 +120,8 @@ def at_work(sweep: ledger.Sweep, ended: bool = False) -> bool:
         return True
     plan = sweep.directory / ledger.FOLDER
     signs = [plan / "sweep.json", plan / "alive", *(sweep.directory / job.folder / RUN for job in sweep.jobs)]
-    return time.time() - max(map(_changed, signs)) < ledger.SILENCE
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+    changed = [clocks.lately(sign, ledger.SILENCE, plan) for sign in signs]  # a look at each, for the next time
+    return any(changed)
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

@@ -47,9 +47,9 @@ def new_start() -> None:
 
 
 def start_of_this_command() -> str:
-    """Which start of a sweep this is: the time of its first launch."""
+    """Which start of a sweep this is: the time of its first launch, and the process, for a clock may be set back."""
     if not _start:
-        _start.append(f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+        _start.append(f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}")
     return _start[0]
 
 
