@@ -168,7 +168,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VemError(f"{path} is missing: is {path.parent} the directory of a run?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number may have too many digits, lists may be nested too deep
         raise VemError(f"{path} is not readable JSON ({error}): delete the run's directory and run it again.") from None
     except OSError as error:
         raise VemError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error

@@ -14,6 +14,7 @@ from vem.report.comparable import TRAIN_SIZE, differing
 from vem.report.over_seeds import bounds_over_seeds, estimate_over_seeds, gaps_over_seeds, mean_and_se
 from vem.report.runs import RunRecord
 from vem.report.same import code_key, filled, x_of
+from vem.report.told_once import told_once
 
 # Runs that are equal in all of these differ in their seed alone.
 GROUP = ("table", "strategy", "model", "family", "latent_dim", "variant")
@@ -41,6 +42,7 @@ def variants(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[tuple[str
     frozen = [frozenset(own.items()) for own in measured]
     places = rows_of(trainings, frozen, [run.facts.get("seed") for run in runs])
     telling = differing(groups, [own | measured[i] for own, i in zip(trained, places, strict=True)])
+    telling = told_once(groups, telling, {key for run in runs for key in run.typed})
     return [(_text(run, own), _text(run, of))
             for run, own, of in zip(runs, telling, differing(trainings, measured), strict=True)]  # fmt: skip
 
@@ -144,7 +146,8 @@ def _group_row(key: tuple[Any, ...], members: list[dict[str, Any]]) -> dict[str,
     row |= gaps_over_seeds(done, members[0]) | bounds_over_seeds(done, members[0])
     for name in COSTS:
         values = [m[name] for m in done if m[name] is not None]
-        row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se(values) if values else (None, None)
+        whole_group = values and len(values) == len(done)
+        row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se(values) if whole_group else (None, None)
     row["directories"] = [m["directory"] for m in done]
     row["unconverged"] = [m["directory"] for m in done if m.get("converged") is False]
     trained = [m for m in on_the_same_rows("train", done) if m["train_elbo"] is not None]

@@ -17,6 +17,7 @@ from vem.records import SPLITS
 from vem.report.rows import Evaluated
 from vem.report.runs import DONE, RunRecord
 from vem.report.same import filled, x_of
+from vem.report.told_once import told_once
 
 NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data
 TRAIN_SIZE = "data.max_train"  # the one setting of the data that an axis may run over
@@ -94,7 +95,7 @@ def _data_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """
     base = [tuple((k, s[k]) for k in NAMED if k in s) for s in settings]
     further = [{k: v for k, v in s.items() if k.startswith("data.") or k in UNSAID} for s in settings]
-    varying = differing(base, further)
+    varying = told_once(base, differing(base, further), ())
     return [
         ", ".join([b[0][1], *(f"{k}={v}" for k, v in b[1:]), *(f"{k}={v}" for k, v in more.items())])
         for b, more in zip(base, varying, strict=True)

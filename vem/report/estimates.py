@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from vem.records import SPLITS
 from vem.report.checks import failed_names, not_tested
 from vem.report.ends import known_ends, sides
-from vem.report.runs import RunRecord, mapping
+from vem.report.runs import RunRecord, finite, mapping
 
 Estimate = tuple[float | None, float | None, float | None, str | None]  # mean, se, mc_se, or why there is none
 PASSED = "passed"
@@ -47,12 +46,6 @@ def read_estimate(entry: Any, absent: str) -> Estimate:
     if mean is None:
         return None, None, None, str(entry.get("reason") or absent)
     return mean, se, mc_se, None
-
-
-def finite(value: Any) -> float | None:
-    """A finite number, else None."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and math.isfinite(value) else None
 
 
 def exact_log_marginal(run: RunRecord, split: str) -> Estimate:

@@ -156,6 +156,10 @@ def _known_by_their_kin(found: Sequence[RunRecord]) -> list[RunRecord]:
     kin = {frozenset(run.asked.items()): run for run in done}  # a measured one before one that is not
     trained = {_training(run): run for run in done if run.evaluation}
     families = {_chosen(run): run.facts.get("family") for run in done}
+    asked: dict[frozenset[tuple[str, str]], list[RunRecord]] = {}
+    for run in done:
+        asked.setdefault(frozenset(run.asked.items()), []).append(run)
+    found = [_completed(run, asked.get(frozenset(run.asked.items()), ())) for run in found]
     return [
         _told(
             run,
@@ -164,6 +168,17 @@ def _known_by_their_kin(found: Sequence[RunRecord]) -> list[RunRecord]:
         )
         for run in found
     ]
+
+
+def _completed(run: RunRecord, kin: Sequence[RunRecord]) -> RunRecord:
+    """A finished run with what its run.json leaves out or garbles, as its kin say it, else its config."""
+    unsaid = [key for key in (*TOLD, "seed") if key in run.facts.get("unsaid", ())]
+    if run.status != DONE or not run.placed or not unsaid:
+        return run
+    told = _named_in(run.config)
+    for other in reversed(kin):
+        told |= {key: other.facts[key] for key in TOLD if key in other.facts}
+    return run.saying(**{key: told[key] for key in unsaid if told.get(key) is not None})
 
 
 def _training(run: RunRecord) -> frozenset[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ NUMBERS = (
     "seed", "latent_dim", "components", "num_parameters", "num_train", "threads", "epochs", "training_seconds",
     "seconds", "decoder_evaluations", "decoder_gradients", "peak_memory_mib", "pid",
 )  # fmt: skip
+
+COUNTS = ("seed", "latent_dim", "components", "num_parameters", "num_train", "threads", "epochs", "pid")  # whole
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,21 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def finite(value: Any) -> float | None:
+    """A finite number, else None.
+
+    >>> finite(1), finite(float("nan")), finite("1"), finite(True), finite(10**400)
+    (1.0, None, None, None, None)
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def read_run(directory: Path) -> RunRecord:
     """Read a run's small files; where one cannot be read the status is ``unreadable``, with the reason."""
     record = RunRecord(directory, {})
@@ -132,11 +150,10 @@ def _facts(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
         said = "has no status" if status is None else f"has the status {str(status)[:40]!r}"
         raise VemError(f"{path} {said}: it was not written by vem.run.")
     facts: dict[str, Any] = {key: found[key] for key in TEXTS if isinstance(found.get(key), str)}
-    facts |= {
-        key: found[key]
-        for key in NUMBERS
-        if isinstance(found.get(key), int | float) and not isinstance(found[key], bool)
-    }
+    facts |= {key: found[key] for key in NUMBERS if finite(found.get(key)) is not None}
+    facts = {key: value for key, value in facts.items() if key not in COUNTS or value == int(value)}
+    # What is null was said; what is missing, or of another kind, was not.
+    facts["unsaid"] = tuple(key for key in (*TEXTS, *NUMBERS) if key not in facts and found.get(key, "") is not None)
     notes, converged = found.get("notes"), found.get("converged")
     facts["notes"] = [str(note) for note in notes] if isinstance(notes, list) else []
     facts["converged"] = converged if isinstance(converged, bool) else None
@@ -171,7 +188,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
         if not text.endswith("\n"):
             raise ValueError("it is cut off")
         return mapping(yaml.load(text, Loader=_Loader))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise VemError(f"{path} is not readable YAML ({reason}): delete the run and start it again.") from None
 
@@ -180,7 +197,7 @@ def read_typed(path: Path) -> tuple[str, ...]:
     """The keys that were typed; none where overrides.yaml is missing or damaged, for no number depends on it."""
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError):
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
         return ()
     return tuple(key_of(item) for item in found if isinstance(item, str)) if isinstance(found, list) else ()
 
