@@ -111,3 +111,36 @@ def test_rows_and_curves_of_another_run_are_drawn_nowhere(runs):
     assert read.rows(runs / "bad") is None and read(read_metrics, runs / "bad", "metrics.csv") is None
     assert "bad/metrics.csv" in (note := read.note()) and "bad/per_datum.csv" in note
     assert read.rows(runs / "good") is not None
+
+
+@pytest.mark.parametrize("key", ["seed", "model", "family", "latent_dim", "likelihood", "binarize", "data_digests"])
+@pytest.mark.parametrize("value", ["dropped", 10**400])
+def test_a_run_from_before_whose_run_json_leaves_something_out(tmp_path, key, value):
+    """Its kin say it, or its config: no number changes, and no seed is torn out of its group."""
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        config = {"seed": seed, "choices": {"strategy": "local", "model": "deep"}, "model": {"latent_dim": 2}}
+        scores = {split: rng.normal(-100, 1, 20) for split in ("train", "test")}
+        write_scored(tmp_path / f"{seed}", scores, seed=seed, config=config)
+    before = findings([tmp_path]).tables[0].groups
+    path = tmp_path / "1/run.json"
+    content = json.loads(path.read_text())
+    content = {k: v for k, v in content.items() if k != key} | ({} if value == "dropped" else {key: value})
+    path.write_text(json.dumps(content))
+    (table,) = findings([tmp_path]).tables
+    assert table.groups[["label", "seeds", "test_elbo_mean"]].equals(before[["label", "seeds", "test_elbo_mean"]])
+    assert sorted(table.runs["seed"]) == [0, 1, 2]
+
+
+def test_a_cost_that_one_seed_does_not_say_is_none_of_the_group(tmp_path):
+    for seed in range(2):
+        more = {"training_seconds": "long"} if seed else {}
+        write_scored(tmp_path / f"{seed}", {"test": np.arange(5.0)}, seed=seed, **more)
+    (row,) = findings([tmp_path]).tables[0].groups.to_dict("records")
+    assert row["training_seconds_mean"] is None and row["seconds_mean"] == 12.0
+
+
+@pytest.mark.parametrize("content", ["9" * 5000, "[" * 100_000, '{"a": ' * 100_000, "\ufeff{}", "null"])
+def test_json_that_no_reader_takes(runs, content):
+    (runs / "bad/run.json").write_text(content)
+    checked(runs, "bad", "run.json")
