@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +24,9 @@ SMALL = (
     *("training.epochs=2", "training.batch_size=20", "training.valid_data=0", "evaluation=none", "device=cpu"),
 )
 OWN_DECODER = ("~model.decoder", "+model.decoder={_target_: keepers.Net, inputs: 2, outputs: 3}")
-OWN_ENCODER = ("~strategy.encoder", "+strategy.encoder={_target_: keepers.Net, inputs: 3, outputs: 4}")
-ENCODER = ("strategy/encoder=mlp", "strategy.encoder.widths=[4]")
+DECODER = {"_target_": "keepers.Net", "inputs": 2, "outputs": 3}
+ENCODER = {"_target_": "keepers.Net", "inputs": 3, "outputs": 4}
+AMORTIZED = ("strategy=amortized", "strategy/encoder=mlp", "strategy.encoder.widths=[4]", "model.decoder.widths=[4]")
 NETS = """
 import torch
 from torch import nn
@@ -72,16 +75,24 @@ def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     sys.modules.pop("keepers", None)
 
 
-def trained(directory: Path, *overrides: str) -> tuple[dict[str, Any], Built]:
-    config = command.composed([*SMALL, "allow_targets=[keepers]", *overrides])
+@functools.cache
+def composed(*overrides: str) -> dict[str, Any]:
+    return command.composed([*SMALL, "allow_targets=[keepers]", *overrides])
+
+
+def trained(directory: Path, *overrides: str, **networks: Any) -> tuple[dict[str, Any], Built]:
+    """``decoder`` and ``encoder``: the config of a network of the user's own."""
+    config = copy.deepcopy(composed(*overrides))
+    for name, network in networks.items():
+        config["model" if name == "decoder" else "strategy"][name] = network
     built = build(config)
     fit(built.model, built.strategy, built.data, built.training, seed=0, directory=directory, progress_bar=False)
     return config, built
 
 
-def noted(directory: Path, *overrides: str) -> list[str]:
+def noted(directory: Path, *overrides: str, **networks: Any) -> list[str]:
     """The notes, and that neither torch's stream nor what was trained is touched by the search for them."""
-    config, built = trained(directory, *overrides)
+    config, built = trained(directory, *overrides, **networks)
     stream = torch.get_rng_state()
     before = {name: value.clone() for name, value in built.model.state_dict().items()}
     found = reloading.unkept(config, built, directory)
@@ -94,8 +105,7 @@ def noted(directory: Path, *overrides: str) -> list[str]:
 @pytest.mark.parametrize("strategy", ["amortized", "local"])
 def test_state_of_a_decoder_that_is_not_saved_is_named(kind: str, strategy: str, keeper: Any, tmp_path: Path) -> None:
     keeper(*KEEPERS[kind])
-    more = ENCODER if strategy == "amortized" else ()
-    (note,) = noted(tmp_path, f"strategy={strategy}", *OWN_DECODER, *more)
+    (note,) = noted(tmp_path, *(AMORTIZED if strategy == "amortized" else ("strategy=local",)), decoder=DECODER)
     assert note.startswith("vem.load will not give these numbers: ")
     assert f"changed in training: model.decoder.{NAMES[kind]}. Register it as a buffer" in note
 
@@ -103,26 +113,23 @@ def test_state_of_a_decoder_that_is_not_saved_is_named(kind: str, strategy: str,
 @pytest.mark.parametrize("kind", KEEPERS)
 def test_state_of_an_encoder_that_is_not_saved_is_named(kind: str, keeper: Any, tmp_path: Path) -> None:
     keeper(*KEEPERS[kind])
-    (note,) = noted(tmp_path, "strategy=amortized", *OWN_ENCODER, "model.decoder.widths=[4]")
+    (note,) = noted(tmp_path, *AMORTIZED, encoder=ENCODER)
     assert f"strategy.encoder.{NAMES[kind]}" in note
 
 
 @pytest.mark.parametrize("kind", CLEAN)
 def test_what_is_kept_or_changes_nothing_is_not_told(kind: str, keeper: Any, tmp_path: Path) -> None:
     keeper(*CLEAN[kind])
-    assert noted(tmp_path, "strategy=amortized", *OWN_DECODER, *ENCODER) == []
+    assert noted(tmp_path, *AMORTIZED, decoder=DECODER) == []
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("strategy=amortized", "model.decoder.widths=[4]"),
         ("strategy=amortized", "model.decoder.widths=[4]", "training.keep=best", "training.valid_data=5"),
         ("strategy=amortized", "model.decoder.widths=[4]", "model.units=column", "dtype=float64"),
-        ("strategy=local", "model.decoder.widths=[4]"),
         ("strategy=local", "model.decoder.widths=[4]", "model.units=common", "strategy.schedule=alternating"),
         ("strategy=gmm", "model.components=2", "strategy.restarts=3"),
-        ("strategy=exact_em", "model=linear_gaussian"),
         ("strategy=exact_em", "model=linear_gaussian", "model.noise=diagonal", "strategy.start=closed"),
     ],
     ids=lambda overrides: " ".join(overrides),
@@ -144,7 +151,7 @@ def test_a_table_is_not_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_constructor_that_fails_the_second_time_is_a_note(keeper: Any, tmp_path: Path) -> None:
     keeper("global CALLS; CALLS += 1; assert CALLS < 2, 'only once'", "", "y")
     (tmp_path / "keepers.py").write_text("CALLS = 0\n" + (tmp_path / "keepers.py").read_text())
-    (note,) = noted(tmp_path, "strategy=local", *OWN_DECODER)
+    (note,) = noted(tmp_path, "strategy=local", decoder=DECODER)
     assert note.startswith("vem.load will not give this run back: ") and "only once" in note
 
 
@@ -152,7 +159,7 @@ def test_what_a_constructor_hands_out_each_time_is_no_harm(keeper: Any, tmp_path
     keeper("", "", "y")
     text = (tmp_path / "keepers.py").read_text() + "\nONE = Net(2, 3)\ndef one():\n    return ONE\n"
     (tmp_path / "keepers.py").write_text(text)
-    assert noted(tmp_path, "strategy=local", "~model.decoder", "+model.decoder={_target_: keepers.one}") == []
+    assert noted(tmp_path, "strategy=local", decoder={"_target_": "keepers.one"}) == []
 
 
 def test_the_note_is_in_the_record_of_the_run_and_is_right(
