@@ -308,8 +308,13 @@ def load(
     path = Path(directory)
     status = records.read_json(path / records.RUN)
     if status.get("status") == records.REPEATS:  # the run is another job's of the sweep
-        path = path.parent / str(status.get("repeats"))
+        named, path, digest = path, path.parent / str(status.get("repeats")), status.get("config_hash")
         status = records.read_json(path / records.RUN)
+        if status.get("config_hash") != digest:
+            raise VemError(
+                f"{named} says that {path} holds its run, and that is one of another config: type the sweep's command "
+                "again."
+            )
     if status.get("status") != "done":
         raise VemError(f"{path} is not finished (status {status.get('status')}): start its command again to finish it.")
     if of := sealing.measured_of(status):
@@ -323,6 +328,8 @@ def load(
     section, stored = moved.found(config["data"], status, path, data, other_data, make_data)
     config["data"] = dict(section)
     built = build({**config, "device": device}, stored)
+    if not status.get(same_data.KEY):
+        log.info("%s is of an older version: it has no digests that its data could be compared by.", path)
     if not other_data:
         remedy = f"Put the old data back. {moved.say_where(path)} {moved.or_other_data(path)}"
         same_data.require(path, status, built.digests, built.data.notes, remedy)

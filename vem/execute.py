@@ -54,7 +54,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
     """
     try:
         with terminable():
-            paths = moved.typed(config["data"], directory)
+            paths = moved.typed(config["data"], overrides, directory)
             config = identified(config)
             with resume.alone(directory):
                 records.clear_leftovers(directory, directory / records.FIGURES, directory / KEPT)

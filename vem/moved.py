@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,12 @@ HEX = 64  # digits of a SHA-256; where there was no file, the config says so in 
 Section = Mapping[str, Any]
 
 
-def typed(section: Section, directory: Path) -> dict[str, str]:
+def typed(section: Section, overrides: Sequence[str], directory: Path) -> dict[str, str]:
     """What ``run.json`` says of paths: those of the data as typed, and the run's directory from where that was."""
-    paths = {f"data.{key}": section[key] for key in KEYS if isinstance(section.get(key), str)}
+    words: dict[str, str] = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+    keys = [key for key in KEYS if isinstance(section.get(key), str)]
+    # The jobs of a sweep are given absolute paths.
+    paths = {f"data.{key}": words.get(f"data.{key}", str(section[key])).strip("'\"") for key in keys}
     place = str(directory)
     with suppress(ValueError):  # another drive
         place = os.path.relpath(directory)

@@ -204,6 +204,21 @@ def project(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(shutil.move(here / "old" / "project", here / "new" / "project"))
 
 
+def test_paths_are_recorded_as_typed(here):
+    """Also of a job of a sweep, which is given absolute ones; quotes of the command line are none of the path's."""
+    section = {"path": str(here / "my data" / "x.npy"), "root": None}
+    overrides = ["data=array", "data.path='my data/x.npy'", "seed=0"]
+    assert moved.typed(section, overrides, here / "runs" / "r") == {"data.path": "my data/x.npy", "run": "runs/r"}
+    assert moved.typed(section, [], here)["data.path"] == section["path"]
+
+
+def test_where_data_are_looked_for(here):
+    found = [str(path) for path in moved.candidates("/home/me/p/data/x.npy", "data/x.npy", Path("/new/p/runs/r"))]
+    assert found[0] == "/home/me/p/data/x.npy" and found[1] == str(here / "data" / "x.npy")
+    assert found[2:6] == ["/new/p/runs/data/x.npy", "/new/p/data/x.npy", "/new/data/x.npy", "/data/x.npy"]
+    assert {"/new/p/x.npy", "/new/me/p/data/x.npy"} <= set(found) and len(found) == len(set(found))
+
+
 def test_a_project_that_moved(project, monkeypatch):
     run = vem.load(project / "runs" / "r")
     assert run.config["data"]["path"] == str(project / "data" / "x.npy")

@@ -104,6 +104,22 @@ def test_a_swapped_checkpoint_of_the_same_config_is_seen(run):
         measure(run, "evaluation.num_data=6")
 
 
+def test_a_repeat_of_a_run_that_was_swapped(run, originals):
+    """Its folder was renamed, or another one put in its place: the numbers would be another run's."""
+    (run.parent / "job").mkdir()
+    status = {
+        "status": records.REPEATS,
+        "repeats": "run",
+        "config_hash": records.read_json(run / records.RUN)["config_hash"],
+    }
+    sealing.write_run(run.parent / "job", status)
+    assert vem.load(run.parent / "job").directory == run
+    shutil.rmtree(run)
+    shutil.copytree(originals["1"], run)
+    with pytest.raises(VemError, match="that is one of another config"):
+        vem.load(run.parent / "job")
+
+
 def test_what_load_does_not_read_does_not_matter(run):
     for name in (records.EVALUATION, records.METRICS, records.PER_DATUM):
         (run / name).unlink()
