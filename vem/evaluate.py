@@ -56,7 +56,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--other-data", action="store_true", help="measure on data that the run was not trained on; needs --out"
     )
     parser.add_argument("--again", action="store_true", help="measure anew what was measured by these settings")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def evaluate(

@@ -136,6 +136,14 @@ def test_one_that_was_killed_is_mended_by_the_same_command(run, monkeypatch, wri
     assert expected.keys() == made.keys() and expected[records.EVALUATION] == made[records.EVALUATION]
 
 
+@pytest.mark.parametrize(
+    "words", ["r a=1 b=2 --out d --again", "r --out d a=1 --again b=2", "--again r --out d a=1 b=2"]
+)
+def test_flags_stand_anywhere(words):
+    given = parse(words.split())
+    assert (given.run, given.overrides, given.again, given.out) == (Path("r"), ["a=1", "b=2"], True, Path("d"))
+
+
 def test_other_data(run):
     before = contents(run)
     np.save("x.npy", values(2))
