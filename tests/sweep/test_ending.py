@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 
@@ -27,3 +28,16 @@ def test_a_checkpoint_is_promised_where_there_is_one(tmp_path, kept):
     assert found["status"] == "failed" and found["error"].startswith("killed: ")
     assert ("goes on from its checkpoint" in found["error"]) == kept
     assert ("begins it again" in found["error"]) != kept
+
+
+def test_a_run_that_is_removed_once_it_is_done_is_not_done(tmp_path):
+    sweep = ledger.plan(tmp_path, "vem", "joblib", [ledger.Job("a", ()), ledger.Job("b", ())], "now")
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        records.write_json(tmp_path / folder / records.RUN, {"status": "done", "start": "now", "error": None})
+        ledger.write_outcome(tmp_path, folder, "now", ledger.Outcome("done"))
+    jobs = Jobs(sweep)
+    assert ending.verdict(jobs)[0] == 0
+    shutil.rmtree(tmp_path / "a")
+    code, said = ending.verdict(jobs)
+    assert code == 1 and "1 of 2 jobs are not done: 1 lost" in said

@@ -149,6 +149,9 @@ def _wait_for_signs_of_life(jobs: Jobs) -> None:
 def verdict(jobs: Jobs) -> tuple[int, str]:
     """The exit code, and a sentence: 0 where every job is done."""
     states = jobs.states()
+    for folder, state in states.items():  # one that was done, and was then removed
+        if state == "done" and not (jobs.sweep.directory / folder / records.RUN).exists():
+            states[folder] = "lost"
     counts = Counter(states.values())
     missing = [folder for folder, state in states.items() if state != "done"]
     if not missing:
