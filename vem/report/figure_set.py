@@ -159,7 +159,7 @@ def sketches(table: Table, base: Path) -> Iterator[Sketch]:
     """The figures of one table."""
     groups, read = groups_of(table, base), reader_of(table, base)
     yield from _curves(groups, table.name, read)
-    yield from _gaps(table, groups, read)
+    yield from _gaps(table, base, groups, read)
     yield from _pictures(groups, table.name, read)
     for axis in table.axes:
         yield from _axis(axis, table.name)
@@ -215,7 +215,7 @@ def _curve_words(found: Sequence[Curve]) -> str:
     return words + (f" Without a count of decoder evaluations: {named(without)}." if without else "")
 
 
-def _gaps(table: Table, groups: Sequence[Group], read: Reader) -> Iterator[Sketch]:
+def _gaps(table: Table, base: Path, groups: Sequence[Group], read: Reader) -> Iterator[Sketch]:
     measured = [g for g in groups if any(k.endswith("_gap_mean") and v is not None for k, v in g.row.items())]
     shown = [g for g in measured if g in ranked(measured)[:MOST_BARS]]
     rest = [g.name for g in measured if g not in shown]
@@ -232,7 +232,9 @@ def _gaps(table: Table, groups: Sequence[Group], read: Reader) -> Iterator[Sketc
         yield Sketch("gaps", "gaps", "Gaps", words, figure)
     data = []
     for group in shown:
-        rows = [found for d in group.directories if (found := read.rows(d)) is not None]
+        other = group.row.get("other_gaps") or ()  # gaps of another budget
+        alike = [d for d in group.directories if not any(d == base / name for name in other)]
+        rows = [found for d in alike if (found := read.rows(d)) is not None]
         if rows:
             data.append((group.name, pd.concat(rows)))
     figure, damaged = distributions_figure(data, table.name), read.note()
