@@ -255,8 +255,10 @@ def test_runs_measured_on_other_rows_are_not_averaged(tmp_path):
         (run / "evaluation.json").write_text(json.dumps(content))
         (run / "per_datum.csv").unlink()
     groups = aggregate(summarize([tmp_path]))
-    assert [name.rpartition(", ")[2] for name in groups["table"]] == ["1000 test rows", "100 test rows"]
-    assert list(groups["seeds"]) == [1, 1]
+    (row,) = groups.to_dict("records")
+    assert (row["seeds"], row["test_elbo_over"], row["gap_seeds"]) == (2, 1, 1) and row["other_rows"] == ["1"]
+    (one, _) = (json.loads((tmp_path / f"{s}" / "evaluation.json").read_text())["test"]["elbo"]["mean"] for s in (0, 1))
+    assert row["test_elbo_mean"] == one
 
 
 def test_many_settings_of_the_measurement_are_cut_short_and_kept_apart(tmp_path):

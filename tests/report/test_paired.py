@@ -148,9 +148,16 @@ def test_a_seed_without_an_elbo_leaves_no_difference():
     assert found.mean is None and found.reason == "seed 1 has no test ELBO" and found.seeds == 2
 
 
-@pytest.mark.parametrize("other", [Scores(0.5), Scores(0.5, np.array([5.0, 6.0]), np.array([0.0, 1.0]))])
-def test_one_seed_without_rows_to_pair_has_a_mean_and_no_interval(other):
-    found = paired({0: scores(1.0, 2.0)}, {0: other})
+def test_other_rows_are_never_compared():
+    shifted = scores(0.0, 1.0)._replace(rows=np.array([5.0, 6.0]))
+    found = paired({0: scores(1.0, 2.0)}, {0: shifted})
+    assert found.mean is None and found.reason == "no seed in common, evaluated on the same data"
+    found = paired({0: scores(1.0, 2.0), 1: scores(5.0, 7.0)}, {0: shifted, 1: scores(4.0, 5.0)})
+    assert (found.mean, found.seeds, found.over) == (1.5, 1, "data")
+
+
+def test_one_seed_without_rows_to_pair_has_a_mean_and_no_interval():
+    found = paired({0: scores(1.0, 2.0)}, {0: Scores(0.5)})
     assert found.mean == 1.0 and found.se is None and found.interval(0.95) is None and "paired" in found.reason
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vem.records import SPLITS
-from vem.report.alike import MEASUREMENT, on_the_same_rows, rows_of, settings_of
+from vem.report.alike import MEASUREMENT, OTHER_ROWS, on_the_same_rows, rows_of, settings_of
 from vem.report.comparable import TRAIN_SIZE, differing
 from vem.report.over_seeds import bounds_over_seeds, estimate_over_seeds, gaps_over_seeds, mean_and_se
 from vem.report.runs import RunRecord
@@ -32,19 +32,32 @@ def variants(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[tuple[str
     First what tells the groups apart: of how they were measured only what stands for the whole group
     (:func:`vem.report.alike.rows_of`). Then how the run itself was measured, where those of its training differ in it.
     """
-    named = ("strategy", "model", "family", "latent_dim")
-    groups = [(t, *(str(r.facts.get(k)) for k in named)) for t, r in zip(tables, runs, strict=True)]
-    settings = [own_settings(run) for run in runs]
-    measured = [{k: v for k, v in own.items() if k.startswith(MEASUREMENT)} for own in settings]
-    trained = [{k: v for k, v in own.items() if k not in of} for own, of in zip(settings, measured, strict=True)]
-    trained = _with_data_and_code(runs, groups, trained)
-    trainings = [(g, frozenset(own.items())) for g, own in zip(groups, trained, strict=True)]
+    groups, trained = _trained(runs, tables)
+    measured = [{k: v for k, v in own_settings(run).items() if k.startswith(MEASUREMENT)} for run in runs]
+    trainings = _frozen(groups, trained)
     frozen = [frozenset(own.items()) for own in measured]
     places = rows_of(trainings, frozen, [run.facts.get("seed") for run in runs])
     telling = differing(groups, [own | measured[i] for own, i in zip(trained, places, strict=True)])
     telling = told_once(groups, telling, {key for run in runs for key in run.typed})
     return [(_text(run, own), _text(run, of))
             for run, own, of in zip(runs, telling, differing(trainings, measured), strict=True)]  # fmt: skip
+
+
+def trainings(runs: Sequence[RunRecord], tables: Sequence[str]) -> list[Hashable]:
+    """What each run trained: runs of a table that agree in it differ in their seed and in how they were measured."""
+    return _frozen(*_trained(runs, tables))
+
+
+def _frozen(groups: Sequence[Hashable], trained: Sequence[dict[str, str]]) -> list[Hashable]:
+    return [(g, frozenset(own.items())) for g, own in zip(groups, trained, strict=True)]
+
+
+def _trained(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[list[Hashable], list[dict[str, str]]]:
+    """What runs are named by, and the settings of their training beside it."""
+    named = ("strategy", "model", "family", "latent_dim")
+    groups: list[Hashable] = [(t, *(str(r.facts.get(k)) for k in named)) for t, r in zip(tables, runs, strict=True)]
+    settings = [{k: v for k, v in own_settings(run).items() if not k.startswith(MEASUREMENT)} for run in runs]
+    return groups, _with_data_and_code(runs, groups, settings)
 
 
 def _with_data_and_code(
@@ -54,14 +67,12 @@ def _with_data_and_code(
     trained by several versions of the user's code: it must not count twice.
     """
 
-    def kin() -> list[Hashable]:
-        return [(g, frozenset(own.items())) for g, own in zip(groups, trained, strict=True)]
-
-    x = filled([x_of(run).get("train") for run in runs], kin())
-    trained = _telling(trained, kin(), "train_x", x)
-    code = filled([code_key(run) for run in runs], kin())
-    places = rows_of(kin(), code, [run.facts.get("seed") for run in runs])
-    return _telling(trained, kin(), "code", [code[i] for i in places])
+    kin = _frozen(groups, trained)
+    trained = _telling(trained, kin, "train_x", filled([x_of(run).get("train") for run in runs], kin))
+    kin = _frozen(groups, trained)
+    code = filled([code_key(run) for run in runs], kin)
+    places = rows_of(kin, code, [run.facts.get("seed") for run in runs])
+    return _telling(trained, kin, "code", [code[i] for i in places])
 
 
 def _telling(
@@ -149,6 +160,7 @@ def _group_row(key: tuple[Any, ...], members: list[dict[str, Any]]) -> dict[str,
         whole_group = values and len(values) == len(done)
         row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se(values) if whole_group else (None, None)
     row["directories"] = [m["directory"] for m in done]
+    row[OTHER_ROWS] = [m["directory"] for m in done if m.get(OTHER_ROWS)]
     row["unconverged"] = [m["directory"] for m in done if m.get("converged") is False]
     trained = [m for m in on_the_same_rows("train", done) if m["train_elbo"] is not None]
     row["train_elbo_seeds"] = [f"{whole(m['seed'])}={m['train_elbo']:.9g}" for m in trained]

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from vem.records import SPLITS
 from vem.report.estimates import GAPS
 
+TEST = "test"
+OTHER_ROWS = "other_rows"  # of a run: whether its test rows are others than those that its table is about
 MEASUREMENT = "evaluation."  # settings that say how a trained model was measured
 # Those that make no gap another number: how often an unbiased estimate is drawn, what is measured beside it, and
 # rows, which are compared themselves.
@@ -57,17 +60,67 @@ def rows_of(trainings: Sequence[Hashable], measurements: Sequence[Hashable], see
     return out
 
 
+def rows_of_tables(
+    trainings: Sequence[Hashable], places: Sequence[int], sizes: Sequence[int], seeds: Sequence[Any]
+) -> list[int]:
+    """For each run on one data set the set of rows that its table is about.
+
+    A training whose seeds were evaluated on several sets stays in one table, unless a seed has several of them: that
+    about the set that most trainings share, each counted by the part of its seeds that has it, else the larger one.
+
+    places: which set of rows each run was evaluated on; sizes: how many rows it was, 0 where it was not.
+
+    >>> rows_of_tables("aaabbb", [0, 0, 1, 0, 0, 0], [9, 9, 5, 9, 9, 9], [0, 1, 2] * 2)  # one seed was measured again
+    [0, 0, 0, 0, 0, 0]
+    >>> rows_of_tables("aabb", [0, 1, 0, 1], [9, 5, 9, 5], [0, 0, 0, 0])  # each seed was measured on both
+    [0, 1, 0, 1]
+    """
+    units = rows_of(trainings, places, seeds)
+    sets: dict[int, Counter[int]] = {}
+    for unit, place, size in zip(units, places, sizes, strict=True):
+        sets.setdefault(unit, Counter()).update([place] if size else [])
+    votes: dict[int, Fraction] = {}
+    for own in sets.values():
+        for place, number in own.items():
+            votes[place] = votes.get(place, Fraction(0)) + Fraction(number, own.total())
+    size_of = dict(zip(places, sizes, strict=True)) | {p: size for p, size in zip(places, sizes, strict=True) if size}
+    chosen = {unit: max(own, key=lambda p: (votes[p], size_of[p]), default=None) for unit, own in sets.items()}
+    found = (chosen[unit] for unit in units)
+    return [place if own is None else own for own, place in zip(found, places, strict=True)]
+
+
 def on_the_same_rows(split: str, done: Sequence[Run]) -> list[Run]:
     """The runs that were evaluated on the rows of a split that most of them have; those of unknown rows stay.
 
-    ``num_SPLIT_evaluated``, ``SPLIT_rows`` and ``SPLIT_x`` (digests of the row numbers, and of all data) tell rows.
+    Of the test data those that have the rows which their table is about. ``num_SPLIT_evaluated``, ``SPLIT_rows`` and
+    ``SPLIT_x`` (digests of the row numbers, and of all data) tell rows.
     """
+    if split == TEST:
+        return [m for m in done if not m.get(OTHER_ROWS)]
     known = Counter(key for m in done if set(key := _rows(m, split)) != {None})
     if len(known) < 2:
         return list(done)
     most, _ = max(known.items(), key=lambda item: (item[1], -item[0].count(None)))
     pairs = [(m, list(zip(_rows(m, split), most, strict=True))) for m in done]
     return [m for m, own in pairs if all(None in pair or pair[0] == pair[1] for pair in own)]
+
+
+def same_data(split: str, one: Run, other: Run) -> bool:
+    """Whether nothing tells the rows of two runs apart, nor those of them whose gaps were measured."""
+    data = f"{split}_gap_data"
+    pairs = [*zip(_rows(one, split), _rows(other, split), strict=True), (one.get(data), other.get(data))]
+    return all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def bearing(settings: Iterable[str]) -> list[str]:
+    """Those settings of a measurement on which gaps depend, rows aside.
+
+    >>> bearing(["evaluation.draws=10", "evaluation.best.steps=30", "strategy.rate=1", "evaluation.best._target_=a"])
+    ['evaluation.best.steps=30']
+    """
+    found = (s.removeprefix(MEASUREMENT) for s in settings if s.startswith(MEASUREMENT))
+    kept = [s for s in found if s.partition("=")[0].partition(".")[0] not in NO_BEARING and "._target_=" not in s]
+    return [MEASUREMENT + s for s in kept]
 
 
 def _rows(run: Run, split: str) -> tuple[Any, ...]:
@@ -98,9 +151,8 @@ def _has(run: Run, name: str) -> bool:
 
 def _budget(run: Run) -> Hashable:
     """What the gaps of a run depend on."""
-    text = settings_of(run.get("measurement"))
-    bearing = [s for s in text if s.removeprefix(MEASUREMENT).partition("=")[0].partition(".")[0] not in NO_BEARING]
-    return tuple(bearing), tuple(run.get(f"num_{split}_evaluated") for split in SPLITS)
+    found = tuple(bearing(settings_of(run.get("measurement"))))
+    return found, tuple(run.get(f"num_{split}_evaluated") for split in SPLITS)
 
 
 def fewer(row: Run, name: str) -> str:

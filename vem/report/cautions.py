@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vem.report.comparable import TRAIN_SIZE
-from vem.report.estimates import GAPS, GENERALIZATION, MODEL_GENERALIZATION
+from vem.report.estimates import GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.findings import Axis
+from vem.report.measured_unlike import measured_unlike
 from vem.report.race import Race
 from vem.report.runs import DONE, RUNNING
 from vem.report.starts import unconverged
@@ -58,8 +57,7 @@ def cautions(rows: Sequence[Row], races: Sequence[Race], axes: Sequence[Axis], s
         *_seeds(rows, races[0]),
         *_two_samples(rows),
         *_axes(axes),
-        *_partly(rows, sources.base),
-        *_unmeasured(rows, sources.base),
+        *measured_unlike(rows, sources.base, sources.settings),
     ]
 
 
@@ -244,48 +242,3 @@ def _two_samples(rows: Sequence[Row]) -> Iterator[str]:
     if any(row.get(f"test_{kind}_mean") is not None for row in rows for kind in names):
         yield ("Training and test data are different samples. An interval over data allows for how they were drawn, "
                "not for a test set that is harder or easier by design.")  # fmt: skip
-
-
-def _partly(rows: Sequence[Row], base: Path) -> Iterator[str]:
-    """Gaps that some seeds of a group have, with the runs that lack them."""
-    for row in rows:
-        without, other = row.get("without_gaps") or [], row.get("other_gaps") or []
-        of = f"The gaps of {name(row['label'])} are over {int(row.get('gap_seeds') or 0)} of {row['seeds']} seeds: they"
-        if other:
-            yield (f"{of} were measured by other settings in {', '.join(other)} (runs.csv, measurement), and gaps of "
-                   "two budgets are two numbers.")  # fmt: skip
-        if without:
-            first = shlex.quote(_from_here(base / without[0]))
-            which = "it" if len(without) == 1 else "the first of them"
-            yield (f"{of} were not measured in {', '.join(without)}. python -m vem.evaluate {first} evaluation=gaps "
-                   f"measures {which}.")  # fmt: skip
-
-
-def _unmeasured(rows: Sequence[Row], base: Path) -> Iterator[str]:
-    """The command that would measure the gaps."""
-    without = [
-        row
-        for row in rows
-        if row["seeds"]
-        and row["test_elbo_mean"] is not None
-        and row.get("test_log_marginal_mean") is None
-        and not row.get("gap_seeds")
-        and all(row.get(f"{split}_{gap}_gap_mean") is None for split in ("test", "train") for gap in GAPS)
-    ]
-    if not without:
-        return
-    runs = [directory for row in without for directory in row["directories"]]
-    first = shlex.quote(_from_here(base / runs[0]))
-    rest = f", and likewise the other {len(runs) - 1}" if len(runs) > 1 else ""
-    lose = "loses" if len(without) == 1 else "lose"
-    yield (f"Where {listed([row['label'] for row in without])} {lose} is not measured. python -m vem.evaluate {first} "
-           f"evaluation=gaps measures the first of {plural(len(runs), 'run')}{rest}.".replace(
-               "the first of 1 run", "it"))  # fmt: skip
-
-
-def _from_here(path: Path) -> str:
-    """The path as one would type it: relative where it lies below the working directory."""
-    try:
-        return path.relative_to(os.getcwd()).as_posix()
-    except ValueError:
-        return str(path)

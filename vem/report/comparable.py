@@ -39,12 +39,20 @@ def data_settings(run: RunRecord) -> dict[str, str]:
     return shown | own | {f"{split}_x": x[split] for split in ((TEST,) if TEST in x else x)}
 
 
-def headings(runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> list[str]:
-    """The name of the table that each run belongs to: its data, and what tells it from others on data of that name."""
-    names = _data_names(_completed(runs))
-    places = evaluated_sets(names, runs, found)
-    texts = _row_texts(names, places, found)
-    return [", ".join(filter(None, (both[0], texts[both]))) for both in zip(names, places, strict=True)]
+def headings(
+    names: Sequence[str], tables: Sequence[int], places: Sequence[int], found: Sequence[Evaluated]
+) -> list[str]:
+    """The name of the table that each run belongs to: its data, and what tells it from others on data of that name.
+
+    names: of the data; tables: which set of rows the table is about; places: which set the run was evaluated on.
+    """
+    texts = _row_texts(list(zip(names, tables, strict=True)), list(zip(names, places, strict=True)), found)
+    return [", ".join(filter(None, (both[0], texts[both]))) for both in zip(names, tables, strict=True)]
+
+
+def data_names(runs: Sequence[RunRecord]) -> list[str]:
+    """What the data of each run are called."""
+    return _data_names(_completed(runs))
 
 
 def _completed(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
@@ -180,12 +188,17 @@ def other_rows(found: Sequence[Evaluated]) -> list[str]:
     return out
 
 
-def _row_texts(names: Sequence[str], places: Sequence[int], found: Sequence[Evaluated]) -> dict[tuple[str, int], str]:
-    """What tells the sets of rows of one data set apart: how many they are, or their number in order."""
-    rows = {(n, p): r for n, p, r in reversed(list(zip(names, places, found, strict=True))) if r.counts or r.digests}
+def _row_texts(
+    tables: Sequence[tuple[str, int]], places: Sequence[tuple[str, int]], found: Sequence[Evaluated]
+) -> dict[tuple[str, int], str]:
+    """What tells the tables on one data set apart, by its name and their set of rows: how many they are, or a number.
+
+    places: the name of its data and the set of rows that each run was evaluated on.
+    """
+    rows = {place: own for place, own in reversed(list(zip(places, found, strict=True))) if own.counts or own.digests}
     texts: dict[tuple[str, int], str] = {}
-    for name, place in dict.fromkeys(zip(names, places, strict=True)):
-        others = [p for n, p in dict.fromkeys(zip(names, places, strict=True)) if n == name]
+    for name, place in dict.fromkeys(tables):
+        others = [p for n, p in dict.fromkeys(tables) if n == name]
         if len(others) == 1:
             texts[name, place] = ""
             continue

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from vem.records import SPLITS
-from vem.report.aggregate import COSTS, variants
-from vem.report.comparable import headings
+from vem.report.aggregate import COSTS, trainings, variants
+from vem.report.alike import OTHER_ROWS, rows_of_tables
+from vem.report.comparable import data_names, evaluated_sets, headings
 from vem.report.estimates import columns, estimate, exact_log_marginal, gap_columns
 from vem.report.gather import Gathered
 from vem.report.rows import Evaluated, evaluated
@@ -42,15 +44,12 @@ def frame(gathered: Gathered) -> Framed:
     numbered = [_numbered(run) for run in gathered.runs]
     runs = [run for run, _ in numbered]
     placed = [run for run in runs if run.placed]
-    tables = headings(placed, [found[run.directory] for run in placed])
-    differences = variants(placed, tables)
-    found_in = zip(placed, tables, differences, strict=True)
-    places = {run.directory: (table, *both) for run, table, both in found_in}
+    places = _places(placed, [found[run.directory] for run in placed])
     gathered = _once_a_seed(replace(gathered, runs=tuple(runs)), places)
     runs = list(gathered.runs)
     values = {run.directory: own for run, own in numbered}
     rows = [
-        _row(run, values[run.directory], gathered, found[run.directory], *places.get(run.directory, (None,) * 3))
+        _row(run, values[run.directory], gathered, found[run.directory], places.get(run.directory, Place()))
         for run in runs
     ]
     named = {gathered.relative(run.directory): run for run in runs}
@@ -58,7 +57,31 @@ def frame(gathered: Gathered) -> Framed:
     return Framed(table, named, {name: found[run.directory] for name, run in named.items()}, gathered)
 
 
-def _once_a_seed(gathered: Gathered, places: Mapping[Path, Sequence[Any]]) -> Gathered:
+class Place(NamedTuple):
+    """Where a run stands: its table, what tells its group from others, how it was measured, other than its kin, and
+    whether on other test rows than those that the table is about.
+    """
+
+    table: str | None = None
+    variant: str | None = None
+    measurement: str | None = None
+    other_rows: bool = False
+
+
+def _places(runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> dict[Path, Place]:
+    names = data_names(runs)
+    sets = evaluated_sets(names, runs, found)
+    kept = sets
+    if len(set(zip(names, sets, strict=True))) > len(set(names)):
+        sizes = [sum(rows.counts.values()) for rows in found]
+        kept = rows_of_tables(trainings(runs, names), sets, sizes, [run.facts.get("seed") for run in runs])
+    tables = headings(names, kept, sets, found)
+    aside = [bool(own.counts) and one != other for own, one, other in zip(found, kept, sets, strict=True)]
+    rows = zip(runs, tables, variants(runs, tables), aside, strict=True)
+    return {run.directory: Place(table, *both, other) for run, table, both, other in rows}
+
+
+def _once_a_seed(gathered: Gathered, places: Mapping[Path, Place]) -> Gathered:
     """One finished run for each seed of a group, an evaluated one where there is one; the others repeat it.
 
     Their configs differ, for one was measured again with the settings of the other, but their numbers are about the
@@ -103,24 +126,23 @@ def _row(
     values: Mapping[str, Any],
     gathered: Gathered,
     rows: Evaluated,
-    table: str | None,
-    variant: str | None,
-    measurement: str | None,
+    place: Place,
 ) -> dict[str, Any]:
     facts = run.facts
-    row: dict[str, Any] = {"table": table, "variant": variant}
+    row: dict[str, Any] = {"table": place.table, "variant": place.variant}
     row |= {name: facts.get(name) for name in IDENTITY}
     row |= values
     row |= {name: facts.get(name) for name in (*COSTS, "converged", "num_parameters", "num_train")}
     row |= {f"num_{split}_evaluated": rows.counts.get(split) for split in SPLITS}
     row |= {f"{split}_rows": digest[:8] for split, digest in rows.digests.items()}
     row |= {f"{split}_x": digest for split, digest in x_of(run).items()}
-    row["measurement"] = measurement or None
+    row["measurement"] = place.measurement or None
+    row[OTHER_ROWS] = place.other_rows
     row |= {name: facts.get(name) for name in MACHINE}
     row["vem"] = facts.get("versions", {}).get("vem")
     row["config_hash"] = facts.get("config_hash")
     same = gathered.repeats.get(run.directory, ())
-    row["repeated_in"] = " ".join(gathered.relative(r.directory) for r in same) or None
+    row["repeated_in"] = shlex.join(gathered.relative(r.directory) for r in same) or None
     row["directory"] = gathered.relative(run.directory)
     row["evaluated"] = bool(run.evaluation)
     row["damaged"] = " | ".join(relative_damage(rows.damage, gathered.base)) or None

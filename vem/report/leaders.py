@@ -9,7 +9,7 @@ import numpy as np
 
 from vem.errors import VemError
 from vem.report.aggregate import present
-from vem.report.alike import having
+from vem.report.alike import having, same_data
 from vem.report.ends import ends_text
 from vem.report.files import read_per_datum
 from vem.report.paired import LEVEL, Difference, Scores, paired
@@ -98,7 +98,9 @@ def _between(one: Row, other: Row, rivals: Rivals, base: Path, column: str) -> D
         return None
     labels = one["label"], other["label"]
     seeds = [_seeds(label, rivals, column) for label in labels]
-    common = seeds[0] & seeds[1]
+    both = ([{str(k): present(v) for k, v in rivals.rows[label][seed].items()} for label in labels]
+            for seed in seeds[0] & seeds[1])  # fmt: skip
+    common = {int(rows[0]["seed"]) for rows in both if same_data(TEST, *rows)}
     own, against = ({seed: _scores(label, seed, rivals, base, column) for seed in common} for label in labels)
     return paired(own, against)
 

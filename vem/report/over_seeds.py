@@ -24,6 +24,7 @@ GAP_ESTIMATES = tuple(
 FURTHER = r"^[a-z]+_(family_.+|amortization_generalization|model_generalization_.+|exact_loss)_at_least$"
 CONVERGED = r"^[a-z]+_family_.+_converged$"
 BOUNDS = tuple(f"{split}_{name}_bound" for split in SPLITS for name in OTHERS)
+OTHER = "evaluated on other data than the table is about"
 Runs = Sequence[Mapping[str, Any]]
 
 
@@ -54,7 +55,7 @@ def over_members(name: str, members: Runs, every: Runs) -> dict[str, Any]:
         which = "" if len(done) == 1 else f"seed {missing[0]['seed']}: "
         row[f"{name}_reason"] = f"{which}{missing[0][f'{name}_reason'] or 'not measured'}"
     elif not done:
-        row[f"{name}_reason"] = "no run is finished"
+        row[f"{name}_reason"] = OTHER if every else "no run is finished"
     else:
         row[f"{name}_mean"], row[f"{name}_se"] = mean_and_se([m[name] for m in done])
         row[f"{name}_data_se"] = done[0][f"{name}_se"] if len(done) == 1 else None
@@ -85,6 +86,7 @@ def gaps_over_seeds(done: Runs, columns: Mapping[str, Any]) -> dict[str, Any]:
         row[f"{name}_at_least"] = at_least if row[f"{name}_mean"] is not None else None
     if gauged:
         row["gap_seeds"] = len(alike)
+        row["gap_rows"] = next((n for m in alike if (n := m.get("num_test_evaluated")) is not None), None)
         row["without_gaps"] = [m["directory"] for m in done if m not in gauged]
         row["other_gaps"] = [m["directory"] for m in gauged if m not in alike]
     for split in SPLITS:

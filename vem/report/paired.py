@@ -71,9 +71,9 @@ def paired(own: Mapping[int, Scores], base: Mapping[int, Scores], level: float =
     is an error over data beside it, of D_n = (1/S) Σ_s (L_s,n − L'_s,n), where all seeds have the same rows.
     own, base: seed → scores on the same rows.
     """
-    common = sorted(set(own) & set(base))
+    common = sorted(seed for seed in set(own) & set(base) if not _elsewhere(own[seed], base[seed]))
     if not common:
-        return _missing("no seed in common")
+        return _missing("no seed in common" + (", evaluated on the same data" if set(own) & set(base) else ""))
     missing = [seed for seed in common if own[seed].mean is None or base[seed].mean is None]
     if missing:
         return _missing(f"seed {missing[0]} has no test ELBO", len(common))
@@ -101,6 +101,11 @@ def data_error(values: Sequence[Numbers | None], rows: Sequence[Numbers | None])
 def _of_seed(own: Scores, base: Scores) -> float:
     rows = _by_datum(own, base)
     return float(rows.mean()) if rows is not None else float(own.mean or 0.0) - float(base.mean or 0.0)
+
+
+def _elsewhere(own: Scores, base: Scores) -> bool:
+    """Whether two runs are known to have been evaluated on other rows."""
+    return own.rows is not None and base.rows is not None and not np.array_equal(own.rows, base.rows)
 
 
 def _by_datum(own: Scores, base: Scores) -> Numbers | None:

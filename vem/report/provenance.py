@@ -117,10 +117,11 @@ def remarks(gathered: Gathered, framed: Framed) -> list[str]:
 def repeated(row: Mapping[str, Any]) -> str:
     """Which directories hold the same run.
 
-    >>> repeated({"repeated_in": "a b", "directory": "c"})
-    'a b repeat c'
+    >>> repeated({"repeated_in": "a b", "directory": "c"}), repeated({"repeated_in": "'a b'", "directory": "c"})
+    ('a b repeat c', "'a b' repeats c")
     """
-    return f"{row['repeated_in']} {'repeat' if ' ' in row['repeated_in'] else 'repeats'} {row['directory']}"
+    several = len(shlex.split(row["repeated_in"])) > 1
+    return f"{row['repeated_in']} {'repeat' if several else 'repeats'} {row['directory']}"
 
 
 def _split(text: str | None) -> list[str]:

@@ -9,12 +9,11 @@ import pandas as pd
 
 from vem.errors import VemError, did_you_mean
 from vem.report.aggregate import aggregate, labels, present, training_of
+from vem.report.alike import OTHER_ROWS, TEST
 from vem.report.frame import Framed
 from vem.report.paired import LEVEL, Difference, Scores, data_error, paired
 from vem.report.runs import DONE
 from vem.report.words import listed, name, plural
-
-TEST = "test"
 
 
 class Rivals:
@@ -29,7 +28,8 @@ class Rivals:
         for label, directories in zip(self.labels, groups["directories"], strict=True):
             by_seed = {present(rows[d]["seed"]): rows[d] for d in reversed(directories)}
             self.rows[label] = {int(seed): row for seed, row in by_seed.items() if seed is not None}
-            self.scores[label] = {seed: _scores(row, framed) for seed, row in self.rows[label].items()}
+            kept = [row for row in self.rows[label].values() if not row[OTHER_ROWS]]
+            self.scores[label] = {int(row["seed"]): _scores(row, framed) for row in kept}
 
     def number(self, label: str, seed: int, name: str) -> float | None:
         """A number of one run."""
@@ -60,7 +60,9 @@ def grouped(framed: Framed) -> dict[str, pd.DataFrame]:
         part = groups[groups["table"] == table].reset_index(drop=True)
         part.insert(0, "label", labels(part))
         for fact, column in (("num_parameters",) * 2, ("num_train",) * 2, ("num_data", "num_test_evaluated")):
-            part[fact] = [_common(rows[d][column] for d in found) for found in part["directories"]]
+            part[fact] = [
+                _common(rows[d][column] for d in found if not rows[d][OTHER_ROWS]) for found in part["directories"]
+            ]
         out[str(table)] = part
     return out
 

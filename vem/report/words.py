@@ -83,9 +83,10 @@ def over(d: Difference) -> str:
 def seeds(row: Row) -> str:
     """How many seeds a mean is over, of how many, and its standard error."""
     se, data_se = present(row.get("test_elbo_se")), present(row.get("test_elbo_data_se"))
-    of = f" of {row['runs']}" if (row.get("runs") or 0) > row["seeds"] else ""
+    count = int(row.get("test_elbo_over") or row["seeds"])
+    of = f" of {row['runs']}" if (row.get("runs") or 0) > count else ""
     if se is not None:
-        return f"mean of {row['seeds']}{of} seeds, standard error {number(se, digits(se))}"
+        return f"mean of {count}{of} seeds, standard error {number(se, digits(se))}"
     one = f"one{of} seeds" if of else "one seed"
     return one + (f", standard error over data {number(data_se, digits(data_se))}" if data_se else "")
 
