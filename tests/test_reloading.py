@@ -45,22 +45,19 @@ class Net(nn.Module):
             {forward}
         return {out}
 """
-KEEPERS: dict[str, tuple[str, str, str]] = {
-    "counter": ("self.count = 0", "self.count += 1", "y * (1 + 0.01 * self.count)"),
-    "buffer": (
-        "self.register_buffer('running', torch.zeros(outputs), persistent=False)",
-        "self.running += 0.1",
-        "y + self.running",
-    ),
-    "tensors": ("self.seen = []", "self.seen.append(torch.ones(1))", "y + 0.01 * sum(self.seen)"),
-}
+KEEPERS = (  # each is a kind of its own, and is named
+    "self.count = 0; self.seen = []; self.register_buffer('running', torch.zeros(outputs), persistent=False)",
+    "self.count += 1; self.seen.append(torch.ones(1)); self.running += 0.1",
+)
+CHANGES = {"count": "y * (1 + 0.01 * self.count)", "seen": "y + 0.01 * sum(self.seen)", "running": "y + self.running"}
 CLEAN: dict[str, tuple[str, str, str]] = {
-    "nothing": ("", "", "y"),
-    "persistent": ("self.register_buffer('count', torch.zeros(()))", "self.count += 1", "y * (1 + 0.01 * self.count)"),
-    "idle counter": ("self.count = 0", "self.count += 1", "y"),
-    "draws": ("", "", "y + torch.randn_like(y)"),
+    "kept": (
+        "self.register_buffer('count', torch.zeros(())); self.idle = 0",
+        "self.count += 1; self.idle += 1",
+        "y * (1 + 0.01 * self.count)",
+    ),
+    "draws": ("self.lazy = nn.LazyLinear(outputs)", "", "self.lazy(y) + torch.randn_like(y)"),
 }
-NAMES = {"counter": "count", "buffer": "running", "tensors": "seen"}
 
 
 @pytest.fixture
@@ -101,20 +98,16 @@ def noted(directory: Path, *overrides: str, **networks: Any) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", KEEPERS)
-@pytest.mark.parametrize("strategy", ["amortized", "local"])
-def test_state_of_a_decoder_that_is_not_saved_is_named(kind: str, strategy: str, keeper: Any, tmp_path: Path) -> None:
-    keeper(*KEEPERS[kind])
-    (note,) = noted(tmp_path, *(AMORTIZED if strategy == "amortized" else ("strategy=local",)), decoder=DECODER)
+@pytest.mark.parametrize(("name", "strategy"), [("count", "amortized"), ("seen", "local"), ("running", "local")])
+def test_state_that_is_not_saved_is_named(name: str, strategy: str, keeper: Any, tmp_path: Path) -> None:
+    keeper(*KEEPERS, CHANGES[name])
+    networks = {"decoder": DECODER} | ({"encoder": ENCODER} if strategy == "amortized" else {})
+    (note,) = noted(tmp_path, *(AMORTIZED if strategy == "amortized" else ("strategy=local",)), **networks)
     assert note.startswith("vem.load will not give these numbers: ")
-    assert f"changed in training: model.decoder.{NAMES[kind]}. Register it as a buffer" in note
-
-
-@pytest.mark.parametrize("kind", KEEPERS)
-def test_state_of_an_encoder_that_is_not_saved_is_named(kind: str, keeper: Any, tmp_path: Path) -> None:
-    keeper(*KEEPERS[kind])
-    (note,) = noted(tmp_path, *AMORTIZED, encoder=ENCODER)
-    assert f"strategy.encoder.{NAMES[kind]}" in note
+    place = "model.decoder."
+    assert f": {place}count, {place}seen, {place}running" in note and "Register it as a buffer" in note
+    if strategy == "amortized":  # the encoder's, each once, though the option of the strategy is the same object
+        assert ", strategy.encoder.count, strategy.encoder.seen and more" in note
 
 
 @pytest.mark.parametrize("kind", CLEAN)
@@ -126,8 +119,7 @@ def test_what_is_kept_or_changes_nothing_is_not_told(kind: str, keeper: Any, tmp
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("strategy=amortized", "model.decoder.widths=[4]", "training.keep=best", "training.valid_data=5"),
-        ("strategy=amortized", "model.decoder.widths=[4]", "model.units=column", "dtype=float64"),
+        (*AMORTIZED, "training.keep=best", "training.valid_data=5", "model.units=column", "dtype=float64"),
         ("strategy=local", "model.decoder.widths=[4]", "model.units=common", "strategy.schedule=alternating"),
         ("strategy=gmm", "model.components=2", "strategy.restarts=3"),
         ("strategy=exact_em", "model=linear_gaussian", "model.noise=diagonal", "strategy.start=closed"),
@@ -135,17 +127,13 @@ def test_what_is_kept_or_changes_nothing_is_not_told(kind: str, keeper: Any, tmp
     ids=lambda overrides: " ".join(overrides),
 )
 def test_the_options_of_vem_keep_all_they_need(overrides: tuple[str, ...], tmp_path: Path) -> None:
-    assert noted(tmp_path, *overrides) == []
-
-
-def test_a_table_is_not_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, built = trained(tmp_path, "strategy=local", "model.decoder.widths=[4]")
-
     def refuse(*arguments: Any) -> None:
         raise AssertionError("a second table")
 
-    monkeypatch.setattr("vem.strategies.local.RowTable", refuse)
-    assert reloading.unkept(config, built, tmp_path) == []
+    config, built = trained(tmp_path, *overrides)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vem.strategies.local.RowTable", refuse)
+        assert reloading.unkept(config, built, tmp_path) == []
 
 
 def test_a_constructor_that_fails_the_second_time_is_a_note(keeper: Any, tmp_path: Path) -> None:
@@ -153,6 +141,18 @@ def test_a_constructor_that_fails_the_second_time_is_a_note(keeper: Any, tmp_pat
     (tmp_path / "keepers.py").write_text("CALLS = 0\n" + (tmp_path / "keepers.py").read_text())
     (note,) = noted(tmp_path, "strategy=local", decoder=DECODER)
     assert note.startswith("vem.load will not give this run back: ") and "only once" in note
+
+
+def test_a_buffer_that_a_fresh_network_has_not_is_named(keeper: Any, tmp_path: Path) -> None:
+    keeper("self.register_buffer('late', None)", "self.late = torch.ones(1)", "y")
+    (note,) = noted(tmp_path, "strategy=local", decoder=DECODER)
+    assert note.startswith("vem.load will not give this run back: ") and "decoder.late" in note
+
+
+def test_what_is_no_number_in_a_fresh_network_is_said_in_words(keeper: Any, tmp_path: Path) -> None:
+    keeper("self.scale = float('nan')", "self.scale = 1.0", "y * (1.0 if self.training else self.scale)")
+    (note,) = noted(tmp_path, "strategy=local", decoder=DECODER)
+    assert " is no number and not -" in note and "model.decoder.scale" in note and "nan" not in note
 
 
 def test_what_a_constructor_hands_out_each_time_is_no_harm(keeper: Any, tmp_path: Path) -> None:

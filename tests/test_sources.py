@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,33 @@ def test_imports_by_a_computed_name_and_classes_that_a_factory_finds(project: Pa
     assert set(found["modules"]) == {"mynets", "computed", "found"} and sources.changed(found) == []
     write(project / "computed.py", "class Net: x = 1\n")
     assert sources.changed(found) == ["computed has changed"]
+
+
+def test_folders_without_an_init_are_looked_into_before_anything_is_imported(project: Path) -> None:
+    write(project / "open" / "inner" / "net.py", "from ..other import beside\nclass D: pass\n")
+    write(project / "open" / "other" / "beside.py", "")
+    found = sources.of(config("open.inner.net.D"))
+    assert set(found["modules"]) == {"open.inner.net", "open.other.beside"} and sources.changed(found) == []
+    write(project / "open" / "other" / "beside.py", "x = 1\n")
+    assert sources.changed(found) == ["open.other.beside has changed"]
+    write(project / "open" / "__init__.py", "x = 1\n")
+    assert "open is new" in sources.changed(found) and "open" not in sys.modules
+
+
+def test_modules_in_an_archive(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pack(text: str) -> None:
+        with zipfile.ZipFile(project / "nets.zip", "w") as archive:
+            archive.writestr("packed/__init__.py", "")
+            archive.writestr("packed/net.py", "from . import help\nclass D: pass\n")
+            archive.writestr("packed/help.py", text)
+        importlib.invalidate_caches()
+
+    pack("x = 1\n")
+    monkeypatch.syspath_prepend(str(project / "nets.zip"))
+    found = sources.of(config("packed.net.D"))
+    assert set(found["modules"]) == {"packed", "packed.net", "packed.help"} and sources.changed(found) == []
+    pack("x = 23\n")
+    assert sources.changed(found) == ["packed.help has changed"]
 
 
 def test_a_package_that_is_installed_editable_is_the_users_own(project: Path, tmp_path: Path) -> None:

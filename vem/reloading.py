@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Iterator, Mapping
 from numbers import Number
 from pathlib import Path
@@ -19,6 +21,7 @@ from vem.training import checkpoint
 
 DATA = 32  # data whose ELBO is compared
 NAMED = 5  # attributes
+WIDTH = 300  # characters of an error
 OF_TORCH = frozenset(vars(nn.Module()))
 
 
@@ -36,8 +39,8 @@ def unkept(config: Mapping[str, Any], built: Built, directory: Path) -> list[str
             model, strategy = _again(config, built, directory)
             fresh = _scores(built, model, strategy, config["seed"])
         except Exception as error:  # whatever a network of the user's own raises
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            return [f"vem.load will not give this run back: its networks could not be made a second time ({line})."]
+            why = textwrap.shorten(str(error) or type(error).__name__, WIDTH)
+            return [f"vem.load will not give this run back: its networks could not be made a second time ({why})."]
     if _same(trained, fresh):
         return []
     places = {"model": (built.model, model)} | {
@@ -47,12 +50,17 @@ def unkept(config: Mapping[str, Any], built: Built, directory: Path) -> list[str
     cause = "Something outside their state_dict changed in training: register what it is as a buffer"
     if found:
         named = ", ".join(found[:NAMED]) + (" and more" if len(found) > NAMED else "")
-        cause = f"Not in their state_dict, and changed in training: {named}. Register it as a buffer, a persistent one"
+        cause = (
+            f"Not in their state_dict, and changed in training or drawn by another generator than torch's: {named}. "
+            "Register it as a buffer, a persistent one"
+        )
     old, new = (_of(scores) for scores in (trained, fresh))
+    apart, mean = float((new - old).abs().max()), float(new.mean())
+    finite = math.isfinite(apart)
     return [
         "vem.load will not give these numbers: with the parameters of the checkpoint in fresh networks the ELBO of "
-        f"{len(old)} data is {float(new.mean()):.5g} and not {float(old.mean()):.5g}, as in the trained ones (for a "
-        f"datum they differ by up to {float((new - old).abs().max()):.2g}). {cause}."
+        f"{len(old)} data is {f'{mean:.5g}' if finite else 'no number'} and not {float(old.mean()):.5g}, as in the "
+        f"trained ones{f' (for a datum they differ by up to {apart:.2g})' if finite else ''}. {cause}."
     ]
 
 
@@ -79,7 +87,9 @@ def _again(config: Mapping[str, Any], built: Built, directory: Path) -> tuple[An
 
 
 def _networks(strategy: Any) -> dict[str, nn.Module]:
-    return {name: part for name, part in vars(strategy).items() if isinstance(part, nn.Module)}
+    """Each once, under its last name: an encoder of the user's is what makes it, too."""
+    names = {id(part): name for name, part in vars(strategy).items() if isinstance(part, nn.Module)}
+    return {name: vars(strategy)[name] for name in names.values()}
 
 
 def _scores(built: Built, model: Any, strategy: Any, seed: int) -> SplitScores:

@@ -85,7 +85,7 @@ def _reached(names: Iterable[str], loaded: bool) -> dict[str, dict[str, str]]:
         if _installed(path):
             packages |= _distributions(top)
         elif not _standard(path):
-            source = _read(name, path, spec is not None and spec.submodule_search_locations is not None)
+            source = None if spec is None else _read(name, spec, path)
             if source is not None:
                 modules[name] = source.digest
                 todo += [*source.imports, *(_held(name) if loaded else ())]
@@ -111,7 +111,12 @@ def _spec(name: str) -> ModuleSpec | None:
             continue
         if spec is not None:
             return spec
-    return None
+    # A folder without __init__ in another one: to find it, Python's own finder would import the other one.
+    folders = [str(folder) for place in path or () if (folder := Path(place, name.rpartition(".")[2])).is_dir()]
+    if folders:
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = folders
+    return spec
 
 
 def _file(spec: ModuleSpec) -> Path | None:
@@ -129,19 +134,27 @@ def _standard(path: Path) -> bool:
     return any(path.is_relative_to(home) for home in homes)
 
 
-def _read(name: str, path: Path, is_package: bool) -> _Source | None:
+def _read(name: str, spec: ModuleSpec, path: Path) -> _Source | None:
     """A module's source; None where it cannot be read."""
+    is_package = spec.submodule_search_locations is not None
     try:
         stat = path.stat()
-        return _parsed(name, path, is_package, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return _on_disk(name, path, is_package, (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino))
+    except OSError:  # in an archive, which its loader reads
+        get = getattr(spec.loader, "get_data", None)
+    try:
+        return None if get is None else _parsed(name, path, is_package, get(spec.origin))
     except OSError:
         return None
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(name: str, path: Path, is_package: bool, version: tuple[int, ...]) -> _Source:
-    """A module's source; read once in each ``version`` of the file, for a sweep asks for each of its runs."""
-    content = path.read_bytes()
+def _on_disk(name: str, path: Path, is_package: bool, version: tuple[int, ...]) -> _Source:
+    """A file's source; read once in each ``version`` of the file, for a sweep asks for each of its runs."""
+    return _parsed(name, path, is_package, path.read_bytes())
+
+
+def _parsed(name: str, path: Path, is_package: bool, content: bytes) -> _Source:
     if path.suffix != ".py":  # compiled
         return _Source(hashlib.sha256(content).hexdigest(), (), ())
     content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -185,7 +198,7 @@ def _star(base: str) -> tuple[str, ...]:
     path = None if spec is None else _file(spec)
     if spec is None or path is None or _installed(path) or _standard(path) or spec.submodule_search_locations is None:
         return ()
-    source = _read(base, path, True)
+    source = _read(base, spec, path)
     return () if source is None else source.everything
 
 

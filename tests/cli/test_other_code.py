@@ -12,7 +12,10 @@ import pytest
 from cli_support import SMALL, contents
 
 import vem
+from vem import ledger
 from vem.records import read_json
+from vem.sweep import ending
+from vem.sweep.progress import Jobs
 
 DECODER = """
 from torch import nn
@@ -135,13 +138,15 @@ def test_a_run_that_had_computed_nothing_is_mended(nets, here, vem_run, undrawn)
     vem_run(*OWN, "hydra.run.dir=r").good()
 
 
-def test_a_sweep_sees_an_edit_between_two_starts(nets, here, vem_run, monkeypatch):
-    monkeypatch.setattr("vem.command.report", lambda directory: None)
-    sweep = ("-m", *OWN, "hydra.sweep.dir=s")
-    vem_run(*sweep, "seed=0").good()
+def test_a_sweep_says_which_of_its_runs_an_edit_left_behind(nets, here, vem_run, undrawn):
+    sweep = ledger.plan(here / "s", "vem", "joblib", [ledger.Job("a", ()), ledger.Job("b", ())], "now")
+    vem_run(*OWN, "hydra.run.dir=s/a", "seed=0").good()
     nets(scale=3.0)
-    ended = vem_run(*sweep, "seed=0,1").good()
-    assert "1 of the finished runs: each was made by " in ended.text
-    assert "other code of your own (mylayers has changed). They count as done" in ended.text
+    vem_run(*OWN, "hydra.run.dir=s/b", "seed=1").good()
+    for folder in "ab":
+        ledger.write_outcome(here / "s", folder, "now", ledger.Outcome("done"))
+    code, said = ending.verdict(Jobs(sweep))
+    assert code == 0 and said.startswith("1 of the finished runs: each was made by ")
+    assert "other code of your own (mylayers has changed). They count as done" in said
     first, second = (read_json(path)["code"]["modules"] for path in sorted((here / "s").glob("*/run.json")))
     assert first["mylayers"] != second["mylayers"] and first["mynets"] == second["mynets"]

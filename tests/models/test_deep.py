@@ -61,6 +61,13 @@ def test_the_shape_check_leaves_a_decoder_as_it_was() -> None:
     assert all(torch.equal(v, before[k]) for k, v in decoder.state_dict().items())
 
 
+def test_lazy_layers_are_made_by_the_shape_check() -> None:
+    decoder = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d(), nn.Tanh(), nn.LazyLinear(3))
+    model = DeepLatentModel((3,), 2, decoder)
+    assert sum(p.numel() for p in model.parameters()) == 2 * 5 + 5 + 10 + 5 * 3 + 3
+    assert model.output(torch.zeros(4, 2)).shape == (4, 3)
+
+
 def test_decoders_of_the_wrong_shape_are_refused() -> None:
     with pytest.raises(VemError, match=r"ConvDecoder gives events of shape \(8, 8\), the data have \(9, 8\)"):
         DeepLatentModel((9, 8), 3, ConvDecoder(3))

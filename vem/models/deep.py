@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from vem.contracts import Noise, NoiseSpec
 from vem.errors import VemError, at_least, choice
@@ -94,7 +95,8 @@ class DeepLatentModel(nn.Module):
         return [] if self.units is None or not self._learns_scale() else self.units.notes()
 
     def _check_decoder(self) -> None:
-        parameter = next(self.decoder.parameters(), torch.zeros(()))
+        # A lazy layer knows its shape, and its weights, after the first call only: this one.
+        parameter = next((p for p in self.decoder.parameters() if not is_lazy(p)), torch.zeros(()))
         try:
             # In evaluation mode, so that a batch norm keeps its statistics and a dropout draws nothing.
             with torch.no_grad(), evaluating(self.decoder):
