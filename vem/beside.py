@@ -31,6 +31,8 @@ def prepare(run: Path, out: Path, status: Mapping[str, Any], config: Mapping[str
     inner, outer = out.resolve(), run.resolve()
     if inner == outer or inner in outer.parents or outer in inner.parents:
         raise VemError(f"--out {out}: name a folder beside {run}, neither around nor within it.")
+    if below := next((folder for folder in inner.parents if (folder / records.RUN).exists()), None):
+        raise VemError(f"--out {out}: that lies within {below}, a run's folder, below which no report looks.")
     if (out / records.RUN).exists():
         there = records.read_json(out / records.RUN)
         if sealing.mapping(there.get("evaluated")).get("hash") != status.get("config_hash"):

@@ -125,10 +125,17 @@ def _evaluate(directory: Path, overrides: Sequence[str], again: bool, out: Path 
 
 
 def _where(overrides: Sequence[str]) -> tuple[list[str], str | None]:
-    """The overrides less the one that says where the data lie, and what it says."""
+    """The overrides less the one that says where the data lie, and what it says.
+
+    Raises:
+        VemError: it says nothing.
+    """
     places = [override for override in overrides if _key(override) in WHERE]
     rest = [override for override in overrides if override not in places]
-    return rest, places[-1].split("=", 1)[-1].strip("'\"") if places else None
+    said = [override.partition("=")[2].strip("'\"") for override in places]
+    if "" in said:
+        raise VemError(f"{places[said.index('')]!r} names no place: data.path=PATH says where the data lie now.")
+    return rest, said[-1] if said else None
 
 
 def _of_the_run(directory: Path, overrides: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from vem import same_data
@@ -56,16 +56,16 @@ def found(
         key = key or next((key for key in KEYS if key in section), None)
         if key is None:
             raise VemError(f"data={given}: the data of {directory} have neither data.path nor data.root to be set.")
-        if not Path(given).expanduser().exists():
+        if not _expanded(given).exists():
             raise VemError(f"data.{key}={given}: there is no such file or folder.")
-        section = {**section, key: str(Path(given).expanduser().absolute())}
+        section = {**section, key: str(_expanded(given).absolute())}
     if key is None:
         return section, make(section)
     places = [Path(section[key])]
     if given is None:
         places = list(candidates(section[key], mapping(status.get(KEY)).get(f"data.{key}"), directory))
     if key == "path" and len(str(section.get(FILE_HASH))) == HEX:
-        place, content = _file(places, section[FILE_HASH], directory, other_data)
+        place, content = _file(places, section, directory, other_data)
         section = {**section, key: str(place), FILE_HASH: content}
         return section, make(section)
     return _folder(section, key, places, mapping(status.get(same_data.KEY)), make)
@@ -74,25 +74,35 @@ def found(
 def candidates(recorded: str, as_typed: Any, directory: Path) -> Iterator[Path]:
     """Where a file may lie that once lay at ``recorded``, nearest first.
 
-    As it was; as it was typed, from the working directory and from each parent folder of the run; and the end of the
-    path, as much as possible of it, below each of them.
+    As it was; as it was typed, in the home folder of here, from the working directory and from each parent folder of
+    the run; and the end of the path, as much as possible of it, below each of them.
     """
     seen = set()
     parents = [Path.cwd(), *directory.absolute().parents, *directory.resolve().parents]
-    path = Path(recorded).expanduser()
-    short = [as_typed] if isinstance(as_typed, str) and not Path(as_typed).expanduser().is_absolute() else []
-    if not path.is_absolute():
-        short.append(recorded)
-    ends = [Path(*path.parts[n:]) for n in range(1, len(path.parts))]
-    below = [parent / name for name in (*short, *map(str, ends)) for parent in parents]
-    for place in (path, *below):
+    path = _expanded(recorded)
+    typed_in = [_expanded(word) for word in (as_typed, recorded) if isinstance(word, str)]
+    short = [place for place in typed_in if not place.is_absolute()]
+    # A run of a Windows machine has backslashes between its folders.
+    parts = PureWindowsPath(recorded).parts if "\\" in recorded and not path.is_absolute() else path.parts
+    ends = [Path(*parts[n:]) for n in range(1, len(parts))]
+    below = [parent / name for name in (*short, *ends) for parent in parents]
+    for place in (path, *(place for place in typed_in if place.is_absolute()), *below):
         if (plain := os.path.normpath(place)) not in seen:
             seen.add(plain)
             yield Path(plain)
 
 
-def _file(places: list[Path], digest: str, directory: Path, other_data: bool) -> tuple[Path, str]:
-    """The first of the places with a file of this hash, and the hash; of other data the first with a file."""
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with its ``~`` replaced; as it is where there is no such user here."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _file(places: list[Path], section: Section, directory: Path, other_data: bool) -> tuple[Path, str]:
+    """The first of the places with the section's file, and its hash; of other data the first with a file."""
+    digest = str(section[FILE_HASH])
     other: dict[Path, str] = {}
     for place in places:
         with suppress(OSError, VemError):
@@ -102,7 +112,7 @@ def _file(places: list[Path], digest: str, directory: Path, other_data: bool) ->
                 other[place] = content
     if other and other_data:
         return next(iter(other.items()))
-    remedy = f"{say_where(directory)} {or_other_data(directory)}"
+    remedy = f"{say_where(directory, section)} {or_other_data(directory)}"
     if other:
         place, content = next(iter(other.items()))
         raise VemError(
@@ -111,7 +121,7 @@ def _file(places: list[Path], digest: str, directory: Path, other_data: bool) ->
         )
     raise VemError(
         f"the data of {directory} are not found: no file with the digest {digest[: same_data.SHOWN]} at "
-        f"{_told(places)}. {say_where(directory)}"
+        f"{_told(places)}. {say_where(directory, section)}"
     )
 
 
@@ -139,11 +149,15 @@ def _told(places: list[Path]) -> str:
     return ", ".join(map(str, places[:TOLD])) + more
 
 
-def say_where(directory: Path) -> str:
-    """The remedy where data are not found."""
+def say_where(directory: Path, section: Section) -> str:
+    """The remedy where data are not found, or others."""
+    key = next((key for key in KEYS if isinstance(section.get(key), str)), None)
+    key = key or next((key for key in KEYS if key in section), None)
+    if key is None:
+        return "A function that draws its data at random has to draw the same ones each time, from a seed of its own."
     return (
         f"Say where they lie: vem.load({str(directory)!r}, data=PATH), or python -m vem.evaluate {directory} "
-        "data.path=PATH (of a folder of data sets data.root=DIR)."
+        f"data.{key}=PATH."
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +32,26 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (execute, figures):
         monkeypatch.setattr(module, "draw_run", lambda directory: [])
+
+
+_composed: dict[tuple[str, ...], dict[str, Any]] = {}
+
+
+@pytest.fixture(scope="module")
+def composed_once() -> Iterator[None]:
+    """Each config is composed once: this takes as long as a tiny run, and is what other tests are about."""
+    from vem import command
+
+    compose = command.composed
+
+    def once(overrides: Sequence[str]) -> dict[str, Any]:
+        if (key := tuple(overrides)) not in _composed:
+            _composed[key] = compose(overrides)
+        return copy.deepcopy(_composed[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "composed", once)
+        yield
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ CHEAP = (
     *("evaluation.best.rounds=3", "evaluation.best.score_draws=20", "evaluation.annealing.temperatures=8"),
     *("evaluation.annealing.chains=4", "evaluation.annealing.pilot_temperatures=4"),
     *("evaluation.annealing.pilot_chains=4", "evaluation.diagnostics.points=20"),
+    "evaluation.checks.unconverged=1",  # so short a search ends here or there, by the rounding of the processor
 )
 GAPS = ("evaluation=gaps", *CHEAP)
 FULL = ("evaluation=full", *CHEAP, "evaluation.importance.samples=20", "evaluation.simulated.num_data=6")

@@ -16,9 +16,10 @@ import vem
 from vem import command, records, sealing
 from vem.errors import VemError
 from vem.evaluate import evaluate, parse
+from vem.report import summary
 from vem.report.summary import summarize, write_report
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("composed_once", "undrawn")
 
 COMMAND = ("data=array", "data.path=x.npy", "latent_dim=2", "model.decoder.widths=[4]", "training.epochs=2",
            "training.batch_size=20", "progress=false", "evaluation.num_data=5", "device=cpu")  # fmt: skip
@@ -30,7 +31,7 @@ def values(scale: float = 1.0) -> Any:
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def originals(tmp_path_factory: pytest.TempPathFactory, composed_once: None) -> Path:
     """Runs of two seeds, and their data."""
     from vem import execute
 
@@ -79,7 +80,7 @@ def test_a_run_that_cannot_be_written(run, number, monkeypatch):
     assert not (Path("beside") / records.CHECKPOINT).exists()
 
 
-def test_it_is_no_second_seed(run):
+def test_it_is_no_second_seed(run, monkeypatch):
     """One row for each seed; the number is that of the later measurement. So it is without the run's own folder."""
     own = summarize([Path("runs")]).set_index("seed")
     evaluate(run, ["evaluation.draws=20", "evaluation.num_data=5", "progress=false"], out=Path("beside"))
@@ -90,10 +91,11 @@ def test_it_is_no_second_seed(run):
     assert rows.loc[1, "test_elbo"] == own.loc[1, "test_elbo"]
     alone = summarize([Path("beside"), Path("runs/1")])
     assert list(alone["seed"]) == [0, 1] and alone["table"].nunique() == 1 and alone["variant"].nunique() == 1
+    monkeypatch.setattr(summary, "draw", lambda *given: [])  # its figures are half of this test's time
     assert "2 seeds" in write_report([Path("runs"), Path("beside")], Path("out"))
 
 
-@pytest.mark.parametrize("out", ["runs/0", "runs/0/beside", "runs", ".", "full", "runs/1"])
+@pytest.mark.parametrize("out", ["runs/0", "runs/0/beside", "runs", ".", "full", "runs/1", "runs/1/beside"])
 def test_folders_that_it_does_not_take(run, here, out):
     (here / "full").mkdir()
     (here / "full" / "thesis.tex").write_text("")

@@ -17,7 +17,7 @@ from vem import command, moved, records, same_data, sealing
 from vem.errors import VemError
 from vem.training.signals import InterruptedRun
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("composed_once", "undrawn")
 
 MODULE = """
 import numpy as np
@@ -96,7 +96,7 @@ def test_the_file_of_an_own_data_set_changes(own, told):
         with pytest.raises(VemError, match="not the data of this run") as error:
             call()
         assert recorded["test"]["x"][:12] in str(error.value) and now[:12] in str(error.value)
-        assert "other_data=True" in str(error.value)
+        assert "other_data=True" in str(error.value) and "data=PATH" not in str(error.value)  # it takes none
     assert contents(own / "r") == before
     assert vem.load("r", other_data=True).data.test.x.equal(x["test"])
     told.clear()
@@ -217,6 +217,24 @@ def test_where_data_are_looked_for(here):
     assert found[0] == "/home/me/p/data/x.npy" and found[1] == str(here / "data" / "x.npy")
     assert found[2:6] == ["/new/p/runs/data/x.npy", "/new/p/data/x.npy", "/new/data/x.npy", "/data/x.npy"]
     assert {"/new/p/x.npy", "/new/me/p/data/x.npy"} <= set(found) and len(found) == len(set(found))
+
+
+def test_paths_of_another_machine(here, monkeypatch):
+    """Another user's home, the own one elsewhere, and Windows."""
+    monkeypatch.setenv("HOME", "/Users/me")
+
+    def found(recorded: str, typed: str) -> list[str]:
+        return [str(path) for path in moved.candidates(recorded, typed, Path("/new/p/runs/r"))]
+
+    assert found("/home/me/d/x.npy", "~/d/x.npy")[:2] == ["/home/me/d/x.npy", "/Users/me/d/x.npy"]
+    assert "/new/p/d/x.npy" in found("/home/her/d/x.npy", "~nobody_of_here/d/x.npy")
+    assert "/new/p/data/x.npy" in found(r"C:\Users\me\p\data\x.npy", r"data\x.npy")
+
+
+@pytest.mark.parametrize("override", ["~data.path", "data.path=", "data.path='~nobody_of_here/x.npy'"])
+def test_no_place_at_all(project, override):
+    with pytest.raises(VemError, match=r"names no place|no such file or folder"):
+        measure(str(project / "runs" / "r"), override)
 
 
 def test_a_project_that_moved(project, monkeypatch):

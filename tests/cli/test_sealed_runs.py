@@ -14,7 +14,7 @@ import vem
 from vem import command, records, sealing
 from vem.errors import VemError
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("composed_once", "undrawn")
 
 COMMAND = (*TINY, "latent_dim=3", "evaluation.num_data=5")
 
@@ -33,7 +33,7 @@ def measure(directory: Path, *overrides: str, again: bool = False) -> None:
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def originals(tmp_path_factory: pytest.TempPathFactory, composed_once: None) -> dict[str, Path]:
     """Two runs of two seeds."""
     folder = tmp_path_factory.mktemp("originals")
     with pytest.MonkeyPatch.context() as patch:
