@@ -92,3 +92,9 @@ def test_runs_that_nobody_evaluated_are_one_group(tmp_path):
         write_run(tmp_path / f"{seed}", seed=seed, evaluated=False)
     (group,) = findings([tmp_path]).tables[0].groups.to_dict("records")
     assert (group["seeds"], group["status"]) == (2, "done") and "not evaluated" in group["test_elbo_reason"]
+
+
+def test_a_repeat_whose_name_has_spaces_is_one(tmp_path):
+    measured(tmp_path / "a", config_hash="one")
+    measured(tmp_path / "my own run", config_hash="one")
+    assert "'my own run' repeats a" in findings([tmp_path]).provenance.remarks

@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 from measured_runs import NUM, on_both, spread, write_data
-from synthetic_runs import report_text, write_scored
+from synthetic_runs import write_scored
 
 from vem.report.alike import having, rows_of
 from vem.report.read import findings
+from vem.report.summary import terminal
 
 QUICK = {"num_data": 10000, "draws": 10, "best": None, "annealing": None}
 BRIEF = {"num_data": 10000, "draws": 20, "best": {"steps": 8}, "annealing": {"temperatures": 20}}
@@ -92,7 +93,7 @@ def test_measuring_one_seed_tears_nothing(three):
     said = " ".join(sentence.text for sentence in table.answer)
     assert "No other group" not in said and "same training" not in said and table.axes == ()
     assert "The gaps of amortized are over 1 of 3 seeds: they were not measured in a0, a2." in said
-    text = report_text(three)
+    text = "\n".join(terminal(found, three))
     assert "amortized (1 of 3 seeds)" in text and "measured:" not in text
 
 
@@ -107,7 +108,8 @@ def test_with_one_strategy_too(three):
 def test_gaps_of_two_budgets_are_two_numbers(tmp_path):
     for seed, (settings, loss) in enumerate(((BRIEF, 1.0), (BRIEF, 1.2), (GAPS, 9.0))):
         gaps(tmp_path / f"a{seed}", seed, loss, settings)
-    (table,) = findings([tmp_path]).tables
+    found = findings([tmp_path])
+    (table,) = found.tables
     (row,) = table.groups.to_dict("records")
     assert row["seeds"] == 3 and row["test_elbo_over"] is None
     assert (row["gap_seeds"], row["without_gaps"], row["other_gaps"]) == (2, [], ["a2"])
@@ -115,7 +117,7 @@ def test_gaps_of_two_budgets_are_two_numbers(tmp_path):
     assert row["test_amortization_gap_data_se"] < 0.1  # of the two, datum by datum
     said = [s.text for s in table.answer if s.kind == "caution"]
     assert any("over 2 of 3 seeds: they were measured by other settings in a2" in text for text in said)
-    assert "amortized (2 of 3 seeds)" in report_text(tmp_path)
+    assert "amortized (2 of 3 seeds)" in "\n".join(terminal(found, tmp_path))
 
 
 def test_more_draws_make_no_other_number(tmp_path):
@@ -131,9 +133,10 @@ def test_training_numbers_are_over_the_seeds_with_the_same_rows(three):
     rows = (run / "per_datum.csv").read_text().splitlines(keepends=True)
     (run / "per_datum.csv").unlink()
     (run / "per_datum.csv").write_text("".join(line for line in rows if not line.startswith("train")))
-    found = findings([three]).tables[0].groups.set_index("label").loc["amortized"]
-    assert (found["seeds"], found["train_elbo_over"]) == (3, 2) and found["train_elbo_mean"] > -101
-    assert "(2 of 3 seeds)" in report_text(three)
+    found = findings([three])
+    row = found.tables[0].groups.set_index("label").loc["amortized"]
+    assert (row["seeds"], row["train_elbo_over"]) == (3, 2) and row["train_elbo_mean"] > -101
+    assert "(2 of 3 seeds)" in "\n".join(terminal(found, three))
 
 
 def test_a_seed_with_two_measurements_keeps_them_apart(tmp_path):

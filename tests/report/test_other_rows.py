@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_runs import report_text, write_run, write_scored
+from synthetic_runs import write_run, write_scored
 from test_one_seed_measured import QUICK, say
 
 from vem.report.alike import rows_of_tables
 from vem.report.measured_unlike import measured_unlike
 from vem.report.read import findings
+from vem.report.summary import terminal
 
 NUM, LEADS = 40, (0.02, 0.08, 0.15)
 ALL, HALF = np.arange(NUM), np.arange(0, NUM, 2)
@@ -105,10 +106,11 @@ def test_a_failed_seed_and_one_that_was_not_evaluated_stay(tmp_path):
 def test_three_seeds_on_three_sets_of_rows(tmp_path):
     for seed, rows in enumerate((HALF, ALL, np.arange(0, NUM, 4))):
         write(tmp_path, "local", seed, rows)
-    (row,) = findings([tmp_path]).tables[0].groups.to_dict("records")
+    found = findings([tmp_path])
+    (row,) = found.tables[0].groups.to_dict("records")
     assert (row["seeds"], row["test_elbo_over"], row["other_rows"]) == (3, 1, ["l0", "l2"])
     assert row["test_elbo_mean"] == pytest.approx(elbo_of("local", 1, ALL).mean())
-    assert "(1 of 3 seeds)" in report_text(tmp_path)
+    assert "(1 of 3 seeds)" in "\n".join(terminal(found, tmp_path))
 
 
 @pytest.mark.parametrize(
