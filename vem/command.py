@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import sys
@@ -172,6 +173,9 @@ def explain(error: BaseException | None) -> str | None:
 
 def no_folder(error: OSError) -> Exception:
     """The error to show where Hydra, which makes the folder of a run before the run begins, could not make it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):  # that of Hydra's multirun.yaml names no file
+        what = error.filename or "the sweep's multirun.yaml"
+        return VemError(f"{what} was not written ({error.strerror}). {records.FREE_SPACE}")
     # An unknown option of a group is an OSError too, and so is what a launcher meets that finds no cluster.
     if isinstance(error, HydraException | ConnectionError) or error.filename is None:
         return error

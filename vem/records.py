@@ -91,7 +91,7 @@ class Unwritable(VemError):
 
     def __init__(self, told: str, full: bool = False, remedy: str | None = None) -> None:
         self.told, self.full = told, full
-        remedy = remedy or ("Free some space and start the same command again." if full else ANOTHER_FOLDER)
+        remedy = remedy or (FREE_SPACE if full else ANOTHER_FOLDER)
         super().__init__(f"{told} {remedy}")
 
     def advising(self, option: str, command: str = "") -> VemError:
@@ -105,6 +105,7 @@ ANOTHER_FOLDER = (
     "Make its folder writable, or name one that is (of a run with hydra.run.dir=DIR, of a sweep with "
     "hydra.sweep.dir=DIR)."
 )
+FREE_SPACE = "Free some space and start the same command again."
 PUT_BACK = "Put it back under its name, and the same command goes on; without it, the same command begins again."
 
 

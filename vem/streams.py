@@ -1,11 +1,14 @@
-"""Standard output and error whose reader has gone (``| head``) or whose disk is full: the words are lost, no more."""
+"""Standard output and error whose reader has gone (``| head``), that are closed (``2>&-``), or whose disk is full.
+
+The words are lost, no more.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO, cast
 
 
@@ -13,14 +16,26 @@ from typing import Any, TextIO, cast
 def outlived() -> Iterator[None]:
     """While the block runs, what is printed may fail to arrive, and the block goes on to its end."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (stream and cast(TextIO, Outlived(stream)) for stream in before)
-    try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
+    _open_what_is_closed()
+    with ExitStack() as stack:
+        streams = [stream or stack.enter_context(open(os.devnull, "w", encoding="utf-8")) for stream in before]
+        sys.stdout, sys.stderr = (cast(TextIO, Outlived(stream)) for stream in streams)
+        try:
+            yield
+        finally:
+            for stream in (sys.stdout, sys.stderr):
                 stream.flush()  # at the end of the process Python would complain of what is left
-        sys.stdout, sys.stderr = before
+            sys.stdout, sys.stderr = before
+
+
+def _open_what_is_closed() -> None:
+    """A command started with ``2>&-`` would give that number to the next file, and libraries would write into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(nowhere, True)
 
 
 class Outlived:

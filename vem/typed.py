@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from vem.errors import VemError
@@ -64,5 +65,5 @@ def several_values(said: str) -> str | None:
     other = f" A list is written '{key}=[{value}]', a text with commas \"{key}='{value}'\"." if simple else ""
     return (
         f"{typed} are several values, and one run has one: -m before the overrides makes a sweep over them "
-        f"(python -m vem.run -m {typed} …).{other}"
+        f"(python -m vem.run -m {shlex.quote(typed)} …).{other}"
     )

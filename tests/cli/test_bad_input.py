@@ -325,6 +325,11 @@ def test_one_message(here, vem_run, typed, words):
     ("error", "words"),
     [
         (PermissionError(errno.EACCES, "Permission denied", "/s"), ["/s cannot be made", "hydra.sweep.dir=DIR"]),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            ["multirun.yaml was not written (No space", "Free some space"],
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "/s"), ["/s was not written (Disk quota", "Free some space"]),
         (ConnectionError("Could not find any running Ray instance."), ["Ray instance", "`ray start --head`", "=null"]),
         (
             ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),

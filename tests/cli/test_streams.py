@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli_support import CHECKOUT, TINY_GMM
 
-from vem import records
+from vem import command, records
 from vem.report import __main__ as report
 from vem.streams import outlived
 
@@ -51,8 +51,9 @@ def test_a_run_a_report_and_a_measurement_go_on_to_their_end(here, vem_run, unre
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_sweep_is_done_with_neither_stream_read(here, vem_run, unread):
+def test_a_sweep_is_done_with_neither_stream_read(here, vem_run, unread, monkeypatch):
     unread("stdout", "stderr")
+    monkeypatch.setattr(command, "report", lambda directory: print("a report" * 999))  # its own is tested above
     ended = vem_run("-m", *TINY_GMM, "evaluation=none", "hydra.sweep.dir=s").good()
     assert ended.text == ""
     (run,) = records.run_directories([here / "s"])
@@ -75,6 +76,28 @@ def test_output_that_a_full_disk_does_not_take_costs_one_line(capfd, monkeypatch
                 sys.stdout.flush()
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and "standard output cannot be written (No space left on device)" in said
+
+
+def test_streams_that_are_closed(here):
+    """``>&- 2>&- <&-``: the work is done, and no file of it is given the number of one of them."""
+    program = "import sys; from vem.streams import outlived\nwith outlived():\n print(1); print(2, file=sys.stderr)\n"
+    program += " sys.stdout.flush(); file = open('kept', 'w'); print(file.fileno(), file=file)"
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, program],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+    assert done.returncode == 0 and int((here / "kept").read_text()) > 2
+
+
+def test_without_streams_in_python(monkeypatch):
+    """As Python has them of a closed descriptor, and under pythonw."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with outlived():
+        print("a table")
+        sys.stderr.write("a bar")
+        assert not sys.stderr.isatty()
+    assert sys.stdout is None and sys.stderr is None
 
 
 def test_in_a_shell(here):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from cli_support import TINY_GMM
 
@@ -48,7 +50,7 @@ def test_what_means_something_is_not(typed):
 )
 def test_several_values_without_m_are_met_by_it(here, vem_run, typed):
     ended = vem_run(*(o for o in TINY_GMM if not typed.startswith(o.partition("=")[0] + "=")), typed).bad()
-    assert f"python -m vem.run -m {typed} " in ended.err and "--multirun" not in ended.err
+    assert f"python -m vem.run -m {shlex.quote(typed)} " in ended.err and "--multirun" not in ended.err
     if typed == "seed=0,1,2":
         assert "'seed=[0,1,2]'" in ended.err
     assert not list(here.rglob("run.json"))

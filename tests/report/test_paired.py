@@ -9,7 +9,7 @@ from scipy import stats
 from synthetic_runs import write_run, write_scored
 
 from vem.errors import VemError
-from vem.report.paired import Scores, paired
+from vem.report.paired import ONE_DATUM, Scores, paired
 from vem.report.read import findings
 
 DATA = 30
@@ -165,3 +165,21 @@ def test_another_level_is_students_t():
     found = paired({s: Scores(float(s)) for s in range(4)}, {s: Scores(float(s**2)) for s in range(4)})
     d = np.array([0.0, 0.0, -2.0, -6.0])
     assert found.interval(0.99) == pytest.approx(stats.t.interval(0.99, 3, d.mean(), stats.sem(d)))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_datum_is_paired_and_its_error_is_not_known(tmp_path, seeds):
+    for seed in range(seeds):
+        for strategy, elbo in (("local", -3.0), ("amortized", -5.0 - 0.01 * seed)):
+            write_scored(tmp_path / f"{strategy}{seed}", {"test": np.array([elbo])}, strategy=strategy, seed=seed)
+    found = findings([tmp_path], baseline="local")
+    row = found.tables[0].groups.set_index("label").loc["amortized"]
+    assert row["paired_mean"] == pytest.approx(-2.0 - 0.005 * (seeds - 1)) and row["paired_reason"] == ONE_DATUM
+    assert pd.isna(row["paired_data_se"]) and pd.isna(row["paired_se"]) == (seeds == 1)
+    said = " ".join(sentence.text for sentence in found.tables[0].answer)
+    assert ("one test datum" in said) and "could be paired" not in said and "is missing" not in said
+
+
+def test_one_datum_whose_elbo_is_not_known_is_not_paired():
+    found = paired({0: Scores(-3.0)}, {0: scores(-5.0)})
+    assert found.mean == 2.0 and not found.alone and found.reason is not None and "could be paired" in found.reason

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
@@ -12,15 +14,45 @@ from hydra.types import RunMode
 from vem import command
 from vem.sweep import keys, plan
 
+# Options that differ in their keys as vem's do: composing those takes ten times as long.
+SMALL = {
+    "config": """
+        defaults: [model: deep, strategy: amortized, evaluation: none, _self_]
+        seed: 0
+        hydra:
+          sweep: {subdir: "${vem.folder:${hydra.job.override_dirname}}"}
+    """,
+    "model/deep": "decoder: {widths: [8]}",
+    "model/mixture": "components: 10",
+    "strategy/amortized": "rate: 1",
+    "strategy/exact_em": "restarts: 1",
+    "strategy/gmm": "defaults: [exact_em, override /model@_global_.model: mixture, _self_]",
+    "strategy/local": "defaults: [rule: natural, _self_]",
+    "strategy/rule/adam": "rate: 1",
+    "strategy/rule/natural": "trust: 1",
+    "evaluation/none": "num_data: 0",
+    "evaluation/gaps": "best: {rounds: 9}",
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A config directory of their kind."""
+    place = tmp_path_factory.mktemp("conf")
+    for name, text in SMALL.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / f"{name}.yaml").write_text(dedent(text))
+    return place
+
 
 @pytest.fixture
-def sweep():
+def sweep(small):
     """The sentences, and the config of each job by its folder, of what is typed after ``-m``."""
 
-    def call(*typed):
+    def call(*typed, conf=small):
         GlobalHydra.instance().clear()
         with keys.each_its_own():
-            hydra = Hydra.create_main_hydra2("run", create_config_search_path(str(command.config_directory())))
+            hydra = Hydra.create_main_hydra2("run", create_config_search_path(str(conf)))
         loader = hydra.config_loader
         master = loader.load_configuration("config", [*typed, "hydra.sweep.dir=s"], RunMode.MULTIRUN)
         parsed = plan.typed_in(master)
@@ -43,7 +75,8 @@ def taken(configs, key):
 
 
 def test_a_key_that_the_default_option_lacks_is_taken_by_those_that_have_it(sweep):
-    told, configs, _ = sweep("strategy=gmm,exact_em", "model=mixture", "strategy.restarts=3")
+    conf = command.config_directory()  # vem's own
+    told, configs, _ = sweep("strategy=gmm,exact_em", "model=mixture", "strategy.restarts=3", conf=conf)
     assert [config.strategy.restarts for config in configs.values()] == [3, 3] and told == []
     told, configs, loader = sweep("strategy=gmm,exact_em,amortized", "model=mixture", "strategy.restarts=3")
     assert taken(configs, "strategy.restarts") == ["3", "3", None]

@@ -164,7 +164,8 @@ def _over_data(found: Race) -> str:
         shown = f"over the data {whose} is {interval(*ends)}"
         return f" On other test data the lead over {listed(covers)} may be none: {shown}."
     if missing:
-        return " What it would be on other test data is not known: the ELBO of each datum is missing."
+        why = "there is one test datum" if found.leads[missing[0]].alone else "the ELBO of each datum is missing"
+        return f" What it would be on other test data is not known: {why}."
     data = found.leads[found.second["label"]].data_interval(found.level)
     return "" if data is None else f" Over {evaluated_data(found.best, 'the')} the interval is {interval(*data)}."
 

@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 from vem.report.rows import Numbers
 
 LEVEL = 0.95
+ONE_DATUM = "one test datum, and so no error over data"
 
 
 class Scores(NamedTuple):
@@ -27,7 +28,7 @@ class Difference(NamedTuple):
 
     ``over``: ``seeds``, or ``data`` where there is one common seed. ``df``: degrees of freedom. An interval over seeds
     holds the test data fixed; ``data_se``, with ``data_df``, is the error over data of the difference that is
-    averaged over the seeds, None where the ELBOs of the single data are not known.
+    averaged over the seeds, None where the ELBOs of the single data are not known, or one datum is ``alone``.
     """
 
     mean: float | None
@@ -40,6 +41,7 @@ class Difference(NamedTuple):
     reason: str | None
     data_se: float | None = None
     data_df: int = 0
+    alone: bool = False
 
     def interval(self, level: float) -> tuple[float, float] | None:
         """mean ± t se at another level; None where there is no error."""
@@ -81,8 +83,11 @@ def paired(own: Mapping[int, Scores], base: Mapping[int, Scores], level: float =
         return _over_data(own[common[0]], base[common[0]], level)
     d = np.array([_of_seed(own[seed], base[seed]) for seed in common])
     found = _summary(d, len(common), "seeds", level)
-    over_data = data_error([_by_datum(own[seed], base[seed]) for seed in common], [own[seed].rows for seed in common])
-    return found if over_data is None else found._replace(data_se=over_data[0], data_df=over_data[1])
+    by_datum = [_by_datum(own[seed], base[seed]) for seed in common]
+    over_data = data_error(by_datum, [own[seed].rows for seed in common])
+    if over_data is None:
+        return found._replace(alone=all(rows is not None and len(rows) == 1 for rows in by_datum))
+    return found._replace(data_se=over_data[0], data_df=over_data[1])
 
 
 def data_error(values: Sequence[Numbers | None], rows: Sequence[Numbers | None]) -> tuple[float, int] | None:
@@ -123,9 +128,8 @@ def _over_data(own: Scores, base: Scores, level: float) -> Difference:
     if rows is not None and len(rows) > 1:
         found = _summary(rows, 1, "data", level)
         return found._replace(data_se=found.se, data_df=found.df)
-    mean = _of_seed(own, base)
-    reason = "one common seed, and no ELBO of each datum that could be paired"
-    return Difference(mean, None, None, None, 1, "data", 0, reason)
+    reason = "one common seed, and no ELBO of each datum that could be paired" if rows is None else ONE_DATUM
+    return Difference(_of_seed(own, base), None, None, None, 1, "data", 0, reason, alone=rows is not None)
 
 
 def _summary(d: Numbers, seeds: int, over: str, level: float) -> Difference:

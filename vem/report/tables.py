@@ -11,7 +11,7 @@ from vem.errors import VemError, did_you_mean
 from vem.report.aggregate import aggregate, labels, present, training_of
 from vem.report.alike import OTHER_ROWS, TEST
 from vem.report.frame import Framed
-from vem.report.paired import LEVEL, Difference, Scores, data_error, paired
+from vem.report.paired import LEVEL, ONE_DATUM, Difference, Scores, data_error, paired
 from vem.report.runs import DONE
 from vem.report.words import listed, name, plural
 
@@ -156,6 +156,8 @@ def _has(groups: pd.DataFrame, wanted: str) -> bool:
 def _of_means(d: Difference) -> str | None:
     """What to say of a difference that is not paired datum by datum in every seed."""
     known = d.mean is None or d.over == "data" or d.data_se is not None
+    if d.alone:
+        return ONE_DATUM
     return None if known else "a difference of means: not every seed has the ELBO of each of the same data"
 
 
