@@ -35,9 +35,11 @@ def unread(monkeypatch):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_run_a_report_and_a_measurement_go_on_to_their_end(here, vem_run, unread, capfd):
+def test_a_run_a_report_and_a_measurement_go_on_to_their_end(here, vem_run, unread, capfd, monkeypatch):
     from vem import evaluate
+    from vem.report import summary
 
+    monkeypatch.setattr(summary, "draw", lambda found, folder: [])  # seconds, and not a word on the terminal
     unread("stdout")
     ended = vem_run(*TINY_GMM, "hydra.run.dir=r").good()
     assert ended.text == "" and records.read_json(here / "r" / records.RUN)["status"] == "done"
