@@ -135,3 +135,11 @@ def test_the_set_that_most_trainings_share():
     assert rows_of_tables(trainings, [0, 1, 1, 0, 1, 1, 0, 0, 0], [9, 5, 5] * 3, [0, 1, 2] * 3) == [0] * 9
     assert rows_of_tables("aaa", [0, 1, 1], [0, 5, 5], [0, 1, 2]) == [1, 1, 1]  # one that is not evaluated follows
     assert rows_of_tables("ab", [0, 1], [9, 5], [0, 0]) == [0, 1]
+
+
+def test_of_a_measurement_beside_a_run_the_run_is_named():
+    row = {"label": "a", "seeds": 2, "directories": ["0", "at"], "other_rows": ["at"], "gap_seeds": 1,
+           "test_elbo_mean": 1.0}  # fmt: skip
+    settings = {"0": {"evaluation.num_data": "40"}}
+    told = " ".join(measured_unlike([row], Path("runs"), settings, {"at": "/my runs/1"}))
+    assert "vem.evaluate '/my runs/1' evaluation=gaps evaluation.num_data=40 --out runs/at measures it" in told

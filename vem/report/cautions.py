@@ -29,7 +29,8 @@ class Sources:
 
     ``base``: the folder that directories are relative to. ``settings``: of each run, by its directory. ``states``: by
     label, how many runs are done, running, failed, …; ``alone``: the same of runs that no sweep planned. ``progress``:
-    of the planned jobs of this table, as in :class:`vem.report.findings.Findings`.
+    of the planned jobs of this table, as in :class:`vem.report.findings.Findings`. ``beside``: by directory of a
+    measurement beside a run, that run.
     """
 
     base: Path
@@ -37,6 +38,7 @@ class Sources:
     states: Mapping[str, Mapping[str, int]]
     alone: Mapping[str, Mapping[str, int]]
     progress: Mapping[str, int]
+    beside: Mapping[str, str]
 
 
 def cautions(rows: Sequence[Row], races: Sequence[Race], axes: Sequence[Axis], sources: Sources) -> list[str]:
@@ -57,7 +59,7 @@ def cautions(rows: Sequence[Row], races: Sequence[Race], axes: Sequence[Axis], s
         *_seeds(rows, races[0]),
         *_two_samples(rows),
         *_axes(axes),
-        *measured_unlike(rows, sources.base, sources.settings),
+        *measured_unlike(rows, sources.base, sources.settings, sources.beside),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vem.report.alike import MEASUREMENT, OTHER_ROWS, bearing
@@ -13,20 +13,31 @@ from vem.report.words import Row, listed, name, plural
 
 SIZE = "evaluation.num_data"
 MOST = 4  # settings that are told
+Command = Callable[[str, str], str]  # of a run's directory and options, that measures it again
 Settings = Mapping[str, Mapping[str, str]]
 
 
-def measured_unlike(rows: Sequence[Row], base: Path, settings: Settings) -> list[str]:
-    """A sentence for each reason; ``base``, ``settings`` as in :class:`vem.report.cautions.Sources`."""
+def measured_unlike(
+    rows: Sequence[Row], base: Path, settings: Settings, beside: Mapping[str, str] | None = None
+) -> list[str]:
+    """A sentence for each reason; the others as in :class:`vem.report.cautions.Sources`."""
+
+    def command(directory: str, options: str) -> str:
+        of = (beside or {}).get(directory)  # a folder beside a run holds no model
+        where = shlex.quote(_from_here(base / directory))
+        return f"python -m vem.evaluate {shlex.quote(of) if of else where} {options}" + (
+            f" --out {where}" if of else ""
+        )
+
     return [
-        *_partly(rows, base),
-        *_elsewhere(rows, base, settings),
+        *_partly(rows, command),
+        *_elsewhere(rows, command, settings),
         *_budgets(rows, settings),
-        *_unmeasured(rows, base),
+        *_unmeasured(rows, command),
     ]
 
 
-def _partly(rows: Sequence[Row], base: Path) -> Iterator[str]:
+def _partly(rows: Sequence[Row], command: Command) -> Iterator[str]:
     """Gaps that some seeds of a group have, with the runs that lack them."""
     for row in rows:
         without, other = row.get("without_gaps") or [], row.get("other_gaps") or []
@@ -35,9 +46,8 @@ def _partly(rows: Sequence[Row], base: Path) -> Iterator[str]:
             yield (f"{of} were measured by other settings in {', '.join(other)} (runs.csv, measurement), and gaps of "
                    "two budgets are two numbers.")  # fmt: skip
         if without:
-            first = shlex.quote(_from_here(base / without[0]))
             which = "it" if len(without) == 1 else "the first of them"
-            yield (f"{of} were not measured in {', '.join(without)}. python -m vem.evaluate {first} evaluation=gaps "
+            yield (f"{of} were not measured in {', '.join(without)}. {command(without[0], 'evaluation=gaps')} "
                    f"measures {which}.")  # fmt: skip
 
 
@@ -60,7 +70,7 @@ def _budgets(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
                "between them may be one of the measurement.")  # fmt: skip
 
 
-def _elsewhere(rows: Sequence[Row], base: Path, settings: Settings) -> Iterator[str]:
+def _elsewhere(rows: Sequence[Row], command: Command, settings: Settings) -> Iterator[str]:
     """Seeds that were measured again, on other test data than those of their table."""
     for row in rows:
         if other := row.get(OTHER_ROWS) or []:
@@ -69,13 +79,12 @@ def _elsewhere(rows: Sequence[Row], base: Path, settings: Settings) -> Iterator[
             gauged = row.get("gap_seeds") and other[0] not in (row.get("without_gaps") or ())
             option = f"{'evaluation=gaps ' if gauged else ''}{SIZE}={here[0]}" if here else ""
             which = "it" if len(other) == 1 else "the first of them"
-            command = f"python -m vem.evaluate {shlex.quote(_from_here(base / other[0]))} {option}"
-            how = f" {command} measures {which} on those." if here and here[0] is not None else ""
+            how = f" {command(other[0], option)} measures {which} on those." if here and here[0] is not None else ""
             yield (f"The test ELBO of {name(row['label'])} is over {kept} of {row['seeds']} seeds: "
                    f"{', '.join(other)} had other test data than this table is about.{how}")  # fmt: skip
 
 
-def _unmeasured(rows: Sequence[Row], base: Path) -> Iterator[str]:
+def _unmeasured(rows: Sequence[Row], command: Command) -> Iterator[str]:
     """The command that would measure the gaps."""
     without = [
         row
@@ -89,11 +98,10 @@ def _unmeasured(rows: Sequence[Row], base: Path) -> Iterator[str]:
     if not without:
         return
     runs = [directory for row in without for directory in row["directories"]]
-    first = shlex.quote(_from_here(base / runs[0]))
     rest = f", and likewise the other {len(runs) - 1}" if len(runs) > 1 else ""
     lose = "loses" if len(without) == 1 else "lose"
-    yield (f"Where {listed([row['label'] for row in without])} {lose} is not measured. python -m vem.evaluate {first} "
-           f"evaluation=gaps measures the first of {plural(len(runs), 'run')}{rest}.".replace(
+    yield (f"Where {listed([row['label'] for row in without])} {lose} is not measured. "
+           f"{command(runs[0], 'evaluation=gaps')} measures the first of {plural(len(runs), 'run')}{rest}.".replace(
                "the first of 1 run", "it"))  # fmt: skip
 
 

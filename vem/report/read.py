@@ -29,6 +29,7 @@ from vem.report.tables import (
     measured_again,
     with_differences,
 )
+from vem.sealing import measured_of
 
 
 def findings(
@@ -73,9 +74,10 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, 
     axes = axes_of(compared, framed, gathered)
     rows = [framed.evaluated[directory] for found in groups["directories"] for directory in found]
     settings = {directory: run.settings for directory, run in framed.runs.items()}
+    beside = {directory: of for directory, run in framed.runs.items() if (of := measured_of(run.facts))}
     alone = runs[[gathered.base / directory not in gathered.jobs for directory in runs["directory"]]]
     jobs = progress(gathered, jobs_of(name, framed, gathered))
-    sources = Sources(gathered.base, settings, states(compared, runs), states(compared, alone), jobs)
+    sources = Sources(gathered.base, settings, states(compared, runs), states(compared, alone), jobs, beside)
     said = answer(contenders(compared), rivals, axes, sources)
     code = about_code({label: [framed.runs[d] for d in found] for label, found in _members(compared)})
     careful = [*code, *measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
