@@ -19,12 +19,13 @@ log = logging.getLogger("vem")
 
 KEY = "data_digests"  # of run.json
 COLUMNS = 16  # of more columns, as many projections are kept
-CHUNK = 1 << 19  # numbers in double precision at a time
+CHUNK = 1 << 19  # numbers in double precision at a time; the first ones tell the quartiles
 TOLERANCE = 1e-5  # of a moment, in standard deviations of its column
 EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}  # of others the digits that are kept, 1e-11
 SHOWN = 12  # hex digits in a message
 
 MOMENTS = ("mean", "sd", "signed")
+QUARTILES = ("q25", "q75")  # beside one value of 1e6 the others move no moment
 Digest = dict[str, Any]
 Verdict = Literal["same", "rounding", "other", "unknown"]
 
@@ -76,10 +77,10 @@ def _dtype(tensor: Any) -> str:
 
 
 def _moments(x: NDArray[Any]) -> dict[str, Any] | None:
-    """Mean, standard deviation and a signed sum of x [N, D]; of 16 projections (±1/√D) where D > 16.
+    """Mean, standard deviation, a signed sum and quartiles of x [N, D]; of 16 projections (±1/√D) where D > 16.
 
     The signed sum is N^-½ Σ_n s_n (x_n − mean) with fixed random s_n in [−1, 1]: it tells rows in another order apart,
-    and one datum among many. None where a number overflows.
+    and one datum among many. The quartiles are those of the first rows. None where a number overflows.
     """
     num, size = x.shape
     # The legacy generator's stream is frozen: it is the same under every numpy.
@@ -87,24 +88,25 @@ def _moments(x: NDArray[Any]) -> dict[str, Any] | None:
     mix = fixed.randint(0, 2, (size, COLUMNS)) * 2.0 - 1.0 if size > COLUMNS else None
     weights: NDArray[Any] = np.asarray(fixed.uniform(-1, 1, num))
     sums: NDArray[Any] = np.zeros((3, size if mix is None else COLUMNS))
-    first = None
+    first, quartiles = None, sums[:2]
     with np.errstate(all="ignore"):
         step = max(1, CHUNK // size)
         for start in range(0, num, step):
             part = x[start : start + step].astype(np.float64)
             part = part if mix is None else part @ mix / size**0.5
-            first = part[0].copy() if first is None else first
+            if first is None:
+                first, quartiles = part[0].copy(), np.quantile(part, (0.25, 0.75), axis=0)
             part -= first  # sums of squares lose digits where the mean is large
             sums += np.stack([part.sum(0), (part**2).sum(0), weights[start : start + step] @ part])
         mean = sums[0] / num
         sd = np.sqrt(np.maximum(sums[1] / num - mean**2, 0))
         signed = (sums[2] - mean * weights.sum()) / num**0.5
-        found = np.stack([first + mean, sd, signed])
+        found = np.stack([first + mean, sd, signed, *quartiles])
     if not np.isfinite(found).all():
         return None
-    # Of a mean more digits: its standard deviation may be small beside it.
-    return {name: [float(f"{value:.{12 if name == 'mean' else 6}g}") for value in values]
-            for name, values in zip(MOMENTS, found, strict=True)}  # fmt: skip
+    # Of a mean and of quartiles more digits: the standard deviation may be small beside them.
+    return {name: [float(f"{value:.{6 if name in ('sd', 'signed') else 12}g}") for value in values]
+            for name, values in zip((*MOMENTS, *QUARTILES), found, strict=True)}  # fmt: skip
 
 
 def compared(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Verdict:
@@ -124,11 +126,18 @@ def compared(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> 
 def _close(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     try:
         a, b = (np.array([part["moments"][name] for name in MOMENTS], float) for part in (one, other))
-    except (TypeError, KeyError, ValueError):
+        # An entry that is written by hand may have none.
+        c, d = (np.array([part["moments"].get(name, (0.0,)) for name in QUARTILES], float) for part in (one, other))
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return False
+    if a.shape != b.shape or c.shape != d.shape:
         return False
     eps = max(EPS.get(str(part.get("dtype")), 0) for part in (one, other))
-    allowed = TOLERANCE * np.maximum(a[1], b[1]) + max(4 * eps, 1e-11) * np.abs(a[0])
-    return a.shape == b.shape and bool((np.abs(a - b) <= allowed).all())
+    digits, sd, spread = max(4 * eps, 1e-11), np.maximum(a[1], b[1]), np.maximum(c[1] - c[0], d[1] - d[0])
+    same = np.abs(a - b) <= TOLERANCE * sd + digits * np.abs(a[0])
+    spread = np.where(spread > digits * sd, spread, sd)  # of a column that is one value mostly
+    allowed = TOLERANCE * spread + digits * np.maximum(np.abs(a[0]), np.abs(c))
+    return bool(same.all() and (np.abs(c - d) <= allowed).all())
 
 
 def differences(recorded: Any, found: Mapping[str, Digest]) -> tuple[list[str], list[str]]:
