@@ -39,7 +39,7 @@ NINE = (
 )  # fmt: skip
 MEASURED = ("evaluation=brief", "evaluation.num_data=6", "evaluation.annealing=null")
 TIMES = ("seconds", "memory")  # what a name of a number that may differ holds
-OF_THIS_START = ("pid", "started", "start", "command", "files", "sha256", "error", "host")
+OF_THIS_START = ("pid", "commit", "started", "start", "command", "files", "sha256", "error", "host")
 KINDS = ("clock", "clock", "before", "after", "alone", "report")
 MOST_RENAMES = 150  # of a sweep of nine, those of its report among them
 
