@@ -35,9 +35,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 NINE = (
     "strategy=local,amortized,gmm", "seed=0,1,2", "data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10",
     "data.dims=3", "latent_dim=2", "training.epochs=6", "training.batch_size=20", "training.checkpoint_seconds=0",
-    "progress=false", "device=cpu",
+    "progress=false", "device=cpu", "strategy.held_out.steps=5",
 )  # fmt: skip
-MEASURED = ("evaluation=brief", "evaluation.num_data=6", "evaluation.annealing=null")
+MEASURED = ("evaluation=brief", "evaluation.num_data=6", "evaluation.annealing=null", "evaluation.best.steps=2")
 TIMES = ("seconds", "memory")  # what a name of a number that may differ holds
 OF_THIS_START = ("pid", "commit", "started", "start", "command", "files", "sha256", "error", "host")
 KINDS = ("clock", "clock", "before", "after", "alone", "report")

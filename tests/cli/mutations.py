@@ -284,10 +284,9 @@ def command_faults(sweep: Path, truth: Truth, done: Mutation) -> list[str]:
         return [f"the command: {ended.text}"]
     if ended.code:
         return [] if _names_it(ended.text, done) else [f"the command names no file: {ended.text}"]
-    for name in ("summary.csv", "runs.csv"):  # a folder that was renamed is a further run
-        truth.results.pop(name, None)
-    found = {name: value for name, value in results(sweep).items() if name in truth.results}
-    unlike = differences(truth.results, found)
+    # A folder that was renamed is a further run.
+    wanted = {name: value for name, value in truth.results.items() if name not in ("summary.csv", "runs.csv")}
+    unlike = differences(wanted, {name: value for name, value in results(sweep).items() if name in wanted})
     return [f"typed again, without a word: {unlike}"] if unlike else []
 
 

@@ -26,7 +26,7 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return sweep_of_nine(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def truth(nine: Path) -> Truth:
     return Truth(nine)
 
