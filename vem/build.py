@@ -20,6 +20,7 @@ from vem.data.dataset import Data, check
 from vem.errors import VemError, choice
 from vem.evaluation.elbo import SplitScores, score, spread
 from vem.evaluation.settings import Evaluation
+from vem.folders import expanded
 from vem.models.units import CHOICES, units_of
 from vem.modes import evaluating
 from vem.noise import fill, generator
@@ -29,7 +30,6 @@ from vem.training.settings import Training
 
 log = logging.getLogger("vem")
 
-NEEDED = ("data", "model", "strategy", "training", "evaluation", "seed", "dtype")
 FILE_HASH = records.FILE_HASH
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -103,9 +103,9 @@ def identified(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     section = dict(config["data"])
     if isinstance(section.get("root"), str):
-        section["root"] = str(Path(section["root"]).expanduser().absolute())
+        section["root"] = str(expanded(section["root"]).absolute())
     if isinstance(section.get("path"), str):
-        path = Path(section["path"]).expanduser()
+        path = expanded(section["path"])
         if path.is_file():
             section |= {"path": str(path.absolute()), FILE_HASH: sealing.file_hash(path, "data.path=")}
         else:
@@ -268,7 +268,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise VemError(f"{path} is missing: is {path.parent} the directory of a run?") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise VemError(f"{path} cannot be read ({error}): run it again in a fresh hydra.run.dir.") from None
-    lacking = [key for key in NEEDED if not isinstance(config, dict) or key not in config]
+    lacking = [key for key in records.NEEDED if not isinstance(config, dict) or key not in config]
     if lacking:
         raise VemError(f"{path} is damaged: it has no {', '.join(lacking)}. Run it again in a fresh hydra.run.dir.")
     return as_before(config)

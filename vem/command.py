@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vem import records
 from vem.cores import jobs_at_once, threads_of_a_job
 from vem.errors import VemError, did_you_mean
+from vem.folders import expanded
 from vem.typed import several_values
 
 LONGEST_FOLDER = 100
@@ -91,9 +92,16 @@ OmegaConf.register_new_resolver("vem.handed_out", handed_out, replace=True)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """The config as plain values, with the groups' chosen options under ``choices``."""
+    """The config as plain values, with the groups' chosen options under ``choices``.
+
+    Raises:
+        VemError: a key that every run needs was taken out.
+    """
     content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
+    lacking = [key for key in (*records.NEEDED, "device", "threads", "progress") if key not in content]
+    if lacking:
+        raise VemError(f"the config has no {', '.join(lacking)}, which every run needs: leave out ~{lacking[0]}.")
     find_data(content.get("data"), Path(HydraConfig.get().runtime.cwd))
     chosen = HydraConfig.get().runtime.choices
     content["choices"] = {str(k): v for k, v in chosen.items() if not str(k).startswith("hydra/") and v}
@@ -106,7 +114,7 @@ def find_data(section: Any, typed_in: Path) -> None:
         return
     for key in ("path", "root"):
         if isinstance(section.get(key), str):
-            section[key] = str(typed_in / Path(section[key]).expanduser())
+            section[key] = str(typed_in / expanded(section[key]))
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:

@@ -92,3 +92,15 @@ def _leads_aside(link: Path, roots: Iterable[Path]) -> bool:
     except (OSError, RuntimeError):  # links that lead to each other
         return True
     return all(ASIDE in real.parts[len(Path(os.path.commonpath((real, root))).parts) :] for root in roots)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with its ``~`` replaced; as it is where there is no such user here.
+
+    >>> expanded("~nobody of that name/x.npy").as_posix()
+    '~nobody of that name/x.npy'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -12,6 +12,7 @@ from vem import same_data
 from vem.data.dataset import Data
 from vem.data.files import nothing_fetched
 from vem.errors import VemError
+from vem.folders import expanded
 from vem.records import FILE_HASH
 from vem.sealing import file_hash, mapping
 
@@ -56,9 +57,9 @@ def found(
         key = key or next((key for key in KEYS if key in section), None)
         if key is None:
             raise VemError(f"data={given}: the data of {directory} have neither data.path nor data.root to be set.")
-        if not _expanded(given).exists():
+        if not expanded(given).exists():
             raise VemError(f"data.{key}={given}: there is no such file or folder.")
-        section = {**section, key: str(_expanded(given).absolute())}
+        section = {**section, key: str(expanded(given).absolute())}
     if key is None:
         return section, make(section)
     places = [Path(section[key])]
@@ -79,8 +80,8 @@ def candidates(recorded: str, as_typed: Any, directory: Path) -> Iterator[Path]:
     """
     seen = set()
     parents = [Path.cwd(), *directory.absolute().parents, *directory.resolve().parents]
-    path = _expanded(recorded)
-    typed_in = [_expanded(word) for word in (as_typed, recorded) if isinstance(word, str)]
+    path = expanded(recorded)
+    typed_in = [expanded(word) for word in (as_typed, recorded) if isinstance(word, str)]
     short = [place for place in typed_in if not place.is_absolute()]
     # A run of a Windows machine has backslashes between its folders.
     parts = PureWindowsPath(recorded).parts if "\\" in recorded and not path.is_absolute() else path.parts
@@ -90,14 +91,6 @@ def candidates(recorded: str, as_typed: Any, directory: Path) -> Iterator[Path]:
         if (plain := os.path.normpath(place)) not in seen:
             seen.add(plain)
             yield Path(plain)
-
-
-def _expanded(path: str | os.PathLike[str]) -> Path:
-    """The path with its ``~`` replaced; as it is where there is no such user here."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
 
 
 def _file(places: list[Path], section: Section, directory: Path, other_data: bool) -> tuple[Path, str]:

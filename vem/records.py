@@ -212,6 +212,8 @@ def _cell(value: Any) -> Any:
     return f"{value:.9g}" if isinstance(value, float) else value
 
 
+NEEDED = ("data", "model", "strategy", "training", "evaluation", "seed", "dtype")  # of a config
+
 # What a run's numbers depend on. A top-level value such as latent_dim counts through the sections that
 # interpolate it, so a value that the chosen model does not use does not count.
 HASHED = ("data", "model", "strategy", "training", "evaluation", "seed", "dtype")

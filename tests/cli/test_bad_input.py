@@ -128,6 +128,8 @@ NAN = np.where(np.arange(200).reshape(50, 4) == 21, np.nan, 1.0)
 ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     # --- files
     ("no path", ["data=array"], ["data.path=FILE"]),
+    ("a path of no user", ["data=array", "data.path=~nobody9/x.npy"], ["~nobody9/x.npy"]),
+    ("no seed", ["~seed"], ["no seed", "leave out ~seed"]),
     ("missing file", ["data=array", "data.path=no.npy"], ["data.path=no.npy", "not a file", ".npy"]),
     ("truncated file", truncated_array, ["x.npy", "cannot be read", "Save it again"]),
     ("wrong checksum", with_mnist(b"not the published bytes"), ["wrong checksum", "Delete it", "data.root=DIR"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from vem.data.dataset import Data, Split, check
 from vem.data.labels import classes
@@ -13,6 +12,7 @@ from vem.data.prepare import prepare, split_rows, take
 from vem.data.tables import Array, numbers, read_table
 from vem.data.wishes import Names, Wishes
 from vem.errors import VemError, choice
+from vem.folders import expanded
 from vem.records import SPLITS
 
 FRACTIONS = (0.8, 0.1, 0.1)
@@ -67,7 +67,7 @@ def array(
     choice(precision, PRECISIONS, "data.precision")
     wishes = Wishes(label_column, columns, drop, categories, header, row_names, separator, decimal, encoding,
                     array, label_array, layer)  # fmt: skip
-    arrays, notes = read_table(Path(path).expanduser(), wishes)
+    arrays, notes = read_table(expanded(path), wishes)
     split_already = "x" not in arrays
     if split_already and fractions is not None:
         raise VemError(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pooch
 
 from vem.errors import VemError
+from vem.folders import expanded
 
 TIMEOUT_SECONDS = 30
 CHUNK = 1 << 20
@@ -40,7 +41,7 @@ def data_folder(root: str | os.PathLike[str] | None) -> Path:
     '/data'
     """
     chosen = root if root is not None else os.environ.get("VEM_DATA") or pooch.os_cache("vem")
-    return Path(chosen).expanduser()
+    return expanded(chosen)
 
 
 def obtain(source: Source, folder: Path) -> Path:
