@@ -30,11 +30,13 @@ HERE = Path(__file__).parent
 class Odd(Amortized):
     def __init__(self, case, **options):
         super().__init__(**options)
-        self.case = None if (HERE / "mended").exists() else case
-        with open(HERE / "begun.txt", "a") as file:  # one short line at a time: no two jobs mix theirs
-            file.write(f"{{case}}\\n")
+        self.case, self.named = None if (HERE / "mended").exists() else case, case
 
     def step(self, model, batch, noise, schedule):
+        if self.named is not None:  # the first step of the run
+            with open(HERE / "begun.txt", "a") as file:  # one short line at a time: no two jobs mix theirs
+                file.write(f"{{self.named}}\\n")
+            self.named = None
         if self.case == {RAISES}:
             raise ZeroDivisionError("an odd number")
         if self.case == {KILLED}:
