@@ -375,10 +375,10 @@ def test_one_lambda_per_draw_invents_a_gap() -> None:
 
 
 def test_the_last_iterate_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps ten times too long: every round loses. One that keeps them all the same ends far below its climb."""
+    """Steps far too long: every round loses. One that keeps them all the same ends far below its climb."""
     model, x = bernoulli_case(10.0, FullGaussian, size=10, num=6)
     family = FullGaussian(10)
-    settings = BestSettings(draws=20, rate=20.0, steps=10, rounds=3)
+    settings = BestSettings(draws=20, rate=10.0, steps=10, rounds=3)
 
     def excess() -> Tensor:
         return bernoulli_excess(model, x, family, find(model, family, x, settings).params)
@@ -391,7 +391,7 @@ def test_the_last_iterate_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         return value.abs(), variance
 
     monkeypatch.setattr(RowBounds, "gain", never_lost)
-    assert excess().nan_to_num(nan=torch.inf).min() > 1  # on some processors a step that long overflows
+    assert excess().min() > 1
 
 
 def test_the_bound_is_not_scored_on_the_noise_that_found_it(monkeypatch: pytest.MonkeyPatch) -> None:
