@@ -27,10 +27,9 @@ from vem.report.checks import failed
 # Budgets of a fraction of a second.
 CHEAP = (
     *("evaluation.num_data=8", "evaluation.draws=20", "evaluation.best.draws=10", "evaluation.best.evaluations=20"),
-    *("evaluation.best.rounds=3", "evaluation.best.score_draws=20", "evaluation.annealing.temperatures=8"),
+    *("evaluation.best.rounds=6", "evaluation.best.score_draws=20", "evaluation.annealing.temperatures=8"),
     *("evaluation.annealing.chains=4", "evaluation.annealing.pilot_temperatures=4"),
     *("evaluation.annealing.pilot_chains=4", "evaluation.diagnostics.points=20"),
-    "evaluation.checks.unconverged=1",  # so short a search ends here or there, by the rounding of the processor
 )
 GAPS = ("evaluation=gaps", *CHEAP)
 FULL = ("evaluation=full", *CHEAP, "evaluation.importance.samples=20", "evaluation.simulated.num_data=6")
