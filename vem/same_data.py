@@ -125,10 +125,11 @@ def compared(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> 
 
 def _close(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     try:
-        a, b = (np.array([part["moments"][name] for name in MOMENTS], float) for part in (one, other))
-        # An entry that is written by hand may have none.
-        c, d = (np.array([part["moments"].get(name, (0.0,)) for name in QUARTILES], float) for part in (one, other))
-    except (TypeError, KeyError, ValueError, AttributeError):
+        (a, c), (b, d) = (
+            [np.array([part["moments"][name] for name in names], float) for names in (MOMENTS, QUARTILES)]
+            for part in (one, other)
+        )
+    except (TypeError, KeyError, ValueError):
         return False
     if a.shape != b.shape or c.shape != d.shape:
         return False

@@ -132,5 +132,9 @@ def file_hash(path: Path, place: str = "") -> str:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one."""
+    """The value if it is a mapping, else an empty one: files of another schema hold anything.
+
+    >>> mapping({"a": 1}), mapping([1, 2]), mapping(None)
+    ({'a': 1}, {}, {})
+    """
     return value if isinstance(value, Mapping) else {}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from vem import records
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +55,20 @@ def contents(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != "run.log"
     }
+
+
+def killed_after(monkeypatch: Any, written: int, counts: Callable[[Path], bool] = lambda path: True) -> None:
+    """Let a command write so many files, of those that count, and end it before the next one takes its place."""
+    replacing, count = records.replacing, 0
+
+    def killed(path: Path) -> Any:
+        nonlocal count
+        count += counts(path)
+        if count > written:
+            raise KeyboardInterrupt
+        return replacing(path)
+
+    monkeypatch.setattr(records, "replacing", killed)
 
 
 def table(path: Path) -> list[dict[str, str]]:

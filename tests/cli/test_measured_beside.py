@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_support import contents
+from cli_support import contents, killed_after
 from read_only import refusing
 
 import vem
@@ -119,17 +119,8 @@ def test_a_measurement_beside_is_no_run_to_load(run):
 @pytest.mark.parametrize("written", [1, 4, 6])
 def test_one_that_was_killed_is_mended_by_the_same_command(run, monkeypatch, written):
     evaluate(run, OTHER, out=Path("expected"))
-    replacing, count = records.replacing, 0
-
-    def killed(path: Path):
-        nonlocal count
-        count += 1
-        if count > written:
-            raise KeyboardInterrupt
-        return replacing(path)
-
     with monkeypatch.context() as patch:
-        patch.setattr(records, "replacing", killed)
+        killed_after(patch, written)
         with pytest.raises(KeyboardInterrupt):
             evaluate(run, OTHER, out=Path("beside"))
     assert not (Path("beside") / records.RUN).exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from cli_support import TINY, contents
+from cli_support import TINY, contents, killed_after
 
 import vem
 from vem import command, records, sealing
@@ -139,17 +139,8 @@ def test_a_measurement_killed_between_its_files_is_mended_by_the_same_command(ru
     shutil.copytree(run, "expected")
     measure(Path("expected"), *other)
     expected, before = contents(Path("expected")), contents(run)
-    replacing, count = records.replacing, 0
-
-    def killed(path: Path):
-        nonlocal count
-        count += path.name in sealing.MEASURED or path.name == records.RUN
-        if count > written:
-            raise KeyboardInterrupt
-        return replacing(path)
-
     with monkeypatch.context() as patch:
-        patch.setattr(records, "replacing", killed)
+        killed_after(patch, written, lambda path: path.name in sealing.MEASURED or path.name == records.RUN)
         with pytest.raises(KeyboardInterrupt):
             measure(run, *other)
     assert not whole(run)

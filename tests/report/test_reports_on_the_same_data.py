@@ -19,6 +19,7 @@ def entry(content, shift=0.0, num=40):
     """A split's part of run.json's data_digests: of data named by ``content``, moved a little."""
     x = np.random.default_rng(len(content)).normal(3, 1, (40, 2)) + shift
     moments = {"mean": x.mean(0).tolist(), "sd": x.std(0).tolist(), "signed": x[::2].mean(0).tolist()}
+    moments |= dict(zip(("q25", "q75"), np.quantile(x, (0.25, 0.75), axis=0).tolist(), strict=True))
     found = hashlib.sha256(f"{content}{shift}".encode()).hexdigest()
     return {"x": found, "labels": None, "shape": [num, 2], "dtype": "float32", "moments": moments}
 

@@ -8,7 +8,8 @@ from typing import Any
 from vem.records import SPLITS
 from vem.report.checks import failed_names, not_tested
 from vem.report.ends import known_ends, sides
-from vem.report.runs import RunRecord, finite, mapping
+from vem.report.runs import RunRecord, finite
+from vem.sealing import mapping
 
 Estimate = tuple[float | None, float | None, float | None, str | None]  # mean, se, mc_se, or why there is none
 PASSED = "passed"

@@ -14,7 +14,8 @@ from vem.errors import VemError
 from vem.records import CONFIG, METRICS, PER_DATUM, PICTURES, SPLITS, config_hash
 from vem.report.estimates import finite
 from vem.report.files import read_metrics, read_per_datum
-from vem.report.runs import DONE, RunRecord, mapping
+from vem.report.runs import DONE, RunRecord
+from vem.sealing import mapping
 from vem.version import VERSION
 
 TOLERANCE = 1e-5  # relative: per_datum.csv holds nine digits of numbers in single precision

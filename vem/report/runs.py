@@ -25,6 +25,7 @@ from vem.records import (
     read_json,
 )
 from vem.report.files import read_metrics, read_per_datum, read_pictures
+from vem.sealing import mapping
 
 __all__ = ["RunRecord", "as_evaluated", "read_metrics", "read_per_datum", "read_pictures", "read_run", "read_settings"]
 
@@ -80,15 +81,6 @@ class RunRecord:
     def saying(self, **facts: Any) -> RunRecord:
         """The same record with other facts."""
         return replace(self, facts={**self.facts, **facts})
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one: files of another schema hold anything.
-
-    >>> mapping({"a": 1}), mapping([1, 2]), mapping(None)
-    ({'a': 1}, {}, {})
-    """
-    return value if isinstance(value, Mapping) else {}
 
 
 def finite(value: Any) -> float | None:

@@ -12,8 +12,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from vem.records import SPLITS
-from vem.report.runs import RunRecord, mapping
+from vem.report.runs import RunRecord
 from vem.same_data import compared
+from vem.sealing import mapping
 
 SHOWN = 8  # hex digits of a digest
 ROUNDED = "x ({}) equals that of other runs here to rounding alone, as when it is computed on another processor"

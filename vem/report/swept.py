@@ -21,7 +21,8 @@ from vem.report.comparable import TRAIN_SIZE
 from vem.report.estimates import finite
 from vem.report.frame import Framed
 from vem.report.gather import Gathered
-from vem.report.runs import DONE, RunRecord, mapping
+from vem.report.runs import DONE, RunRecord
+from vem.sealing import mapping
 
 NOT_AN_AXIS = ("seed", "strategy", *NOT_HASHED)
 NO_AXIS_PREFIX = ("hydra", "evaluation.checks", "allow_targets")
