@@ -19,6 +19,6 @@ def evaluating(model: Any) -> Iterator[None]:
         yield
     finally:
         if modes:
-            model.train(modes[0][1])  # for what a train() of the user's does besides
-        for part, mode in modes:
-            part.training = mode  # not train() alone: a batch norm that was frozen by hand stays frozen
+            model.train(modes[0][1])  # a train() of the user's may freeze parts, or do something besides
+            for part, mode in modes:  # not train() alone: a batch norm that was frozen by hand stays frozen
+                part.training = mode and (part.training or not modes[0][1])

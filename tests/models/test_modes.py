@@ -93,6 +93,34 @@ def test_what_a_train_of_the_users_sets_comes_back_too() -> None:
     assert not network.deterministic and network.training and not network[1].training
 
 
+class FrozenByTrain(nn.Sequential):
+    """The usual way: train() puts a part into evaluation mode again. Nobody has called it yet."""
+
+    def train(self, mode: bool = True) -> FrozenByTrain:
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+@pytest.mark.parametrize("where", ["decoder", "encoder"])
+def test_a_train_of_the_users_that_freezes_a_part_does_so_before_the_first_step(where: str) -> None:
+    inputs = 2 if where == "decoder" else 4
+    network = FrozenByTrain(nn.Linear(inputs, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    assert network[1].training
+    decoder, encoder = (network, MLPFactory([8])) if where == "decoder" else (MLPFactory([8]), network)
+    trained(DeepLatentModel((4,), 2, decoder, "gaussian"), amortized(encoder))
+    assert int(network[1].num_batches_tracked) == 0
+    assert network.training and network[2].training and not network[1].training
+
+
+def test_a_part_that_trains_within_a_network_that_does_not_is_put_back() -> None:
+    network = nn.Sequential(nn.Linear(2, 4), nn.Dropout()).eval()
+    network[1].train()
+    with evaluating(network):
+        assert not network[1].training
+    assert network[1].training and not network.training and not network[0].training
+
+
 class Tied(nn.Module):
     """Encoder or decoder around a layer that both share, used twice in one of them."""
 
