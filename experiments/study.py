@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from vem import records
+from vem.storage import records
 
 SEEDS = "seed=0,1,2"
 

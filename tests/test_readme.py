@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from warm import Warm
 
-from vem import locks
+from vem.storage import locks
 
 Call = Callable[[list[str]], str]
 
@@ -204,3 +205,10 @@ def test_the_main_job_is_a_sweep_over_the_three_strategies() -> None:
     assert main.endswith("vem.run -m strategy=local,amortized,gmm seed=0,1,2 evaluation=brief launcher=joblib")
     assert tests.endswith(".venv/bin/python -m pytest -q -n auto --dist worksteal")
     assert all("-c constraints.txt" in line for line in SETUP)
+
+
+def test_the_plan_is_the_one_that_import_linter_holds() -> None:
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    plan = (ROOT / "README.md").read_text().partition("```text\nvem/\n")[2].partition("\nconf/")[0]
+    rooms = [line.strip().partition("   ")[0].split() for line in plan.splitlines()]
+    assert rooms == [re.split(r" [|:] ", layer) for layer in layers]

@@ -17,9 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vem import command, streams, typed
+from vem.cli import command, typed
+from vem.storage import streams
 from vem.sweep import ending, isolated, keys, plan, stopping
-from vem.sweep.progress import Jobs, watched
+from vem.sweep.job import Work
+from vem.sweep.jobs import Jobs
+from vem.sweep.progress import watched
 from vem.training.signals import InterruptedRun, stop_requests, terminable
 
 STOPPED = "stopped: the same command with the same hydra.run.dir, or hydra.sweep.dir, goes on."
@@ -34,7 +37,7 @@ def task(config: DictConfig) -> float | None:
     if found.mode == RunMode.MULTIRUN:
         return _job(command.resolved(config), overrides, directory)
     with stop_requests() as asked:  # an import that breaks off halfway is met again in odd places
-        from vem import execute  # torch: not needed for --help, --cfg and a command that does not compose
+        from vem.cli import execute  # torch: not needed for --help, --cfg and a command that does not compose
     if asked.name:
         raise command.PastHydra(InterruptedRun(STOPPED))
     try:
@@ -54,7 +57,7 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
     sweep = directory.parent
     content = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     assert isinstance(content, dict)
-    work = isolated.Work(
+    work = Work(
         config={**config, "threads": 1 if config["threads"] is None else config["threads"], "progress": False},
         overrides=tuple(overrides),
         directory=directory,

@@ -16,7 +16,7 @@ import tables
 import timing
 from study import SEEDS, Run, arguments, grouped, runs, sweep, write
 
-from vem import records
+from vem.storage import records
 
 VISITS = 200_000  # data that every deep run visits in all
 SIZES = (500, 5_000, 50_000)  # training data

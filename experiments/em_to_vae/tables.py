@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from study import Run, markdown, over_seeds, shown
 
-from vem import build
+from vem.config import build
 from vem.models.linear_gaussian import maximum_likelihood_ppca
 
 Groups = Mapping[tuple[int | None, str], list[Run]]

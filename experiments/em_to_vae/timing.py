@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from tables import ALGORITHMS
 
-from vem import build, command
+from vem.cli import command
+from vem.config import build
 from vem.training.fit import fit
 
 TRACTABLE = ["experiment=em_to_vae_tractable"]

@@ -17,7 +17,7 @@ from typing import Any
 from contenders import Contender, Plan, Ratio
 from matplotlib.figure import Figure
 
-from vem.records import write_csv, write_text
+from vem.storage.records import write_csv, write_text
 
 GIB = 2**30
 SPARE_GIB = 1.5  # what a run may take beside its data and its table: torch itself, activations, the start

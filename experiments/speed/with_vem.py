@@ -10,11 +10,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from worker import Gate, Task
 
-from vem.build import build_model, resolve_likelihood
-from vem.command import config_directory
+from vem.cli.command import config_directory
+from vem.config.build import build_model, resolve_likelihood
+from vem.config.targets import instantiate
 from vem.contracts import StepInfo, Strategy
 from vem.data.dataset import Data, Split
-from vem.targets import instantiate
 from vem.training.fit import fit
 
 

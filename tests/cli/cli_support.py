@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vem import records
+from vem.storage import records
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and measurements without their figures, half of a small run's time, where a test is about other files."""
-    from vem import execute  # slow to import, for torch
+    from vem.cli import execute  # slow to import, for torch
     from vem.report import figures
 
     for module in (execute, figures):
@@ -40,7 +40,7 @@ _composed: dict[tuple[str, ...], dict[str, Any]] = {}
 @pytest.fixture(scope="module")
 def composed_once() -> Iterator[None]:
     """Each config is composed once: this takes as long as a tiny run, and is what other tests are about."""
-    from vem import command
+    from vem.cli import command
 
     compose = command.composed
 

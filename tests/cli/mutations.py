@@ -28,10 +28,10 @@ import yaml
 from killing import MEASURED, NINE, differences, results, start
 
 from vem import VemError, load
-from vem.assess import state_hash
+from vem.cli.assess import state_hash
 from vem.report import summary
-from vem.sealing import FILES as FILES_SAID
-from vem.sealing import OWN
+from vem.storage.sealing import FILES as FILES_SAID
+from vem.storage.sealing import OWN
 
 SWEEP = (*NINE, *MEASURED)
 FILES = ("run.json", "evaluation.json", "config.yaml", "overrides.yaml", "metrics.csv", "per_datum.csv", "pictures.npz",

@@ -13,8 +13,10 @@ import pytest
 import yaml
 from cli_support import contents, table
 
-from vem import build, records, resume, sealing
+from vem.cli import resume
+from vem.config import build
 from vem.errors import VemError
+from vem.storage import records, sealing
 
 OLD = Path(__file__).parent / "as_before"
 DIGITS = ("-m", "strategy=local,amortized,gmm", "seed=0", "training.epochs=2", "training.batch_size=64", "latent_dim=2",

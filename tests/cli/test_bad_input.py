@@ -275,7 +275,7 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("nested target not allowed", ["model.decoder._target_=os.abort"], ["model.decoder._target_=os.abort", "[os]"]),
     ("target missing", ["model._target_=vem.models.deep.Nothing"], ["deep has no 'Nothing'", "name right"]),
     ("module missing", ["model._target_=no_module.X", "allow_targets=[no_module]"], ["no_module", "working directory"]),
-    ("target no callable", ["model._target_=vem.records.CONFIG"], ["vem.records.CONFIG", "class or a function"]),
+    ("target no callable", ["model._target_=vem.noise.__name__"], ["vem.noise.__name__", "class or a function"]),
     ("wrong argument", ["+model.depth=3"], ["model.depth", "takes no 'depth'", "It takes: event_shape, latent_dim"]),
     ("allow_targets text", ["allow_targets=mymodule"], ["allow_targets='mymodule'", "allow_targets=[mymodule]"]),
     (
@@ -341,7 +341,7 @@ def test_one_message(here, vem_run, typed, words):
     ],
 )
 def test_an_error_of_a_launcher_is_about_a_folder_only_if_it_names_one(error, words):
-    from vem import command
+    from vem.cli import command
 
     said = command.explain(command.no_folder(error))
     assert (said is None) == (words is None)
@@ -394,8 +394,8 @@ def test_a_run_that_failed_before_it_computed_anything_may_be_mended(here, vem_r
 
 def test_a_run_that_is_not_finished_is_not_loaded(finished):
     import vem
-    from vem import records
     from vem.errors import VemError
+    from vem.storage import records
 
     status = records.read_json(finished / records.RUN)
     records.write_json(finished / records.RUN, {**status, "status": "running"})

@@ -17,9 +17,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from vem import command
-from vem.build import Built, build
-from vem.command import explain
+from vem.cli import command
+from vem.cli.command import explain
+from vem.config.build import Built, build
 from vem.errors import VemError
 from vem.noise import generator
 from vem.sweep import plan

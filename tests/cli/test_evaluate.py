@@ -20,9 +20,10 @@ import pytest
 import torch
 from cli_support import CHECKOUT, TINY, TINY_GMM, Ended, contents, table
 
-from vem import command, records, sealing
+from vem.cli import command
 from vem.evaluation.kept import FOLDER
 from vem.report.checks import failed
+from vem.storage import records, sealing
 
 # Budgets of a fraction of a second.
 CHEAP = (
@@ -38,7 +39,7 @@ MADE = (*TINY, "latent_dim=3", "evaluation.num_data=10")
 
 def made(directory: Path, *overrides: str) -> Path:
     """A finished run, without the detour over a terminal."""
-    from vem import execute
+    from vem.cli import execute
 
     config = command.composed([*MADE, *overrides])
     threads = torch.get_num_threads()
@@ -61,7 +62,7 @@ def run(original: Path, here: Path) -> Path:
 @pytest.fixture
 def evaluate(here: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
     """``python -m vem.evaluate run …`` in this process."""
-    from vem import evaluate
+    from vem.cli import evaluate
 
     root = logging.getLogger()
     before, level, threads = root.handlers[:], root.level, torch.get_num_threads()

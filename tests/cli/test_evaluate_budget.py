@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vem.evaluate import _of_the_run
-from vem.records import OVERRIDES
+from vem.cli.evaluate import _of_the_run
+from vem.storage.records import OVERRIDES
 
 TYPED = ["strategy=local", "evaluation=gaps", "evaluation.num_data=20", "evaluation/best=thorough", "seed=1"]
 

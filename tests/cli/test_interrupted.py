@@ -13,7 +13,8 @@ import pytest
 import yaml
 from cli_support import TINY, TINY_GMM, contents
 
-from vem import execute, locks, records, resume, sealing
+from vem.cli import execute, resume
+from vem.storage import locks, records, sealing
 from vem.training.signals import AT_ONCE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks and signals of POSIX")

@@ -8,7 +8,7 @@ import pytest
 from killing import Moment, chain, differences, left_over, results
 from mutations import SWEEP, Truth, faults_of, sweep_of_nine
 
-from vem import locks
+from vem.storage import locks
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 

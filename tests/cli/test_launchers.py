@@ -17,9 +17,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from survival import in_a_process
 
-from vem import ledger, records
-from vem.command import config_directory
-from vem.cores import jobs_at_once
+from vem.cli.command import config_directory
+from vem.cli.cores import jobs_at_once
+from vem.storage import ledger, records
 
 SWEEP = ("-m", *SMALL, "evaluation.draws=2", "strategy=amortized,local,gmm")
 EXTRAS = {"joblib": "hydra_plugins.hydra_joblib_launcher", "submitit_local": "submitit", "slurm": "submitit"}

@@ -13,11 +13,12 @@ from cli_support import contents, killed_after
 from read_only import refusing
 
 import vem
-from vem import command, records, sealing
+from vem.cli import command
+from vem.cli.evaluate import evaluate, parse
 from vem.errors import VemError
-from vem.evaluate import evaluate, parse
 from vem.report import summary
 from vem.report.summary import summarize, write_report
+from vem.storage import records, sealing
 
 pytestmark = pytest.mark.usefixtures("composed_once", "undrawn")
 
@@ -33,7 +34,7 @@ def values(scale: float = 1.0) -> Any:
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory, composed_once: None) -> Path:
     """Runs of two seeds, and their data."""
-    from vem import execute
+    from vem.cli import execute
 
     folder = tmp_path_factory.mktemp("originals")
     np.save(folder / "x.npy", values())
@@ -54,7 +55,7 @@ def run(originals: Path, here: Path) -> Path:
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
 def test_a_run_that_cannot_be_written(run, number, monkeypatch):
     """Said before anything is measured; written beside it, the numbers are those that would stand in it."""
-    from vem import assess
+    from vem.cli import assess
 
     shutil.copytree(run, "expected")
     evaluate(Path("expected"), OTHER)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from cli_support import TINY, contents
 
-from vem import records
+from vem.storage import records
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="the extra optuna is not installed")
 SEARCH = ("-m", *TINY, "evaluation.draws=2", "sweeper=optuna", "hydra.sweep.dir=s")

@@ -12,10 +12,10 @@ import pytest
 from cli_support import SMALL, contents
 
 import vem
-from vem import ledger
-from vem.records import read_json
+from vem.storage import ledger
+from vem.storage.records import read_json
 from vem.sweep import ending
-from vem.sweep.progress import Jobs
+from vem.sweep.jobs import Jobs
 
 DECODER = """
 from torch import nn
@@ -82,7 +82,7 @@ def test_a_run_by_other_code_counts_with_a_warning_and_is_run_again_where_it_is_
 
 
 def test_measuring_again_under_other_code_is_said_and_recorded(nets, here, vem_run, undrawn, caplog):
-    from vem.evaluate import evaluate
+    from vem.cli.evaluate import evaluate
 
     vem_run(*OWN, "hydra.run.dir=r").good()
     made = read_json(here / "r" / "run.json")["code"]

@@ -171,7 +171,7 @@ def test_the_best_state_is_kept(here, vem_run):
 
 def hash_of(vem_run, *overrides: str) -> str:
     """The hash of what would run, from ``--cfg job`` alone."""
-    from vem.records import config_hash
+    from vem.storage.records import config_hash
 
     shown = vem_run(*overrides, "--cfg", "job", "--resolve").good()
     return config_hash(yaml.safe_load(shown.out))
@@ -232,7 +232,7 @@ def test_the_hash_does_not_depend_on_the_order_of_overrides(vem_run):
 
 
 def test_help_is_a_page_that_a_person_can_use(vem_run):
-    from vem.command import config_directory
+    from vem.cli.command import config_directory
 
     page = vem_run("--help").good().out
     for group in ("data", "model", "family", "strategy", "objective", "training", "evaluation", "experiment"):

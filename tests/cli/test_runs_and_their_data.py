@@ -13,8 +13,10 @@ import yaml
 from cli_support import contents
 
 import vem
-from vem import command, moved, records, same_data, sealing
+from vem.cli import command
+from vem.config import moved
 from vem.errors import VemError
+from vem.storage import records, same_data, sealing
 from vem.training.signals import InterruptedRun
 
 pytestmark = pytest.mark.usefixtures("composed_once", "undrawn")
@@ -44,7 +46,7 @@ def values(scale: float = 1.0) -> Any:
 
 
 def start(directory: str, *overrides: str) -> None:
-    from vem import execute
+    from vem.cli import execute
 
     config = command.composed([o for o in overrides if not o.startswith("data.") or o.startswith("data.path")])
     if any(o.startswith("data._target_") for o in overrides):  # its section has no default to be composed from
@@ -54,7 +56,7 @@ def start(directory: str, *overrides: str) -> None:
 
 
 def measure(directory: str, *overrides: str) -> None:
-    from vem.evaluate import evaluate
+    from vem.cli.evaluate import evaluate
 
     evaluate(Path(directory), [*overrides, "evaluation=quick", "evaluation.num_data=6", "progress=false"])
 
@@ -90,8 +92,8 @@ def test_the_file_of_an_own_data_set_changes(own, told):
     before = contents(own / "r")
     elbo = vem.load("r").score("test").elbo
     np.save("values.npy", values(10))
-    x = {"test": vem.build.make_data({"_target_": "measured_module.measured"}).test.x}
-    now = same_data.digests(vem.build.make_data({"_target_": "measured_module.measured"}))["test"]["x"]
+    x = {"test": vem.config.build.make_data({"_target_": "measured_module.measured"}).test.x}
+    now = same_data.digests(vem.config.build.make_data({"_target_": "measured_module.measured"}))["test"]["x"]
     for call in (lambda: vem.load("r"), lambda: measure("r")):
         with pytest.raises(VemError, match="not the data of this run") as error:
             call()
@@ -132,7 +134,7 @@ def test_data_that_are_equal_to_rounding_are_a_note(own, told):
 
 def stopped(directory: str, *overrides: str) -> None:
     """A run that was interrupted after its training."""
-    from vem import assess
+    from vem.cli import assess
 
     def stop(*given: Any) -> Any:
         raise InterruptedRun("stopped by SIGTERM")

@@ -11,8 +11,9 @@ import yaml
 from cli_support import TINY, contents, killed_after
 
 import vem
-from vem import command, records, sealing
+from vem.cli import command
 from vem.errors import VemError
+from vem.storage import records, sealing
 
 pytestmark = pytest.mark.usefixtures("composed_once", "undrawn")
 
@@ -21,13 +22,13 @@ COMMAND = (*TINY, "latent_dim=3", "evaluation.num_data=5")
 
 def start(directory: Path, *overrides: str) -> None:
     """``python -m vem.run``, without the detour over a terminal."""
-    from vem import execute
+    from vem.cli import execute
 
     execute.execute(command.composed([*COMMAND, *overrides]), [*COMMAND], directory)
 
 
 def measure(directory: Path, *overrides: str, again: bool = False) -> None:
-    from vem.evaluate import evaluate
+    from vem.cli.evaluate import evaluate
 
     evaluate(directory, [*overrides, "progress=false"], again)
 
@@ -37,7 +38,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory, composed_once: None) -> 
     """Two runs of two seeds."""
     folder = tmp_path_factory.mktemp("originals")
     with pytest.MonkeyPatch.context() as patch:
-        from vem import execute
+        from vem.cli import execute
 
         patch.setattr(execute, "draw_run", lambda directory: [])
         for seed in (0, 1):
@@ -156,11 +157,11 @@ def test_a_measurement_killed_between_its_files_is_mended_by_the_same_command(ru
 
 
 def test_a_call_of_vem_measure_that_was_killed(here, monkeypatch):
-    monkeypatch.setattr("vem.measurement.draw_run", lambda directory: None)
+    monkeypatch.setattr("vem.external.measurement.draw_run", lambda directory: None)
     decoder = torch.nn.Linear(2, 3)
     x = torch.arange(12.0).reshape(4, 3)
 
-    def call(num: int) -> vem.measurement.Measurement:
+    def call(num: int) -> vem.external.measurement.Measurement:
         return vem.measure(decoder, x=x, likelihood="gaussian", scale=1.0, latent_dim=2, directory="d", progress=False,
                            evaluation=["evaluation=quick", f"evaluation.num_data={num}"])  # fmt: skip
 

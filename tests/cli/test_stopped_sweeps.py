@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cli_support import CHECKOUT, TINY
 
-from vem import ledger, records
+from vem.storage import ledger, records
 
 ENDLESS = (*TINY, "training.epochs=100000", "training.records=1000", "seed=0,1")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from cli_support import CHECKOUT, TINY_GMM
 
-from vem import command, records
+from vem.cli import command
 from vem.report import __main__ as report
-from vem.streams import outlived
+from vem.storage import records
+from vem.storage.streams import outlived
 
 FULL = Path("/dev/full")
 
@@ -36,7 +37,7 @@ def unread(monkeypatch):
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_a_report_and_a_measurement_go_on_to_their_end(here, vem_run, unread, capfd, monkeypatch):
-    from vem import evaluate
+    from vem.cli import evaluate
     from vem.report import summary
 
     monkeypatch.setattr(summary, "draw", lambda found, folder: [])  # seconds, and not a word on the terminal
@@ -82,7 +83,9 @@ def test_output_that_a_full_disk_does_not_take_costs_one_line(capfd, monkeypatch
 
 def test_streams_that_are_closed(here):
     """``>&- 2>&- <&-``: the work is done, and no file of it is given the number of one of them."""
-    program = "import sys; from vem.streams import outlived\nwith outlived():\n print(1); print(2, file=sys.stderr)\n"
+    program = (
+        "import sys; from vem.storage.streams import outlived\nwith outlived():\n print(1); print(2, file=sys.stderr)\n"
+    )
     program += " sys.stdout.flush(); file = open('kept', 'w'); print(file.fileno(), file=file)"
     done = subprocess.run(
         ["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, program],

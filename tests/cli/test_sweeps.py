@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from cli_support import SMALL, TINY, TINY_GMM, contents, table
 
-from vem import ledger, records
-from vem.command import LONGEST_FOLDER, folder_name
+from vem.cli.command import LONGEST_FOLDER, folder_name
 from vem.report import write_report
+from vem.storage import ledger, records
 
 SWEEP = ("-m", *SMALL, "evaluation.draws=2", "hydra.sweep.dir=s")
 FEW = ("-m", "data=blobs", "data.num=40", "training.epochs=2", "strategy=gmm", "hydra.sweep.dir=s")
@@ -112,7 +112,7 @@ def test_a_sign_of_life_from_an_earlier_start_is_none_of_this_one(here, vem_run)
 
 
 def test_ctrl_c_while_the_report_is_written_is_one_line(here, vem_run, monkeypatch):
-    from vem import command
+    from vem.cli import command
 
     def report(directory: Path) -> None:
         raise KeyboardInterrupt
@@ -198,7 +198,7 @@ def test_a_refused_job_is_an_exit_code(here, vem_run):
 
 
 def test_a_report_that_breaks_hides_no_run(here, vem_run, monkeypatch):
-    from vem import command
+    from vem.cli import command
 
     monkeypatch.setattr(command, "report", lambda directory: 1 / 0)
     ended = vem_run(*FEW, "model.components=2,999")

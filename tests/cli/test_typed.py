@@ -7,8 +7,8 @@ import shlex
 import pytest
 from cli_support import TINY_GMM
 
-from vem import command
-from vem.typed import misplaced
+from vem.cli import command
+from vem.cli.typed import misplaced
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ import yaml
 from cli_support import contents
 from sklearn.datasets import load_wine
 
-from vem import build, evaluate, records, sealing
+from vem.cli import evaluate
+from vem.config import build
 from vem.report.markdown import markdown
 from vem.report.read import findings
 from vem.report.summary import terminal
+from vem.storage import records, sealing
 
 WINE = load_wine().data
 SHORT = ("training.epochs=2", "training.batch_size=50", "latent_dim=2", "model.decoder.widths=[6]", "progress=false")

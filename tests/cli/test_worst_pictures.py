@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vem import command, evaluate, execute, records
+from vem.cli import command, evaluate, execute
 from vem.evaluation.pictures import NUM_WORST
+from vem.storage import records
 
 
 def shown(directory: Path) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from vem import records
 from vem.data.array import array
 from vem.data.dataset import Data
 from vem.errors import VemError
@@ -20,6 +19,7 @@ from vem.models.linear_gaussian import LinearGaussian, maximum_likelihood_ppca
 from vem.models.mixture import Mixture
 from vem.models.networks import MLPFactory
 from vem.objectives.elbo import ELBO
+from vem.storage import records
 from vem.strategies.exact_em import ExactEM
 from vem.training.fit import fit
 from vem.training.schedules import Constant

@@ -15,9 +15,9 @@ import torch
 from oracle_models import double_best_diagonal_bound, double_log_marginal, factorized_bernoulli, rotation
 from torch import Tensor
 
-from vem import assess, command
 from vem.ascent.best import BestSettings
-from vem.build import Built, build
+from vem.cli import assess, command
+from vem.config.build import Built, build
 from vem.contracts import Batch
 from vem.errors import VemError
 from vem.evaluation import instrument

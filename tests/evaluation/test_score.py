@@ -17,8 +17,8 @@ from vem.evaluation.settings import Evaluation
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
+from vem.models.modes import evaluating
 from vem.models.networks import MLPFactory
-from vem.modes import evaluating
 from vem.noise import generator
 from vem.numerics import mean_and_se
 from vem.objectives.elbo import ELBO

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from vem import command
+from vem.cli import command
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STUDIES = {  # the figures, and the rows of the table, of the smoke test

@@ -16,11 +16,11 @@ from vem.errors import VemError
 from vem.evaluation.elbo import score, spread
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.deep import DeepLatentModel
+from vem.models.modes import evaluating
 from vem.models.networks import MLPFactory
-from vem.modes import evaluating
 from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
-from vem.records import CHECKPOINT
+from vem.storage.records import CHECKPOINT
 from vem.strategies.amortized import Amortized
 from vem.strategies.gradient import Climber
 from vem.training import checkpoint

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 from synthetic_runs import write_run
 
-from vem.records import write_csv
+from vem.storage.records import write_csv
 
 NUM = 60  # data of each split
 

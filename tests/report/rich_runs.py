@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from synthetic_runs import estimate, image_pictures, mixture_pictures, write_run
 
-from vem.records import write_csv
+from vem.storage.records import write_csv
 
 NUM_DATA = 40
 AXES = np.linspace(-3, 3, 41)

@@ -1,4 +1,4 @@
-"""Run directories written by hand, to the schema of vem.records."""
+"""Run directories written by hand, to the schema of vem.storage.records."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vem.records import write_csv
 from vem.report.read import findings
 from vem.report.summary import terminal, write_tables
+from vem.storage.records import write_csv
 
 
 def report_text(root: Path, **options: Any) -> str:

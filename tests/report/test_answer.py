@@ -10,11 +10,11 @@ from scipy import stats
 from synthetic_runs import estimate, write_run, write_scored
 from test_gap_report import BAD, add_families, write_gaps
 
-from vem import ledger
-from vem.records import write_csv
 from vem.report.paired import Scores, paired
 from vem.report.race import race
 from vem.report.read import findings
+from vem.storage import ledger
+from vem.storage.records import write_csv
 
 
 def said(root, kind=None, **options):

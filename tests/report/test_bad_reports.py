@@ -15,15 +15,15 @@ import pytest
 from read_only import refusing
 from synthetic_runs import image_pictures, report_text, write_run, write_scored
 
+from vem import __version__
 from vem.errors import VemError
-from vem.records import config_hash
 from vem.report import write_report
 from vem.report.__main__ import main
 from vem.report.markdown import markdown
 from vem.report.read import findings
 from vem.report.runs import read_config
 from vem.report.summary import terminal
-from vem.version import VERSION
+from vem.storage.records import config_hash
 
 ELBO = {"mean": -90.0, "se": 0.1, "mc_se": 0.01}
 
@@ -35,7 +35,7 @@ def two_runs(root: Path) -> Path:
         scores = {split: rng.normal(-100, 5, size=20) for split in ("train", "test")}
         run = write_scored(root / name, scores, strategy=strategy, pictures=image_pictures())
         facts = json.loads((run / "run.json").read_text())
-        facts |= {"config_hash": config_hash(read_config(run / "config.yaml")), "versions": {"vem": VERSION}}
+        facts |= {"config_hash": config_hash(read_config(run / "config.yaml")), "versions": {"vem": __version__}}
         facts |= {"command": "python -m vem.run"}
         (run / "run.json").write_text(json.dumps(facts))
     return root / "bad"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from synthetic_runs import write_run
 
-from vem import ledger
 from vem.report.gather import gather
 from vem.report.read import findings
 from vem.report.summary import terminal
 from vem.report.watch import signature
+from vem.storage import ledger
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from matplotlib.markers import CARETRIGHTBASE
 from scipy import stats
 from synthetic_runs import estimate, report_text, write_run
 
-from vem.records import write_csv
 from vem.report import draw_run, summarize, write_report
 from vem.report.aggregate import aggregate, labels
 from vem.report.checks import failed, failed_names
@@ -22,6 +21,7 @@ from vem.report.estimates import gap_columns
 from vem.report.gap_figures import gaps_figure, per_datum_figure
 from vem.report.read import findings
 from vem.report.runs import as_evaluated, read_run
+from vem.storage.records import write_csv
 
 BAD = {"name": "best_above_q", "passed": False, "detail": "mean L[q*] − L[q] = -1 nats"}
 GOOD = {"name": "converged", "passed": True, "detail": "0.0%"}

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from synthetic_runs import report_text, write_run
 
-from vem import ledger
 from vem.report.gather import gather
 from vem.report.read import findings
+from vem.storage import ledger
 
 CONFIG = {"strategy": {"_target_": "vem.local"}, "data": {"seed": 0}, "model": {"width": 3}}
 

@@ -13,10 +13,10 @@ from synthetic_runs import report_text
 from test_further import text_of
 from test_gap_report import add_families, write_gaps
 
-from vem import assess
+from vem.cli import assess
 from vem.evaluation.paired import gap as paired_gap
 from vem.evaluation.paired import sample
-from vem.measurement import Measurement
+from vem.external.measurement import Measurement
 from vem.report.markdown import markdown
 from vem.report.page import render
 from vem.report.read import findings

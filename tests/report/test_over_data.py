@@ -11,8 +11,8 @@ from synthetic_runs import report_text
 from test_answer import said
 from test_losses import loss
 
-from vem.records import write_csv
 from vem.report.read import findings
+from vem.storage.records import write_csv
 
 
 def write_few_data(root, seeds, rng, level=0.4, se=0.45, gain=0.0):

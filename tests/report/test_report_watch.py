@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from synthetic_runs import write_run
 
-from vem import ledger
 from vem.errors import VemError
 from vem.report import watch as watching
 from vem.report.__main__ import INTERRUPTED, main, parse
 from vem.report.watch import watch
+from vem.storage import ledger
 
 
 @pytest.fixture(autouse=True)

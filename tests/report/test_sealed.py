@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from synthetic_runs import image_pictures, write_scored
 
-from vem import sealing
 from vem.report.read import findings
 from vem.report.summary import terminal
+from vem.storage import sealing
 
 MEANS = {"good": -100.0, "bad": -90.0, "other": -110.0}
 COSTS_A_RUN = ("run.json", "config.yaml", "evaluation.json")

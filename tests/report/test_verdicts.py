@@ -9,10 +9,10 @@ from synthetic_runs import write_run, write_scored
 from test_answer import said, write_seeds
 from test_gap_report import write_gaps
 
-from vem import ledger
 from vem.report.paired import Scores, paired
 from vem.report.race import race
 from vem.report.read import findings
+from vem.storage import ledger
 
 GOOD_SEEDS = [-95.0, -95.1, -95.2]
 

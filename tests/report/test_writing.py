@@ -12,11 +12,11 @@ import pytest
 from synthetic_runs import image_pictures, write_run
 
 from vem.errors import VemError
-from vem.records import write_text
 from vem.report import write_report
 from vem.report.read import findings
 from vem.report.summary import write_tables
 from vem.report.writing import FILES, STAGING, staged
+from vem.storage.records import write_text
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from vem import ledger, records
+from vem.storage import ledger, records
 from vem.sweep import ending
-from vem.sweep.progress import Jobs
+from vem.sweep.jobs import Jobs
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from vem import ledger, records, sealing
-from vem.command import composed
+from vem.cli.command import composed
+from vem.storage import ledger, records, sealing
 from vem.sweep import isolated, stopping
+from vem.sweep.job import Work
 
 TINY = (
     *("data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10", "data.dims=3", "latent_dim=2"),
@@ -51,7 +52,7 @@ class Odd(Amortized):
 STARTS = itertools.count(1)  # every job here is of a start of its own, unless it is given another's
 
 
-def work(root: Path, how=None, *further: str, name: str = "job") -> isolated.Work:
+def work(root: Path, how=None, *further: str, name: str = "job") -> Work:
     overrides = [*TINY, *further]
     if "strategy=gmm" not in further:
         overrides.append("model.decoder.widths=[4]")
@@ -66,9 +67,7 @@ def work(root: Path, how=None, *further: str, name: str = "job") -> isolated.Wor
         "handlers": {"file": log},
         "root": {"level": "DEBUG", "handlers": ["file"]},
     }
-    return isolated.Work(
-        composed(overrides) | {"choices": {}}, tuple(overrides), directory, root, f"start {next(STARTS)}", logs
-    )
+    return Work(composed(overrides) | {"choices": {}}, tuple(overrides), directory, root, f"start {next(STARTS)}", logs)
 
 
 def run_json(root: Path, name: str = "job") -> dict:

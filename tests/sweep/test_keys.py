@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 
-from vem import command
+from vem.cli import command
 from vem.sweep import keys, plan
 
 # Options that differ in their keys as vem's do: composing those takes ten times as long.

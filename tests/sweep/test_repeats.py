@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from vem import ledger, records
-from vem.assess import ChecksFailed
-from vem.build import identified
-from vem.command import composed
+from vem.cli.assess import ChecksFailed
+from vem.cli.command import composed
+from vem.config.build import identified
+from vem.storage import ledger, records
 from vem.sweep import child
-from vem.sweep.isolated import Work
+from vem.sweep.job import Work
 from vem.sweep.repeats import holder_of
 
 CONFIG = {"seed": 0, "data": {"name": "blobs"}, "rerun": None}

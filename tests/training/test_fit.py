@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vem.cli.execute import _not_converged
 from vem.contracts import Batch, Bound, NoiseSpec, Schedule, StepInfo, TrainingSet
 from vem.data.dataset import Data
 from vem.data.linear_gaussian import linear_gaussian
@@ -19,12 +20,11 @@ from vem.errors import VemError
 from vem.evaluation.elbo import score, spread
 from vem.evaluation.gaps import summarize
 from vem.evaluation.measured import Measured
-from vem.execute import _not_converged
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.networks import MLPFactory
 from vem.objectives.elbo import ELBO
-from vem.records import BEST_CHECKPOINT, CHECKPOINT
+from vem.storage.records import BEST_CHECKPOINT, CHECKPOINT
 from vem.strategies.amortized import Amortized
 from vem.strategies.exact_em import ExactEM
 from vem.training import checkpoint

@@ -18,7 +18,7 @@ from test_resume import final
 from warm import Warm
 
 import vem
-from vem.records import CHECKPOINT, EVALUATION, METRICS, RUN
+from vem.storage.records import CHECKPOINT, EVALUATION, METRICS, RUN
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 

@@ -11,9 +11,11 @@ import subprocess
 
 import pytest
 
-from vem import command, execute, records, saving
+from vem.cli import command, execute
 from vem.errors import VemError
-from vem.logs import RunLog
+from vem.storage import records
+from vem.storage import tensors as saving
+from vem.storage.logs import RunLog
 
 SMALL = [
     "data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10", "data.dims=3", "latent_dim=2", "device=cpu",

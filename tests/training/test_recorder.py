@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from vem import command, execute, records
+from vem.cli import command, execute
 from vem.data.blobs import blobs
 from vem.errors import VemError
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.deep import DeepLatentModel
 from vem.models.networks import MLPFactory
 from vem.objectives.elbo import ELBO
+from vem.storage import records
 from vem.strategies.amortized import Amortized, Mirror
 from vem.training import recorder
 from vem.training.fit import fit

@@ -29,7 +29,7 @@ from vem.models.mixture import Mixture
 from vem.models.networks import MLPFactory
 from vem.noise import generator
 from vem.objectives.elbo import ELBO
-from vem.records import BEST_CHECKPOINT, CHECKPOINT
+from vem.storage.records import BEST_CHECKPOINT, CHECKPOINT
 from vem.strategies.amortized import Amortized, Mirror
 from vem.strategies.exact_em import ExactEM
 from vem.strategies.local import HeldOut, Local

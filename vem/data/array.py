@@ -12,8 +12,8 @@ from vem.data.prepare import prepare, split_rows, take
 from vem.data.tables import Array, numbers, read_table
 from vem.data.wishes import Names, Wishes
 from vem.errors import VemError, choice
-from vem.folders import expanded
-from vem.records import SPLITS
+from vem.storage.folders import expanded
+from vem.storage.records import SPLITS
 
 FRACTIONS = (0.8, 0.1, 0.1)
 PRECISIONS = ("file", "single")

@@ -11,7 +11,7 @@ from vem.data.dataset import Data, Split
 from vem.data.prepare import prepare, whole
 from vem.errors import VemError, at_least, choice
 from vem.noise import generator
-from vem.records import SPLITS
+from vem.storage.records import SPLITS
 
 COVARIANCES = ("spherical", "diagonal", "full")
 

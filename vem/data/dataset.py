@@ -14,7 +14,7 @@ from vem.data.rounding import narrowed
 from vem.data.rounding import notes as lost_by_rounding
 from vem.errors import VemError
 from vem.noise import generator
-from vem.records import SPLITS
+from vem.storage.records import SPLITS
 
 
 @dataclass(frozen=True)

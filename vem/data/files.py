@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pooch
 
 from vem.errors import VemError
-from vem.folders import expanded
+from vem.storage.folders import expanded
 
 TIMEOUT_SECONDS = 30
 CHUNK = 1 << 20

@@ -9,7 +9,7 @@ from vem.data.dataset import Data, Split
 from vem.data.prepare import prepare, whole
 from vem.errors import at_least
 from vem.noise import generator
-from vem.records import SPLITS
+from vem.storage.records import SPLITS
 
 
 def linear_gaussian(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vem.data.wishes import Wishes
 from vem.errors import VemError, did_you_mean
-from vem.records import SPLITS
+from vem.storage.records import SPLITS
 
 Array = npt.NDArray[Any]
 LARGEST_DENSE = 2 * 10**9  # bytes of a sparse array made dense

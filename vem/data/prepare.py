@@ -14,7 +14,7 @@ from torch import Tensor
 from vem.data.dataset import Data, Split, check, is_binary
 from vem.errors import VemError, choice
 from vem.noise import generator
-from vem.records import SPLITS
+from vem.storage.records import SPLITS
 
 BINARIZATIONS = ("none", "threshold", "static", "stochastic")
 THRESHOLD = 0.5

@@ -13,10 +13,10 @@ from vem.errors import at_least
 from vem.evaluation.elbo import Inferred, inferred, spread
 from vem.evaluation.surgery import ONE_POINT, surgery, surgery_terms
 from vem.families.gaussian import DiagonalGaussianPosterior, FullGaussianPosterior
-from vem.modes import evaluating
+from vem.models.modes import evaluating
 from vem.noise import generator
 from vem.numerics import mean_and_se, weighted_sum
-from vem.records import number
+from vem.storage.records import number
 
 ACTIVE_VARIANCE = 0.01  # Burda, Grosse and Salakhutdinov, 2016, §5.2
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vem.contracts import Batch, GenerativeModel, Posterior, Strategy, TractableModel
 from vem.errors import at_least
-from vem.modes import evaluating
+from vem.models.modes import evaluating
 from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
 

@@ -14,7 +14,7 @@ from vem.evaluation.elbo import SplitScores
 from vem.evaluation.measured import ESS, MC_VARIANCE, MODES, FamilyScores, Measured
 from vem.evaluation.paired import CI_METHOD, Interval, Sample, between, estimate, gap, raised, sample
 from vem.evaluation.thresholds import Thresholds
-from vem.records import number
+from vem.storage.records import number
 
 NO_BEST = "the best q of the strategy's own family was not sought"
 NO_MARGINAL = "nothing is known of log p(x) from below"

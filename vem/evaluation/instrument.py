@@ -30,7 +30,7 @@ from vem.families.gaussian import (
     FullGaussian,
     FullGaussianPosterior,
 )
-from vem.modes import evaluating
+from vem.models.modes import evaluating
 from vem.noise import generator
 
 PRIOR_DRAWS = 5  # of the check that q is no worse than the prior, for each datum

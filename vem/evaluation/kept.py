@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vem import records, saving
 from vem.contracts import LogMarginal
 from vem.evaluation.elbo import SplitScores
 from vem.evaluation.measured import FamilyScores, Measured
+from vem.storage import records, tensors
 
 Piece = dict[str, Any]  # nested dicts of tensors, texts and None: loads with weights_only=True
 FOLDER = "evaluating"
@@ -80,7 +80,7 @@ class Keep:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise records.unwritable(self.folder, error) from error
-        saving.save(path, {"fingerprint": self.fingerprint, "piece": piece})
+        tensors.save(path, {"fingerprint": self.fingerprint, "piece": piece})
         return piece
 
     def _read(self, path: Path) -> Piece | None:

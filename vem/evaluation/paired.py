@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vem.evaluation.thresholds import Thresholds
 from vem.numerics import mean_and_se
-from vem.records import number
+from vem.storage.records import number
 
 NO_SPREAD = "the Monte Carlo variance is not known: one draw has no spread (set evaluation.draws > 1)"
 ONE_DATUM = "a mean over one datum, or one that is not finite, has no known error"

@@ -14,7 +14,7 @@ from torch import Tensor
 from vem.contracts import Batch, GenerativeModel, Strategy
 from vem.data.dataset import Data
 from vem.evaluation.elbo import spread
-from vem.modes import evaluating
+from vem.models.modes import evaluating
 from vem.noise import fill, generator
 
 NUM_LATENT = 2000  # points in the latent plane

@@ -27,7 +27,7 @@ from torch import Tensor
 from vem.contracts import GenerativeModel, PathPosterior, Posterior
 from vem.evaluation.bounds.quadrature import posterior_boxes, posterior_grid, quadrature
 from vem.families.gaussian import log_standard_normal
-from vem.modes import evaluating
+from vem.models.modes import evaluating
 
 NUM_SHOWN = 4  # data in the figure
 GRID = 121

@@ -10,7 +10,7 @@ from vem.contracts import Family
 from vem.errors import VemError, at_least, choice
 from vem.evaluation.bounds.annealing_path import Annealing
 from vem.evaluation.checks import Thresholds
-from vem.records import SPLITS
+from vem.storage.records import SPLITS
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from vem.evaluation.elbo import Inferred
 from vem.families.gaussian import LOG_2PI, DiagonalGaussianPosterior, FullGaussianPosterior
 from vem.noise import fill
 from vem.numerics import mean_and_se
-from vem.records import number
+from vem.storage.records import number
 
 NEAR_CAP = 0.5  # nats below log N at which the information found is the cap's rather than the code's
 ONE_POINT = "a mean over one point, or one that is not finite, has no known error"

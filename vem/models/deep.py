@@ -13,10 +13,10 @@ from vem.contracts import Noise, NoiseSpec
 from vem.errors import VemError, at_least, choice
 from vem.families.gaussian import log_standard_normal
 from vem.models.likelihoods import Gaussian, make_likelihood
+from vem.models.modes import evaluating
 from vem.models.networks import MLP, MLPFactory
 from vem.models.units import CHOICES, Units
-from vem.modes import evaluating
-from vem.records import BY_COLUMN
+from vem.storage.records import BY_COLUMN
 
 
 class DeepLatentModel(nn.Module):

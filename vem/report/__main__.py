@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vem.errors import VemError, at_least
-from vem.streams import outlived
+from vem.storage.streams import outlived
 
 SECONDS = 10.0
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended: who waits for the sweep's end must not go on

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from vem.records import SPLITS
 from vem.report.alike import MEASUREMENT, OTHER_ROWS, on_the_same_rows, rows_of, settings_of
 from vem.report.comparable import TRAIN_SIZE, differing
 from vem.report.over_seeds import bounds_over_seeds, estimate_over_seeds, gaps_over_seeds, mean_and_se
 from vem.report.runs import RunRecord
 from vem.report.same import code_key, filled, x_of
 from vem.report.told_once import told_once
+from vem.storage.records import SPLITS
 
 # Runs that are equal in all of these differ in their seed alone.
 GROUP = ("table", "strategy", "model", "family", "latent_dim", "variant")

@@ -14,8 +14,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from vem.records import SPLITS
 from vem.report.estimates import GAPS
+from vem.storage.records import SPLITS
 
 TEST = "test"
 OTHER_ROWS = "other_rows"  # of a run: whether its test rows are others than those that its table is about

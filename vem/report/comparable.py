@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vem.records import SPLITS
 from vem.report.rows import Evaluated
 from vem.report.runs import DONE, RunRecord
 from vem.report.same import filled, x_of
 from vem.report.told_once import told_once
+from vem.storage.records import SPLITS
 
 NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data
 TRAIN_SIZE = "data.max_train"  # the one setting of the data that an axis may run over

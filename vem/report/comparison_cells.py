@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from typing import Any
 
-from vem.records import SPLITS
 from vem.report.aggregate import present, whole
 from vem.report.alike import fewer
 from vem.report.ends import AT_LEAST, ONE_END, ends_text
@@ -15,6 +14,7 @@ from vem.report.estimates import EXACT_LOSS, GAPS
 from vem.report.findings import Table
 from vem.report.table import UNDEFINED, number
 from vem.report.words import listed, plural
+from vem.storage.records import SPLITS
 
 Row = Mapping[str, Any]
 NATS = "nats per datum"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vem.records import SPLITS
 from vem.report.checks import failed_names, not_tested
 from vem.report.ends import known_ends, sides
 from vem.report.runs import RunRecord, finite
-from vem.sealing import mapping
+from vem.storage.records import SPLITS
+from vem.storage.sealing import mapping
 
 Estimate = tuple[float | None, float | None, float | None, str | None]  # mean, se, mc_se, or why there is none
 PASSED = "passed"

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vem.errors import VemError
-from vem.records import METRICS, PER_DATUM, PICTURES
 from vem.report import curves, posteriors
 from vem.report.aggregate import present
 from vem.report.axes_figures import axis_figure, omitted
@@ -23,6 +22,7 @@ from vem.report.files import read_metrics, read_per_datum, read_pictures
 from vem.report.findings import Axis, Findings, Table
 from vem.report.gap_figures import MOST_BARS, gaps_figure
 from vem.report.style import make_folder, one_line, save_both
+from vem.storage.records import METRICS, PER_DATUM, PICTURES
 
 MOST_CURVES = 60  # of them most are grey
 MOST_ROWS = 6

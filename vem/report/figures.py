@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vem.records import FIGURES
 from vem.report import panels, posteriors
 from vem.report.estimates import gap_name
 from vem.report.files import read_metrics, read_per_datum, read_pictures
 from vem.report.gap_figures import per_datum_figure
 from vem.report.runs import read_run
 from vem.report.style import ELBO_LABEL, grid, label_time, looks, new_figure, note_cut, plain, robust_limits, save, tidy
+from vem.storage.records import FIGURES
 
 Pictures = Mapping[str, np.ndarray]
 CURVE_NAMES = {"train": "train, running average of the epoch", "valid": "validation"}

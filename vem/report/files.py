@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vem.errors import VemError
-from vem.records import METRICS, PER_DATUM, PICTURES
+from vem.storage.records import METRICS, PER_DATUM, PICTURES
 
 CURVE = ("epoch", "seconds", "elbo")
 COUNTED = ("step", "decoder_evaluations", "decoder_gradients")  # that older records may lack

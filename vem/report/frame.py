@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from vem.records import SPLITS
 from vem.report.aggregate import COSTS, trainings, variants
 from vem.report.alike import OTHER_ROWS, rows_of_tables
 from vem.report.comparable import data_names, evaluated_sets, headings
@@ -19,6 +18,7 @@ from vem.report.gather import Gathered
 from vem.report.rows import Evaluated, evaluated
 from vem.report.runs import DONE, UNREADABLE, RunRecord
 from vem.report.same import x_of
+from vem.storage.records import SPLITS
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
 KIN = ("strategy", "model", "family", "latent_dim")  # with table and variant: a group

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vem.records import SPLITS
 from vem.report.aggregate import present
 from vem.report.comparison_cells import DATA, EMPTY, Cell, bounded, marginal_bounds
 from vem.report.ends import AT_LEAST, ONE_END
@@ -14,6 +13,7 @@ from vem.report.estimates import FAMILY_PARTS, GAPS, GENERALIZATION, MODEL_GENER
 from vem.report.findings import Table
 from vem.report.gap_figures import FORMULAS
 from vem.report.table import UNDEFINED, number
+from vem.storage.records import SPLITS
 
 Row = Mapping[str, Any]
 WORDED = ("Group", "Data", "Held out", "Family", "Bound", "log p(x) by", "Checks", "")

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vem import clocks, folders, ledger
 from vem.errors import VemError
-from vem.records import BY_COLUMN, LOG, REPEATS, RUN
 from vem.report.findings import Unfinished
 from vem.report.runs import DONE, FAILED, RUNNING, UNREADABLE, RunRecord, read_run
 from vem.report.same import one_run, with_data, x_of
-from vem.sealing import mapping
+from vem.storage import clocks, folders, ledger
+from vem.storage.records import BY_COLUMN, LOG, REPEATS, RUN
+from vem.storage.sealing import mapping
 
 STATUS_ORDER = (DONE, RUNNING, "stopped", "lost", FAILED, UNREADABLE, REPEATS)
 LOG_LINES = 15  # of a run that failed

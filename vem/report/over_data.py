@@ -12,13 +12,13 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from vem.errors import VemError
-from vem.records import SPLITS
 from vem.report.aggregate import present
 from vem.report.alike import having
 from vem.report.estimates import EXACT_LOSS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.files import read_per_datum
 from vem.report.paired import LEVEL, data_error
 from vem.report.rows import Numbers
+from vem.storage.records import SPLITS
 
 COLUMNS = ("split", "row", "elbo", "best_elbo", "log_marginal_lower")
 # Columns of per_datum.csv: a number of each datum is the first less the second, or the first alone.

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from vem.records import SPLITS
 from vem.report.alike import having, measured, on_the_same_rows
 from vem.report.estimates import GAPS, OTHERS
+from vem.storage.records import SPLITS
 
 # Where a run measured its gaps.
 GAP_ESTIMATES = tuple(

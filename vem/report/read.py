@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from vem.records import PER_DATUM
 from vem.report.answer import answer
 from vem.report.axes import axes_of
 from vem.report.cautions import Sources
@@ -29,7 +28,8 @@ from vem.report.tables import (
     measured_again,
     with_differences,
 )
-from vem.sealing import measured_of
+from vem.storage.records import PER_DATUM
+from vem.storage.sealing import measured_of
 
 
 def findings(

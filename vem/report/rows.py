@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vem import __version__
 from vem.errors import VemError
-from vem.records import CONFIG, METRICS, PER_DATUM, PICTURES, SPLITS, config_hash
 from vem.report.estimates import finite
 from vem.report.files import read_metrics, read_per_datum
 from vem.report.runs import DONE, RunRecord
-from vem.sealing import mapping
-from vem.version import VERSION
+from vem.storage.records import CONFIG, METRICS, PER_DATUM, PICTURES, SPLITS, config_hash
+from vem.storage.sealing import mapping
 
 TOLERANCE = 1e-5  # relative: per_datum.csv holds nine digits of numbers in single precision
 Numbers = npt.NDArray[np.float64]
@@ -107,7 +107,7 @@ def _refuse(run: RunRecord, what: str) -> None:
 def _other_config(run: RunRecord) -> tuple[str, ...]:
     """A config.yaml that is not the one that ran: cut off between two lines, or edited."""
     # Other versions may hash otherwise, and what vem.measure saved has no command and another hash.
-    known = run.facts["versions"].get("vem") == VERSION and run.facts.get("command") is not None
+    known = run.facts["versions"].get("vem") == __version__ and run.facts.get("command") is not None
     if not known or config_hash(run.config) == run.facts.get("config_hash"):
         return ()
     return (f"{run.directory / CONFIG} is not the config that ran (run.json has another hash): it was cut off or "

@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from vem import sealing
 from vem.errors import VemError
-from vem.records import (
+from vem.report.files import read_metrics, read_per_datum, read_pictures
+from vem.storage import sealing
+from vem.storage.records import (
     AS_BEFORE,
     CONFIG,
     EVALUATION,
@@ -24,8 +25,7 @@ from vem.records import (
     option,
     read_json,
 )
-from vem.report.files import read_metrics, read_per_datum, read_pictures
-from vem.sealing import mapping
+from vem.storage.sealing import mapping
 
 __all__ = ["RunRecord", "as_evaluated", "read_metrics", "read_per_datum", "read_pictures", "read_run", "read_settings"]
 

@@ -11,10 +11,10 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from vem.records import SPLITS
 from vem.report.runs import RunRecord
-from vem.same_data import compared
-from vem.sealing import mapping
+from vem.storage.records import SPLITS
+from vem.storage.same_data import compared
+from vem.storage.sealing import mapping
 
 SHOWN = 8  # hex digits of a digest
 ROUNDED = "x ({}) equals that of other runs here to rounding alone, as when it is computed on another processor"

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vem.records import replacing, unwritable
+from vem.storage.records import replacing, unwritable
 
 DPI = 150
 ELBO_LABEL = "ELBO (nats per datum)"

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from vem.errors import VemError
-from vem.records import FIGURES, write_csv, write_text
 from vem.report.aggregate import present
 from vem.report.figure_set import draw
 from vem.report.findings import Findings, Table, Unfinished
@@ -23,6 +22,7 @@ from vem.report.read import findings
 from vem.report.table import comparison_table
 from vem.report.words import plural
 from vem.report.writing import staged
+from vem.storage.records import FIGURES, write_csv, write_text
 
 WIDTH = 110  # of the answer on the terminal
 MOST_LOSSES = 6  # of one table that the terminal tells; the report has them all

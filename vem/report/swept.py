@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from vem.records import HASHED, NOT_HASHED
 from vem.report.aggregate import whole
 from vem.report.alike import MEASUREMENT
 from vem.report.comparable import TRAIN_SIZE
@@ -22,7 +21,8 @@ from vem.report.estimates import finite
 from vem.report.frame import Framed
 from vem.report.gather import Gathered
 from vem.report.runs import DONE, RunRecord
-from vem.sealing import mapping
+from vem.storage.records import HASHED, NOT_HASHED
+from vem.storage.sealing import mapping
 
 NOT_AN_AXIS = ("seed", "strategy", *NOT_HASHED)
 NO_AXIS_PREFIX = ("hydra", "evaluation.checks", "allow_targets")

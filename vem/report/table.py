@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from vem.records import SPLITS
 from vem.report.aggregate import CUT, labels, present, short_variants, whole
 from vem.report.alike import fewer
 from vem.report.ends import AT_LEAST, ONE_END, ends_text
 from vem.report.estimates import FAMILY_PARTS, GAPS, GENERALIZATION, OTHERS, PASSED
+from vem.storage.records import SPLITS
 
 UNDEFINED = "undefined"
 BASELINE = "To baseline"

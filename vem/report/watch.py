@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from vem import folders, ledger
 from vem.errors import VemError
-from vem.records import CONFIG, EVALUATION, METRICS, PER_DATUM, PICTURES, RUN
 from vem.report.findings import Findings
 from vem.report.gather import at_work, check_root
 from vem.report.read import findings
 from vem.report.summary import PAGE, write
+from vem.storage import folders, ledger
+from vem.storage.records import CONFIG, EVALUATION, METRICS, PER_DATUM, PICTURES, RUN
 
 SHARE = 5.0  # pauses are at least so many times as long as the report took: the runs need the machine
 OPEN = ("running", "waiting")

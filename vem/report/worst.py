@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from vem.records import PICTURES
 from vem.report.figure_set import Group, Reader, groups_of, named, reader_of, spread_over_strategies
 from vem.report.files import read_pictures
 from vem.report.findings import Findings, Table
 from vem.report.losses import EXACT
 from vem.report.panels import is_image, is_point, value_limits
+from vem.storage.records import PICTURES
 
 MOST_CASES = 18  # in one table
 MOST_OF_A_GROUP = 3

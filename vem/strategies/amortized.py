@@ -23,8 +23,8 @@ from vem.contracts import (
 )
 from vem.errors import VemError
 from vem.families.checks import matching
+from vem.models.modes import evaluating
 from vem.models.units import in_units, units_of
-from vem.modes import evaluating
 from vem.objectives.elbo import ELBO
 from vem.strategies.compiled import compiled
 from vem.strategies.gradient import Climber, OptimizerFactory, Slope, differentiate

@@ -12,16 +12,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from vem import ledger, records
-from vem.streams import outlived
+from vem.storage import ledger, records
+from vem.storage.streams import outlived
+from vem.sweep.job import JobResult, Work, record, write_failure
 from vem.training.signals import AT_ONCE
-
-if TYPE_CHECKING:
-    from vem.sweep.isolated import Told, Work
 
 
 def main(work: Work, sender: Connection, environment: Mapping[str, str]) -> None:
@@ -58,12 +55,11 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _job(work: Work) -> Told:
+def _job(work: Work) -> JobResult:
     import threadpoolctl
 
-    from vem import assess, execute, resume
+    from vem.cli import assess, execute, resume
     from vem.sweep import gpus
-    from vem.sweep.isolated import Told
     from vem.sweep.repeats import holder_of, write_repeat
 
     config = resume.as_begun(work.directory, execute.identified(dict(work.config)), work.overrides)
@@ -73,25 +69,24 @@ def _job(work: Work) -> Told:
     if holder is not None:
         write_repeat(config, list(work.overrides), work.directory, holder, work.start)
         assess.judge(holder, config["evaluation"].get("strict", False))
-        return Told(ledger.Outcome(records.REPEATS, holder.name), records.valid_elbo(holder))
+        return JobResult(ledger.Outcome(records.REPEATS, holder.name), records.valid_elbo(holder))
     place = gpus.slot(gpus.visible(config["device"]), config["jobs_per_gpu"])
     with threadpoolctl.threadpool_limits(limits=config["threads"]), place as number:
         if number is not None:
             config["device"] = f"cuda:{number}"
         value = execute.execute(config, list(work.overrides), work.directory, start=work.start)
-    return Told(ledger.Outcome("done"), value)
+    return JobResult(ledger.Outcome("done"), value)
 
 
-def _explained(work: Work, error: BaseException) -> Told:
+def _explained(work: Work, error: BaseException) -> JobResult:
     """What the job raised; where run.json does not tell of it yet, it does now, and so does the log."""
-    from vem import command
-    from vem.resume import AtWork, OtherConfig
-    from vem.sweep.isolated import Told, record, write_failure
+    from vem.cli import command
+    from vem.cli.resume import AtWork, OtherConfig
     from vem.training.signals import InterruptedRun
 
     if isinstance(error, KeyboardInterrupt | InterruptedRun):
         message = str(record(work.directory).get("error") or AT_ONCE) if not str(error) else str(error)
-        return Told(ledger.Outcome("stopped", message), math.nan)
+        return JobResult(ledger.Outcome("stopped", message), math.nan)
     message = command.message(error)
     found = record(work.directory)
     if message != found.get("error") or found.get("start") != work.start:
@@ -100,4 +95,4 @@ def _explained(work: Work, error: BaseException) -> Told:
     if not refused and (found.get("start") != work.start or found.get("status") == "running"):
         logging.getLogger("vem").debug("traceback", exc_info=error)
         write_failure(work.directory, message, work.start, work.config.get("seed"))
-    return Told(ledger.Outcome("failed", message), math.nan)
+    return JobResult(ledger.Outcome("failed", message), math.nan)

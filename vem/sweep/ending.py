@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from vem import command, ledger, records
+from vem.cli import command
 from vem.errors import VemError
+from vem.storage import ledger, records
 from vem.sweep import plan, stopping
-from vem.sweep.isolated import write_failure
-from vem.sweep.progress import Jobs
+from vem.sweep.job import write_failure
+from vem.sweep.jobs import Jobs
 from vem.training.signals import InterruptedRun
 
 
@@ -167,7 +168,7 @@ WORDS = {"failed": "failed", "stopped": "stopped", "running": "at work", "waitin
 
 def _made_by_other_code(jobs: Jobs) -> str:
     """A warning where finished runs count that older or newer code made."""
-    from vem.resume import by_other_code
+    from vem.cli.resume import by_other_code
 
     old: Counter[str] = Counter()
     for folder in jobs.folders():

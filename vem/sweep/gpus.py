@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from vem import locks
+from vem.config.targets import conform
 from vem.errors import VemError, at_least
-from vem.targets import conform
+from vem.storage import locks
 
 POLL = 0.2  # seconds between two looks for a free place
 

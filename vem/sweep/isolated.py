@@ -12,42 +12,23 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from vem import ledger, records, sealing
 from vem.errors import VemError
+from vem.storage import ledger, records
 from vem.sweep import child, stopping
+from vem.sweep.job import JobResult, Work, record, write_failure
 from vem.training.signals import Asked, stop_requests
 
 POLL = 0.2  # seconds between two looks for a signal
 HASTE = 5.0  # seconds for a child's checkpoint after a second Ctrl-C
 PATIENCE = 90.0  # seconds for it where a cluster has taken the job's time away; Slurm gives notice (signal_delay_s)
-PRELOADED = ["vem.execute", "vem.command", "torch._dynamo"]  # the last is what the first optimizer imports, for seconds
+# torch._dynamo is what the first optimizer imports, for seconds.
+PRELOADED = ["vem.cli.execute", "vem.cli.command", "torch._dynamo"]
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a child needs to know. ``start`` says which start of the sweep this is."""
-
-    config: Mapping[str, Any]
-    overrides: tuple[str, ...]
-    directory: Path
-    sweep: Path
-    start: str
-    logging: Mapping[str, Any]
-
-
-class Told(NamedTuple):
-    """What a child says at its end: its outcome, and the validation ELBO (NaN where there is none)."""
-
-    outcome: ledger.Outcome
-    value: float = math.nan
 
 
 class Ended(NamedTuple):
@@ -86,7 +67,7 @@ def run(work: Work) -> Ended:
     return Ended(told.outcome, told.value, asked.name)
 
 
-def _told(receiver: Connection) -> Told | None:
+def _told(receiver: Connection) -> JobResult | None:
     try:
         return receiver.recv() if receiver.poll() else None
     except (EOFError, OSError):
@@ -157,40 +138,19 @@ def _wait(work: Work, process: BaseProcess, receiver: Connection, asked: Asked) 
                 os.kill(process.pid, signal.Signals[asked.name])
 
 
-def _killed(work: Work, code: int | None, asked: str | None) -> Told:
+def _killed(work: Work, code: int | None, asked: str | None) -> JobResult:
     """What to say for a child that said nothing. A finished run is never made a failed one."""
     how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
     if asked is not None and how == asked:
-        return Told(_not_begun(how))
+        return JobResult(_not_begun(how))
     found = record(work.directory)
     if found.get("status") == "done" and found.get("start") == work.start:
         done = ledger.Outcome("done")
-        return Told(done, _value(work, done))
+        return JobResult(done, _value(work, done))
     hint = " It may have asked for more memory than there is." if how == "SIGKILL" else ""
     message = f"killed: the process of this run ended by {how} without a word.{hint}"
     write_failure(work.directory, message, work.start, work.config.get("seed"))
-    return Told(ledger.Outcome("failed", message))
-
-
-def record(directory: Path) -> dict[str, Any]:
-    """What run.json says; empty where it cannot be read."""
-    try:
-        return records.read_json(directory / records.RUN)
-    except VemError:
-        return {}
-
-
-def write_failure(directory: Path, message: str, start: str, seed: Any = None) -> None:
-    """Make run.json say ``failed``; what else it says is kept, and so is everything that the run computed.
-
-    What is done stays done, and a damaged file stays as it is, for people to look at.
-    """
-    status = record(directory)
-    if status.get("status") in ("done", records.REPEATS) or (not status and (directory / records.RUN).exists()):
-        return
-    status = status or {"config_hash": None, "seed": seed}
-    with suppress(VemError):  # a full disk: the line on the terminal says so, too
-        sealing.write_run(directory, {**status, "status": "failed", "error": message, "start": start})
+    return JobResult(ledger.Outcome("failed", message))
 
 
 def without_console(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from vem import ledger
-from vem.command import PastHydra, folder_name
+from vem.cli.command import PastHydra, folder_name
 from vem.errors import VemError
+from vem.storage import ledger
 from vem.sweep import keys
 
 START = "VEM_START"  # the environment variable that tells a job which start of a sweep it belongs to

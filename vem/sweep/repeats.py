@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from vem import ledger, records, sealing
+from vem.cli.resume import by_other_code
 from vem.errors import VemError
-from vem.resume import by_other_code
+from vem.storage import ledger, records, sealing
 
 
 def holder_of(config: Mapping[str, Any], sweep: Path, directory: Path) -> Path | None:

@@ -13,13 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
-from vem import ledger, records
 from vem.errors import VemError
-
-if TYPE_CHECKING:
-    from vem.sweep.progress import Jobs
+from vem.storage import ledger, records
+from vem.sweep.jobs import Jobs
 
 GRACE = 60.0  # seconds that jobs which were asked to stop may take for their checkpoints
 SERIAL = "basic"  # Hydra's own launcher: its jobs are waited for in the process that gets the signal

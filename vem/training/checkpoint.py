@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from vem import saving
 from vem.contracts import GenerativeModel, Strategy
 from vem.errors import VemError
+from vem.storage import tensors
 
 VERSION = 2
 
@@ -21,7 +21,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         VemError: the disk is full or the folder cannot be written.
     """
-    saving.save(path, {"version": VERSION, **state})
+    tensors.save(path, {"version": VERSION, **state})
 
 
 def load(

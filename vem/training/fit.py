@@ -17,7 +17,7 @@ from vem.data.dataset import Data
 from vem.errors import VemError
 from vem.evaluation.elbo import score, spread
 from vem.noise import fill, generator
-from vem.records import BEST_CHECKPOINT, CHECKPOINT
+from vem.storage.records import BEST_CHECKPOINT, CHECKPOINT
 from vem.training import checkpoint
 from vem.training.batches import batches_of, joins_lone_row
 from vem.training.meter import Meter, NonFiniteError

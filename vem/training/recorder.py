@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vem import records
 from vem.errors import VemError
+from vem.storage import records
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter

@@ -15,7 +15,7 @@ from vem.contracts import GenerativeModel, Posterior
 from vem.errors import VemError
 from vem.evaluation.bounds.importance import refuse_invalid, which
 from vem.families.gaussian import DiagonalGaussianPosterior, log_standard_normal
-from vem.modes import evaluating
+from vem.models.modes import evaluating
 
 JITTER = 0.2  # each trajectory's step is drawn from (1 ± JITTER) times its size, which breaks periodic orbits
 

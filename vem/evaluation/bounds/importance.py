@@ -12,7 +12,7 @@ from vem.contracts import GenerativeModel, LogMarginal, Posterior, TractableMode
 from vem.errors import VemError, at_least
 from vem.evaluation.measured import ESS, MC_VARIANCE
 from vem.families.gaussian import uniform_log_weight
-from vem.modes import evaluating
+from vem.models.modes import evaluating
 from vem.noise import fill
 
 # Floats of x or z that the decoder sees at once. Its layers and the likelihood make some ten arrays of that size,

@@ -15,7 +15,7 @@ from vem.evaluation.bounds.cubature import Found, Hint, Tiles
 from vem.evaluation.bounds.importance import refuse_invalid, which
 from vem.evaluation.measured import MC_VARIANCE
 from vem.models.deep import DeepLatentModel
-from vem.modes import evaluating
+from vem.models.modes import evaluating
 from vem.noise import fill, generator
 
 MAX_FLOATS = 2**20  # floats of x or z that the decoder sees at once

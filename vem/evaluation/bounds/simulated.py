@@ -17,7 +17,7 @@ from vem.evaluation.paired import estimate, sample
 from vem.evaluation.watch import Watch
 from vem.noise import fill, generator
 from vem.numerics import mean_and_se
-from vem.records import number
+from vem.storage.records import number
 
 Start = Callable[[Tensor, int], tuple[Posterior | None, Tensor]]
 

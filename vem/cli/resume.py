@@ -1,0 +1,321 @@
+"""What an earlier start left in a run's directory: to go on with, to leave alone, to put aside, or to refuse."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import itertools
+import logging
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vem import __version__
+from vem.config import sources
+from vem.errors import VemError, choice
+from vem.storage import ledger, locks, records, sealing
+
+log = logging.getLogger("vem")
+
+COMPUTED = (records.METRICS, records.CHECKPOINT)  # the first files of a run that cost something
+
+
+class OtherConfig(VemError):
+    """The directory holds a run of another config."""
+
+
+class OtherCode(OtherConfig):
+    """The directory holds an unfinished run that other code of the user's own began."""
+
+
+class AtWork(VemError):
+    """Another process is at work in the directory."""
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Be the only one at work in a run's directory, made if missing. (A sweep's jobs wait in line: see storage/ledger.)
+
+    The lock is on run.log, the one file that is never replaced or moved; a folder cannot be locked on NFS.
+
+    Raises:
+        AtWork: another process is; the message names it.
+        VemError: the folder cannot be made or written.
+    """
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.held(directory / records.LOG, wait=False))
+        except locks.Taken:
+            raise AtWork(
+                f"{directory}: {_holder(directory)} is at work on this run. Wait for its end, or name another "
+                "hydra.run.dir."
+            ) from None
+        except OSError as error:
+            raise records.unwritable(directory, error) from error
+        yield
+
+
+def _holder(directory: Path) -> str:
+    """``process 123 on HOST``, as far as run.json tells."""
+    try:
+        found = records.read_json(directory / records.RUN)
+    except VemError:  # it has not written it yet
+        found = {}
+    host, pid = found.get("host"), found.get("pid")
+    if found.get("status") != "running" or pid is None or ledger.gone(host, pid):
+        return "another process"
+    return f"process {pid} on {host}"
+
+
+def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The config, with the old value of every option that came after the run in the directory was begun.
+
+    An unfinished run goes on as it began; a finished one of binary data is the same run, whatever an option for real
+    data says, and one is not measured anew for an option of the measurement that nobody asked for. An option that was
+    typed is not touched.
+    """
+    try:
+        run = records.read_json(directory / records.RUN)
+        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
+    except (VemError, OSError, UnicodeDecodeError, yaml.YAMLError):
+        return config  # no run yet, or a damaged one, of which others tell
+    begun = has_begun(directory)
+    # What failed before it had computed anything has nothing to go on from.
+    unfinished = run.get("status") != "done" and (begun or run.get("status") != "failed")
+    binary = run.get("likelihood") == "bernoulli"
+    typed = {override.lstrip("+~").split("=", 1)[0] for override in overrides}
+    old_values = {k: v for k, v in records.AS_BEFORE.items() if records.option(old, k) is None}
+    old_values |= {k: v for k, (v, new) in records.MOVED_DEFAULTS.items()
+                   if records.option(old, k) == v and records.option(config, k) == new}  # fmt: skip
+    kept = []
+    for key, before in old_values.items():
+        moved = records.option(config, key) not in (None, before) and key not in typed
+        measured = key.startswith("evaluation.")
+        if moved and (unfinished or measured or (binary and key in records.REAL_ONLY)):
+            config = records.with_option(config, key, before)
+            kept.append(f"{key}={before}")
+    if kept and unfinished and begun:
+        log.info("%s goes on as it was begun, with %s.", directory, ", ".join(kept))
+    return config
+
+
+def as_written(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run that goes on, without the options that its first start did not know.
+
+    A third start, too, shall take their old values.
+    """
+    try:
+        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return config
+    return records.without_later(
+        config, keys={k: v for k, v in records.AS_BEFORE.items() if records.option(old, k) is None}
+    )
+
+
+def stale(config: Mapping[str, Any]) -> bool:
+    """Whether ``rerun=stale`` was said.
+
+    Raises:
+        VemError: another word.
+    """
+    return choice(config.get("rerun") or "never", ("never", "stale"), "rerun") == "stale"
+
+
+def has_begun(directory: Path) -> bool:
+    """Whether a run in the directory has computed anything."""
+    return any((directory / name).exists() for name in COMPUTED)
+
+
+def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False) -> dict[str, Any] | None:
+    """What an earlier start left; ``rerun=stale`` puts a damaged run aside, and one by other code or config.
+
+    So is, in a sweep, a run of another config that failed: its config was mended.
+
+    Raises:
+        VemError: it holds a run of another config, and the difference is shown; or a file of it is damaged.
+    """
+    _end_the_move(directory)
+    again = stale(config)
+    if (wrong := _damage(directory)) and again:
+        log.warning("%s", wrong)
+        put_aside(directory)
+        return None
+    if wrong:
+        raise VemError(wrong)
+    try:
+        earlier = earlier_run(directory, config)
+    except OtherConfig:
+        mended = sweeping and records.read_json(directory / records.RUN).get("status") == "failed"
+        if not (again or mended):
+            raise
+        put_aside(directory)
+        return None
+    if earlier is not None and earlier.get("status") != "done":
+        return _to_go_on(directory, earlier, again or (sweeping and earlier.get("status") == "failed"))
+    made = by_other_code(earlier) if earlier is not None else None
+    if made and again:
+        put_aside(directory)
+        return None
+    if made:
+        log.warning("%s %s: it counts as done, and rerun=stale runs it again.", directory, made)
+    return earlier
+
+
+def _damage(directory: Path) -> str | None:
+    """What is wrong with the files of a run in the directory, if there is one."""
+    if not (directory / records.RUN).exists():
+        return None
+    try:
+        return next(iter(sealing.damage(directory, records.read_json(directory / records.RUN))), None)
+    except VemError as error:
+        return str(error)
+
+
+def _to_go_on(directory: Path, run: dict[str, Any], again: bool) -> dict[str, Any] | None:
+    """An unfinished run, unless other code of the user's own began it: ``again`` puts that one aside.
+
+    Raises:
+        OtherCode: it has computed something, and its code has changed.
+    """
+    changes = sources.changed(run.get("code"))
+    if not changes or not has_begun(directory):
+        return run
+    if again:
+        put_aside(directory)
+        return None
+    lines = "".join(f"\n  {change}" for change in changes)
+    raise OtherCode(
+        f"{directory} was begun by other code of your own, and an unfinished run does not go on under it:{lines}\n"
+        "Put the old code back to go on with it, say rerun=stale to put it aside and begin again, or name a fresh "
+        "hydra.run.dir (or hydra.sweep.dir)."
+    )
+
+
+def by_other_code(run: Mapping[str, Any]) -> str | None:
+    """``was made by vem 0.1.0, commit …`` if that is not the code that runs now, vem's and the user's own."""
+    version, made = sealing.mapping(run.get("versions")).get("vem"), run.get("commit")
+    now = commit()
+    vem = version == __version__ and (made == now or made is None or now is None)
+    parts = [] if vem else [f"vem {version}, commit {made}, and this is {__version__}, {now}"]
+    if changes := sources.changed(run.get("code")):
+        parts.append(f"other code of your own ({', '.join(changes)})")
+    return f"was made by {'; and by '.join(parts)}" if parts else None
+
+
+def put_aside(directory: Path) -> None:
+    """Move a run's files to ``earlier/001``, ``002``, …: what was computed is kept.
+
+    Raises:
+        VemError: the folder cannot be written.
+    """
+    parent = directory / records.ASIDE
+    place = next(p for n in itertools.count(1) if not (p := parent / f"{n:03d}").exists())
+    try:
+        place.mkdir(parents=True)
+    except OSError as error:
+        raise records.unwritable(place, error) from error
+    _move(directory, place)
+    log.info("the earlier run is kept in %s", place)
+
+
+def _move(directory: Path, place: Path) -> None:
+    """Move all but the log and what is there already. run.json goes first: none says "done" where files are gone."""
+    try:
+        for path in sorted(directory.iterdir(), key=lambda path: (path.name != records.RUN, path.name)):
+            if path.name not in (records.ASIDE, records.LOG) and not (place / path.name).exists():
+                path.rename(place / path.name)
+    except OSError as error:
+        raise records.unwritable(place, error) from error
+
+
+def _end_the_move(directory: Path) -> None:
+    """After a kill between two files: what is left here is of the run that was put aside, and not of the next one."""
+    places = sorted((directory / records.ASIDE).glob("[0-9]*"))
+    if places and not (directory / records.RUN).exists() and (places[-1] / records.RUN).exists():
+        _move(directory, places[-1])
+
+
+def earlier_run(directory: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """What run.json says of a run of this config in the directory; None if there is none yet.
+
+    Raises:
+        OtherConfig: it holds a run of another config; the difference is shown.
+    """
+    if not (directory / records.RUN).exists():
+        return None
+    earlier = records.read_json(directory / records.RUN)
+    if earlier.get("status") == records.REPEATS and not has_begun(directory):
+        return None  # another folder had this job; now it is this one's
+    if earlier.get("config_hash") == records.config_hash(config):
+        return earlier
+    begun = has_begun(directory)
+    if earlier.get("status") == "failed" and not begun:
+        return None  # it failed before it had computed anything: a mended command may take its place
+    try:
+        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        old = {}
+    changes = difference(old or {}, config)
+    file = (
+        f" (data.{records.FILE_HASH}: what the file data.path holds has changed.)"
+        if records.FILE_HASH in changes
+        else ""
+    )
+    raise OtherConfig(
+        f"{directory} holds a run of another config, and a run's config does not change:\n{changes}\n"
+        "Give the old values to go on with it, name a fresh hydra.run.dir (or hydra.sweep.dir), or say rerun=stale to "
+        f"put it aside.{file}"
+    )
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The lines that differ between two configs, as far as the numbers of a run depend on them."""
+
+    parts = [records.hashed_part(config) for config in (old, new)]
+    later = {k: v for k, v in records.AS_BEFORE.items() if any(k in part for part in parts)}
+    before, after = ([f"{key}={value}" for key, value in sorted({**later, **part}.items())] for part in parts)
+    changes = difflib.unified_diff(before, after, lineterm="", n=0)
+    return "\n".join(f"  {line}" for line in changes if not line.startswith(("---", "+++", "@@")))
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from; None if it runs from none. Asked once in a process.
+
+    Where ``vem`` or ``conf`` were changed since, ``+`` and a hash of the changes are appended.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        return commit_of(checkout)
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def commit_of(checkout: Path) -> str:
+    """``abc123``, or ``abc123+1f2e3d`` where the code in ``vem`` and ``conf`` is not the one of that commit.
+
+    Raises:
+        OSError, subprocess.SubprocessError: there is no git, or it fails.
+    """
+
+    def git(*arguments: str) -> bytes:
+        call = ["git", "-C", str(checkout), *arguments]
+        return subprocess.run(call, capture_output=True, check=True, timeout=10).stdout
+
+    code = ("--", "vem", "conf")
+    changes = hashlib.sha256(changed := git("diff", "--no-ext-diff", "--no-color", "HEAD", *code))
+    new = git("ls-files", "-z", "--others", "--exclude-standard", *code).split(b"\0")[:-1]
+    for name in new:
+        changes.update(name + b"\0" + (checkout / os.fsdecode(name)).read_bytes())
+    base = git("rev-parse", "--short=12", "HEAD").decode().strip()
+    return f"{base}+{changes.hexdigest()[:6]}" if changed or new else base

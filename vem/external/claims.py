@@ -1,0 +1,148 @@
+"""Do the draws of a distribution from elsewhere have the density that it claims? What cheap tests can tell."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vem.errors import VemError
+from vem.external.posteriors import DistributionPosterior, TransportedPosterior, support_of
+from vem.noise import fill, generator
+
+DRAWS = 2000  # for each of the data that are looked at
+TIED = 0.01  # share of the draws that one number may have
+OFF = 0.25  # nats, or of a mean that is to be 0
+ERRORS = 6.0  # standard errors
+AT_ONCE = 8, 64  # draws at which a Jacobian is taken, most dimensions
+NEIGHBOURS = 10  # of the local width of the draws
+
+
+def check_claims(q: Any, name: str, x: Tensor) -> None:
+    """Compare draws z ~ q with log q(z) for x [B, *X]; Gaussians of vem's own are not looked at.
+
+    A flow over a Gaussian: its log|det dz/dε| is that of its derivatives. Any other distribution: continuous
+    draws do not share a number; a density that comes with the draws is that of log_prob; over all real z
+    E_q[1 + (z_h − m_h) ∂_h log q(z)] = 0, by parts, for every h; for H ≤ 2 also E_q[r(z) / q(z)] = 1, r a mixture of
+    Gaussians around other draws.
+
+    Raises:
+        VemError: they do not agree; by how much.
+    """
+    if isinstance(q, TransportedPosterior):
+        _jacobian(q, name, x)
+    elif isinstance(q, DistributionPosterior):
+        spec = q.noise(DRAWS)
+        noise = fill({"z": spec}, generator(x.device, "foreign", "claims"), x.dtype)["z"]
+        z, log_q, _ = (part.detach() for part in q.draws(noise))
+        _ties(q, z, name)
+        _together(q, noise, name)
+        if _everywhere(q):
+            _by_parts(q, z, name)
+            if z.shape[-1] <= 2:
+                _total(z, log_q, q, name)
+
+
+def _refuse(q: Any, name: str, fault: str) -> None:
+    raise VemError(
+        f"encoder={name} gives a {type(getattr(q, 'q', getattr(q, 'flow', q))).__name__} whose draws do not have the "
+        f"density that it claims: {fault}. ELBO and gaps would be off by as much: mend its sampler or its log_prob."
+    )
+
+
+def _ties(q: DistributionPosterior, z: Tensor, name: str) -> None:
+    ordered = z.sort(0).values
+    equal = (ordered[1:] == ordered[:-1]).double().mean(0)  # [B, H]
+    if float(equal.max()) > TIED:
+        b, h = divmod(int(equal.argmax()), z.shape[-1])
+        values, counts = z[:, b, h].unique(return_counts=True)
+        _refuse(q, name, f"{float(equal.max()):.0%} of {len(z)} draws share coordinate {h} with another (such as "
+                f"{float(values[counts.argmax()]):.4g}, {int(counts.max())} times), as where draws are clamped to an "
+                "edge, and a density has no such points")  # fmt: skip
+
+
+def _together(q: DistributionPosterior, noise: Tensor, name: str) -> None:
+    both = getattr(q.q, "rsample_and_log_prob", None)
+    if not callable(both):
+        return
+    with torch.no_grad():
+        z, log_q = both(noise.shape[:1])
+        other = q.q.log_prob(z)
+    off = (log_q - other).detach().abs()
+    bad = ~(off <= OFF + 0.01 * log_q.detach().abs())
+    if float(bad.double().mean()) > TIED:
+        most = off.nan_to_num(nan=math.inf).max()
+        _refuse(
+            q,
+            name,
+            f"the log-density that comes with the draws and log_prob there differ for "
+            f"{float(bad.double().mean()):.0%} of {bad.numel()} draws, by up to {float(most):.3g} nats",
+        )
+
+
+def _everywhere(q: DistributionPosterior) -> bool:
+    """Whether z has no end that its density does not fall off to."""
+    support: Any = support_of(q.q)
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return type(support).__name__ in ("_Real", "_RealVector") or support is torch.distributions.constraints.real
+
+
+def _by_parts(q: DistributionPosterior, z: Tensor, name: str) -> None:
+    with torch.enable_grad():
+        leaf = z.detach().to(q.like).requires_grad_()
+        try:
+            value = q.q.log_prob(leaf)
+            (slope,) = torch.autograd.grad(value.sum(), leaf)
+        except Exception:  # a log_prob that torch cannot differentiate is not tested this way
+            return
+    z, slope = z.double(), slope.double()
+    term = 1 + (z - z.median(0).values) * slope
+    if not bool(term.isfinite().all()):
+        return
+    mean, error = term.mean(0), term.std(0) / len(z) ** 0.5
+    bad = (mean.abs() > OFF) & (mean.abs() > ERRORS * error)
+    if bool(bad.any()):
+        b, h = (int(i) for i in bad.nonzero()[0])
+        side = "narrower" if mean[b, h] > 0 else "wider"
+        _refuse(q, name, f"E_q[1 + (z − m) ∂ log q] is {float(mean[b, h]):.3g} ± {float(error[b, h]):.2g} for "
+                f"coordinate {h} and must be 0: they are {side} than its log_prob says")  # fmt: skip
+
+
+def _total(z: Tensor, log_q: Tensor, q: DistributionPosterior, name: str) -> None:
+    """E_q[r / q] = 1 for a mixture r of Gaussians around a quarter of the draws, each as wide as its neighbourhood."""
+    for b in range(z.shape[1]):
+        at, tested = z[: len(z) // 4, b].double(), z[len(z) // 4 :, b].double()
+        width = torch.cdist(at, at).kthvalue(NEIGHBOURS + 1, dim=1).values.clamp_min(1e-30)
+        apart = torch.cdist(tested, at) / width
+        log_r = (-0.5 * apart.square() - z.shape[-1] * (width.log() + 0.5 * math.log(2 * math.pi))).logsumexp(1)
+        weight = (log_r - math.log(len(at)) - log_q[len(z) // 4 :, b].double()).exp()
+        mean, error = float(weight.mean()), float(weight.std()) / len(weight) ** 0.5
+        # An outlier's wide kernel reaches where no draw is: only a weight that is well known is judged.
+        if math.isfinite(mean) and error < 0.1 * mean and abs(math.log(mean)) > OFF:
+            _refuse(q, name, f"its log_prob is {math.log(mean):+.2f} ± {error / mean:.2g} nats too low to be that of "
+                    "the draws (E_q[r / q] = 1 for any density r)")  # fmt: skip
+
+
+def _jacobian(q: TransportedPosterior, name: str, x: Tensor) -> None:
+    size = q.mean().shape[-1]
+    if size > AT_ONCE[1]:
+        return
+    spec = q.noise(AT_ONCE[0])
+    eps = fill({"z": spec}, generator(x.device, "foreign", "claims"), x.dtype)["z"]
+    with torch.enable_grad():
+        leaf = eps.detach().requires_grad_()
+        try:
+            z, log_det = q.transport(leaf)
+            rows = [torch.autograd.grad(z[..., h].sum(), leaf, retain_graph=True)[0] for h in range(size)]
+        except RuntimeError:
+            return  # no graph from ε to z
+    truth = torch.linalg.slogdet(torch.stack(rows, -2).double()).logabsdet
+    off = (log_det.detach().double() - truth).abs()
+    known = truth.isfinite() & off.isfinite()
+    bad = known & (off > OFF + 0.01 * truth.abs())
+    if 2 * int(bad.sum()) > max(1, int(known.sum())):
+        _refuse(q, name, f"log|det dz/dε| of its transforms is off by {float(off[known].median()):.3g} nats (median of "
+                f"{int(known.sum())} draws) from that of their derivatives")  # fmt: skip

@@ -1,0 +1,209 @@
+"""An encoder trained elsewhere: what it gives for a batch, as a q that vem can measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vem.contracts import (
+    Batch,
+    Bound,
+    Family,
+    GenerativeModel,
+    Noise,
+    NoiseSpec,
+    PathPosterior,
+    Posterior,
+    Schedule,
+    StepInfo,
+    TrainingSet,
+)
+from vem.errors import VemError
+from vem.external.borrowed import as_data, few, fixed_batch, frozen, name_of, place
+from vem.external.claims import check_claims
+from vem.external.fields import pair_of
+from vem.external.posteriors import TransportedPosterior, check_rows, from_distribution
+from vem.families.gaussian import (
+    DiagonalGaussian,
+    DiagonalGaussianPosterior,
+    FullGaussian,
+    FullGaussianPosterior,
+)
+from vem.noise import fill, generator
+
+PROBES = 4  # data that are encoded at once and one by one
+# Of log q at the same z, in nats: rounding in a batch of another size, magnified by a narrow q.
+ROUNDING = (5e-2, 1e-2)  # absolute and relative
+MEANT = (
+    "an encoder maps x [B, *X] to (mean, log variance), each [B, H], to an object with fields of such names (loc and "
+    "scale, mean and logvar, …), or to a torch.distributions object over [B, H]"
+)
+
+
+class ForeignEncoder:
+    """q(z | x) of an encoder trained elsewhere, as a strategy that infers and never trains.
+
+    ``encoder`` is a callable x [B, *X] → (mean, log variance), each [B, H], → an object whose fields name them
+    (:mod:`vem.external.fields`), or → a torch.distributions object over [B, H]: Normal or
+    Independent(Normal), which become vem's diagonal Gaussian; MultivariateNormal (also
+    low-rank), the full Gaussian; a TransformedDistribution of one of them, kept as a transport of its noise; any
+    other continuous distribution with log_prob, whose draws are seeded from the noise. A module, or a method of
+    one, is copied and used in evaluation mode. x [N, *X]: data it is tried on.
+
+    ``latent_dim`` is H; ``family`` the family of q, or None where it is none of vem's.
+
+    Raises:
+        VemError: an output of another shape or kind, with no variance or an infinite one, random, or dependent on
+            which other data are in the batch.
+    """
+
+    no_elbo: str | None = None
+    gap_name = "amortization"
+
+    def __init__(self, encoder: Any, x: Any) -> None:
+        self.name = name_of(encoder)
+        if not callable(encoder):
+            raise VemError(f"encoder={encoder!r} cannot be called: {MEANT}.")
+        self.encoder = frozen(encoder)
+        x = as_data(x, self.encoder)[:PROBES]
+        q = self._posterior(x, None)
+        # The mean stands for every kind of q: it has one row of H numbers for each datum.
+        self.latent_dim = int(q.mean().shape[-1])
+        self.family: Family | None = None
+        if isinstance(q, DiagonalGaussianPosterior):
+            self.family = DiagonalGaussian(self.latent_dim)
+        elif isinstance(q, FullGaussianPosterior):
+            self.family = FullGaussian(self.latent_dim)
+        self._check_steady(x, q)
+        check_claims(q, self.name, x)
+
+    @torch.no_grad()
+    def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
+        """The encoder's q for these data."""
+        if model.latent_size != self.latent_dim:
+            raise VemError(
+                f"encoder={self.name} gives q over {self.latent_dim} latent dimensions, and the model has "
+                f"latent_dim={model.latent_size}: do they belong together?"
+            )
+        return self._posterior(batch.x, batch.rows)
+
+    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
+        """None is needed: an encoder answers at once."""
+        return {}
+
+    @torch.no_grad()
+    def _posterior(self, x: Tensor, rows: Tensor | None) -> Posterior:
+        device, dtype = place(self.encoder, x)
+        try:
+            output = self.encoder(x.to(device, dtype))
+        except Exception as error:  # a user's module, or the checks of a distribution, may raise anything here
+            raise VemError(
+                f"encoder={self.name} fails on x of shape {list(x.shape)}: {error}. Note: {MEANT}."
+                f"{fixed_batch(error, tuple(x.shape[1:]))}"
+            ) from error
+        named = pair_of(output, self.name)
+        output = output if named is None else named
+        if isinstance(output, Distribution):
+            q = from_distribution(output, x, self.name)
+        else:
+            q = _from_pair(output, x, self.name)
+        _check_width(q, rows, self.name)
+        return q
+
+    def _check_steady(self, x: Tensor, q: Posterior) -> None:
+        """The same q again, and for each datum alone: nothing random, no batch statistics."""
+        spec = q.noise(2)
+        assert spec is not None
+        noise = fill({"z": spec}, generator(x.device, "foreign", "encoder"), x.dtype)["z"]
+        z = q.draws(noise).z
+        value, again = _fingerprint(q, z), _fingerprint(self._posterior(x, None), z)
+        if not _near(again, value):
+            self._unsteady("is random: two calls on the same x give two q. Is there dropout")
+        alone = [_fingerprint(self._posterior(x[[i]], None), z[:, [i]]) for i in range(len(x))]
+        if not _near(torch.cat(alone, 1), value):
+            self._unsteady("gives a datum another q alone than in a batch. Are rows mixed up, or is there a batch norm")
+
+    def _unsteady(self, fault: str) -> NoReturn:
+        raise VemError(
+            f"encoder={self.name} {fault} in training mode? One λ for each datum is expected, which depends on it "
+            "alone: call eval() on the module behind it, or pass that module, or a method of it, as encoder=."
+        )
+
+    # --- what a strategy has besides, and an encoder that is only measured has not
+
+    def setup(self, model: GenerativeModel, data: TrainingSet, generator: torch.Generator) -> None:
+        """Nothing to set up: the encoder is trained."""
+
+    def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
+        """Not a strategy to train with."""
+        raise VemError(f"encoder={self.name} was trained elsewhere: vem measures it and does not train it.")
+
+    def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
+        """Not a strategy to train with."""
+        raise VemError(f"encoder={self.name} was trained elsewhere: vem measures it and does not train it.")
+
+    def end_epoch(self, model: GenerativeModel) -> bool:
+        """There are no epochs."""
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The encoder is the user's to keep."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing was kept."""
+
+
+def _from_pair(output: Any, x: Tensor, name: str) -> DiagonalGaussianPosterior:
+    if not isinstance(output, tuple | list) or len(output) != 2 or not all(isinstance(t, Tensor) for t in output):
+        if isinstance(output, Tensor):
+            came = f"one tensor {list(output.shape)}. If it holds both, split it: lambda x: encoder(x).chunk(2, -1)"
+        elif isinstance(output, tuple | list):
+            kinds = ", ".join(str(list(t.shape)) if isinstance(t, Tensor) else type(t).__name__ for t in output)
+            came = f"{len(output)} things ({kinds}). Pick the two: lambda x: encoder(x)[-2:], say"
+        else:
+            came = f"a {type(output).__name__}"
+        raise VemError(f"encoder={name} gives {came}; {MEANT}.")
+    mean, log_variance = output
+    if mean.shape != log_variance.shape:
+        raise VemError(
+            f"encoder={name} gives a mean {list(mean.shape)} and a log variance {list(log_variance.shape)}: both must "
+            f"be [B, H], here [{len(x)}, H]."
+        )
+    check_rows(tuple(mean.shape), len(x), name)
+    return DiagonalGaussianPosterior(mean.to(x), 0.5 * log_variance.to(x))
+
+
+def _check_width(q: Posterior, rows: Tensor | None, name: str) -> None:
+    """Raise where q is a point, flat or nowhere."""
+    inner = q.base if isinstance(q, TransportedPosterior) else q
+    if isinstance(inner, DiagonalGaussianPosterior):
+        scale = inner.log_scale.exp()
+    elif isinstance(inner, FullGaussianPosterior):
+        scale = inner.scale_tril.diagonal(dim1=-2, dim2=-1)
+    else:
+        return  # looked at through its draws
+    ends = torch.finfo(scale.dtype)
+    wide = (scale >= ends.tiny) & (scale <= ends.max)  # false for NaN as well
+    bad = ~(wide.all(-1) & q.mean().isfinite().all(-1))
+    if bool(bad.any()):
+        found = bad.nonzero().flatten() if rows is None else rows[bad]
+        raise VemError(
+            f"encoder={name} gives a q with zero, infinite or NaN variance, or no finite mean, for {int(bad.sum())} of "
+            f"{len(bad)} data (rows {few(found)} of {'the batch' if rows is None else 'x'}): it has no ELBO. If the "
+            "encoder gives the variance, take its log; clamp the log variance, to [-20, 20] say."
+        )
+
+
+def _fingerprint(q: Posterior, z: Tensor) -> Tensor:
+    """log q(z) [S, B], or where q cannot tell, the sum of its mean."""
+    return q.frozen_log_q(z) if isinstance(q, PathPosterior) else q.mean().sum(-1).expand(z.shape[:-1])
+
+
+def _near(value: Tensor, other: Tensor) -> bool:
+    absolute, relative = ROUNDING
+    return bool(((value - other).abs() <= absolute + relative * other.abs()).all())

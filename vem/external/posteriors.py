@@ -1,0 +1,213 @@
+"""torch.distributions objects as posteriors: Gaussians exactly, flows by transport, the rest by seeded draws."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+)
+from torch.distributions.constraints import Constraint
+
+from vem.contracts import Draws, NoiseSpec, Posterior
+from vem.errors import VemError
+from vem.external.borrowed import few, seeded
+from vem.families.gaussian import (
+    DiagonalGaussianPosterior,
+    FullGaussianPosterior,
+    GaussianPosterior,
+    uniform_log_weight,
+)
+
+MEAN_DRAWS = 256  # behind the mean of a distribution that does not know it
+
+
+def from_distribution(q: Distribution, x: Tensor, name: str) -> Posterior:
+    """The posterior [B, H] that this distribution stands for, for the data x [B, *X]; ``name`` of its encoder.
+
+    Raises:
+        VemError: its shape is not [B, H], it is not continuous, or its draws or its log_prob are of another shape,
+            or not finite.
+    """
+    shape = tuple(q.batch_shape + q.event_shape)
+    check_rows(shape, len(x), name)
+    inner = _unwrapped(q)
+    gaussian = _gaussian(inner)
+    if isinstance(gaussian, DiagonalGaussianPosterior):
+        return DiagonalGaussianPosterior(gaussian.location.to(x), gaussian.log_scale.to(x))
+    if isinstance(gaussian, FullGaussianPosterior):
+        return FullGaussianPosterior(gaussian.location.to(x), gaussian.scale_tril.to(x))
+    # A subclass that draws in its own way is not the transport of its base.
+    if isinstance(inner, TransformedDistribution) and type(inner).rsample is TransformedDistribution.rsample:
+        base = _gaussian(_unwrapped(inner.base_dist))
+        maps = all(t.bijective and t.domain.event_dim <= 1 >= t.codomain.event_dim for t in inner.transforms)
+        if base is not None and maps and tuple(base.location.shape) == shape:
+            return TransportedPosterior(base, inner, x)
+    other = DistributionPosterior(q, x)
+    _check_draws(other, x, name)
+    return other
+
+
+def check_rows(shape: tuple[int, ...], num_data: int, name: str) -> None:
+    """Is this [B, H], one row of numbers for each of ``num_data`` data?
+
+    Raises:
+        VemError: it is not.
+    """
+    if len(shape) == 2 and shape[0] == num_data:
+        return
+    if shape == (num_data,):
+        remedy = "for one latent dimension give [B, 1]"
+    elif len(shape) == 3 or (len(shape) == 2 and shape[0] > num_data):
+        remedy = "give one λ for each datum, not one for each draw"
+    else:
+        remedy = "give one λ for each datum"
+    raise VemError(
+        f"encoder={name} gives q of shape {list(shape)}, and [B, H] = [{num_data}, H] was expected: {remedy}."
+    )
+
+
+def _unwrapped(q: Distribution) -> Distribution:
+    """Without Independent, which only says which axes belong to the event: here it is always the last."""
+    while isinstance(q, Independent):
+        q = q.base_dist
+    return q
+
+
+def _gaussian(q: Distribution) -> DiagonalGaussianPosterior | FullGaussianPosterior | None:
+    if isinstance(q, Normal):
+        return DiagonalGaussianPosterior(q.loc, q.scale.log())
+    if isinstance(q, LowRankMultivariateNormal):
+        return FullGaussianPosterior(q.loc, torch.linalg.cholesky(q.covariance_matrix))
+    if isinstance(q, MultivariateNormal):
+        return FullGaussianPosterior(q.loc, q.scale_tril)
+    return None
+
+
+def _log_prob(q: Distribution, z: Tensor) -> Tensor:
+    """log q(z) [S, B], whether or not the distribution counts the last axis to the event."""
+    value: Tensor = q.log_prob(z)
+    return value.sum(-1) if value.dim() == z.dim() else value
+
+
+def support_of(q: Distribution) -> Constraint | None:
+    """Where q has a density, if it says so."""
+    try:
+        return q.support
+    except NotImplementedError:
+        return None
+
+
+class TransportedPosterior(GaussianPosterior):
+    """q of a flow z = T_k ∘ … ∘ T_1(μ + L ε): the transforms of a TransformedDistribution over a Gaussian.
+
+    log|dz/dε| = log|det L| + Σ_k log|det dT_k|. Source: Rezende and Mohamed, 2015, eq. 7.
+    """
+
+    def __init__(
+        self, base: DiagonalGaussianPosterior | FullGaussianPosterior, flow: TransformedDistribution, like: Tensor
+    ) -> None:
+        self.base, self.flow = base, flow
+        self.location = self.transport(torch.zeros_like(base.location)[None].to(like))[0][0]
+
+    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """z [S, B, H] and log|dz/dε| [S, B]."""
+        z, log_det = self.base.transport(eps.to(self.base.location))
+        for transform in self.flow.transforms:
+            image = transform(z)
+            change = transform.log_abs_det_jacobian(z, image)
+            log_det = log_det + (change.sum(-1) if change.dim() == z.dim() else change)
+            z = image
+        return z.to(eps), log_det.to(eps)
+
+    def mean(self) -> Tensor:
+        """The image of ε = 0, a point that stands for z, [B, H]."""
+        return self.location
+
+    def frozen_log_q(self, z: Tensor) -> Tensor:
+        """log q(z) [S, B], −∞ where the flow does not reach; λ came without a graph."""
+        image, log_det = z.to(self.base.location), 0.0
+        for transform in reversed(self.flow.transforms):
+            before = transform.inv(image)
+            change = transform.log_abs_det_jacobian(before, image)
+            log_det = log_det + (change.sum(-1) if change.dim() == z.dim() else change)
+            image = before
+        log_q = self.base.frozen_log_q(image) - log_det
+        return torch.where(log_q.isnan(), -torch.inf, log_q).to(z)
+
+
+class DistributionPosterior:
+    """Any continuous distribution over [B, H]: its own sampler, seeded from the noise, and its own log_prob.
+
+    Torch's samplers take no noise, so the noise handed in becomes a seed of torch's global stream, which is put
+    back: the same noise gives the same draws, and data stay independent. There is no transport.
+    """
+
+    def __init__(self, q: Distribution, like: Tensor) -> None:
+        self.q = q
+        self.like = like.new_zeros(1)  # where its draws are wanted, and in which type
+        self.shape = tuple(q.batch_shape + q.event_shape)
+
+    def noise(self, num_draws: int) -> NoiseSpec:
+        """What the seed is taken from, [S, B, H]."""
+        return NoiseSpec("normal", (num_draws, *self.shape))
+
+    def draws(self, noise: Tensor | None) -> Draws:
+        """Draws and their log q."""
+        if noise is None:
+            raise VemError(f"{type(self.q).__name__} needs noise [S, B, H] to seed its draws: none was given.")
+        with seeded(noise):
+            z = self.q.rsample(noise.shape[:1]) if self.q.has_rsample else self.q.sample(noise.shape[:1])
+        log_q = _log_prob(self.q, z).to(noise)
+        return Draws(z.to(noise), log_q, uniform_log_weight(log_q))
+
+    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """There is none."""
+        raise VemError(
+            f"{type(self.q).__name__} has no map from noise to z that vem knows: start annealing at the prior or at q* "
+            "of a Gaussian family."
+        )
+
+    def mean(self) -> Tensor:
+        """E_q[z] [B, H], or the mean of some draws where the distribution does not know it."""
+        try:
+            return self.q.mean.expand(self.shape).to(self.like)
+        except NotImplementedError:
+            with seeded(self.like):
+                return self.q.sample(torch.Size([MEAN_DRAWS])).mean(0).to(self.like)
+
+    def frozen_log_q(self, z: Tensor) -> Tensor:
+        """log q(z) [S, B], −∞ outside of its support; λ came without a graph."""
+        support = support_of(self.q)
+        inside = torch.ones_like(z[..., 0], dtype=torch.bool) if support is None else support.check(z)
+        inside = inside.all(-1) if inside.dim() == z.dim() else inside
+        # torch refuses a z outside: a point inside takes its place.
+        log_q = _log_prob(self.q, torch.where(inside[..., None], z, self.mean()))
+        return torch.where(inside, log_q, -torch.inf).to(z)
+
+
+def _check_draws(q: DistributionPosterior, x: Tensor, name: str) -> None:
+    kind = type(q.q).__name__
+    if getattr(support_of(q.q), "is_discrete", False):
+        raise VemError(f"encoder={name} gives a {kind}, whose draws are discrete: a density over real z is expected.")
+    spec = q.noise(2)
+    try:
+        z, log_q, _ = q.draws(torch.zeros(spec.shape, device=x.device, dtype=x.dtype))
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise VemError(f"encoder={name} gives a {kind} without draws or log_prob: {error}.") from error
+    if tuple(z.shape) != spec.shape or tuple(log_q.shape) != spec.shape[:2]:
+        raise VemError(
+            f"encoder={name} gives a {kind} with draws {list(z.shape)} and log_prob {list(log_q.shape)}: "
+            f"{list(spec.shape)} and {list(spec.shape[:2])} were expected. Its batch shape must be [B], or [B, H]."
+        )
+    bad = ~(z.isfinite().all(-1) & log_q.isfinite()).all(0)
+    if bool(bad.any()):
+        raise VemError(
+            f"encoder={name} gives a {kind} with draws or log_prob that are not finite for {int(bad.sum())} of "
+            f"{len(bad)} data (rows {few(bad.nonzero().flatten())} of the batch): does it have a variance there?"
+        )
