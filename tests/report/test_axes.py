@@ -9,7 +9,7 @@ import pytest
 import yaml
 from matplotlib.markers import CARETUPBASE
 from scipy import stats
-from synthetic_runs import write_run
+from synthetic_runs import write_gaps, write_run
 
 from vem.report.axes_figures import axis_figure
 from vem.report.read import findings
@@ -96,7 +96,6 @@ def test_without_what_was_typed_the_configs_tell(tmp_path):
 
 
 def test_the_title_of_log_p_says_when_it_is_a_bound(tmp_path):
-    from test_gap_report import write_gaps
 
     for size in (2, 10):
         config = {"latent_dim": size, "model": {"latent_dim": size}}
@@ -136,7 +135,6 @@ def test_what_no_number_depends_on_is_no_axis(tmp_path, key):
 
 
 def test_gaps_along_an_axis_keep_what_they_cannot_identify(tmp_path):
-    from test_gap_report import write_gaps
 
     for size in (2, 10):
         for seed in range(2):

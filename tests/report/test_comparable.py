@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from synthetic_runs import report_text, write_run, write_scored
+from synthetic_runs import editing, report_text, write_run, write_scored
 
 from vem.report.read import findings
 
@@ -20,9 +20,8 @@ def scored(path, num=20, first=0, train=20, **fields):
 
 def add_rows(run, split, num):
     """Rows of another split, 0 … num − 1."""
-    content = json.loads((run / "evaluation.json").read_text())
-    content[split] = {"num_data": num, "elbo": {"mean": -91.0, "se": 0.3, "mc_se": 0.01}}
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        content[split] = {"num_data": num, "elbo": {"mean": -91.0, "se": 0.3, "mc_se": 0.01}}
     with open(run / "per_datum.csv", "a") as file:
         file.writelines(f"{split},{row},-91.0\n" for row in range(num))
 
@@ -116,9 +115,8 @@ def test_runs_without_test_data_go_by_the_rows_they_have(tmp_path):
         run = write_scored(tmp_path / name, {"test": scores}, strategy=strategy)
         text = (run / "per_datum.csv").read_text().replace("test", "train")
         (run / "per_datum.csv").write_text(text)
-        content = json.loads((run / "evaluation.json").read_text())
-        content["train"], content["test"] = content["test"], {"num_data": 0}
-        (run / "evaluation.json").write_text(json.dumps(content))
+        with editing(run) as content:
+            content["train"], content["test"] = content["test"], {"num_data": 0}
     assert names(tmp_path) == ["20 train rows", "10 train rows"]
 
 

@@ -6,13 +6,12 @@ import json
 import warnings
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from figures_drawn import assert_nothing_is_cut_off
 from rich_runs import rich_run, rich_sweep
 from synthetic_runs import write_run
 
@@ -22,7 +21,6 @@ from vem.report.distributions import PAIRS, distributions_figure, spread_of
 from vem.report.figure_set import Group, draw, ranked, sketches, spread_over_strategies
 from vem.report.findings import Axis
 from vem.report.read import findings
-from vem.report.style import save_both
 
 HOSTILE = "q <script>alert(1)</script> \"x\" & $a_b$ $c --> 漢字\x07\n'end'"
 
@@ -36,35 +34,6 @@ def found(tmp_path_factory):
 def many(tmp_path_factory):
     root = tmp_path_factory.mktemp("many")
     return findings([rich_sweep(root, ("local", "amortized", "semi_amortized", "gmm"), (2, 5, 50), seeds=1)])
-
-
-def beyond_limits(axis):
-    """Labels that matplotlib holds ready for ticks that it does not draw."""
-    low, high = sorted(axis.get_view_interval())
-    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-    return [t for tick in ticks if not low <= tick.get_loc() <= high for t in (tick.label1, tick.label2)]
-
-
-def assert_nothing_is_cut_off(figure, path):
-    """As it is saved, every text lies inside the figure, and the legends outside the panels."""
-    save_both(figure, path)
-    figure.draw_without_rendering()
-    renderer = figure._get_renderer()
-    low, high = figure.bbox.extents[:2], figure.bbox.extents[2:]
-    unseen = {label for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for label in beyond_limits(axis)}
-    for text in figure.findobj(Text):
-        if not text.get_text() or not text.get_visible() or text in unseen:
-            continue
-        box = text.get_window_extent(renderer).extents
-        assert (box[:2] >= low - 1).all() and (box[2:] <= high + 1).all(), text.get_text()
-    for axis in (axis for ax in figure.axes if ax.get_visible() for axis in (ax.xaxis, ax.yaxis)):
-        labels = [t for t in axis.get_ticklabels() if t.get_text() and t.get_visible() and t not in unseen]
-        for one, other in combinations(labels if axis.get_visible() else [], 2):
-            boxes = [text.get_window_extent(renderer) for text in (one, other)]
-            assert not boxes[0].overlaps(boxes[1]), (one.get_text(), other.get_text())
-    for legend in figure.legends:
-        box = legend.get_window_extent(renderer)
-        assert not any(ax.get_window_extent(renderer).overlaps(box) for ax in figure.axes)
 
 
 def test_every_figure_of_a_sweep(found, tmp_path):

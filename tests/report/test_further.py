@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
-
 import numpy as np
 import pytest
-from synthetic_runs import write_run, write_scored
-from test_gap_report import add_bounds, add_families, write_gaps
+from pages import text_of
+from synthetic_runs import add_bounds, add_families, editing, write_gaps, write_run, write_scored
 
 from vem.report.comparison_cells import comparison_cells
 from vem.report.findings import Unfinished, alike
@@ -16,10 +13,6 @@ from vem.report.further import further_tables
 from vem.report.markdown import markdown
 from vem.report.page import render
 from vem.report.read import findings
-
-
-def text_of(html: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
 
 
 def cells_of(own):
@@ -89,10 +82,9 @@ def test_a_difference_over_fewer_seeds_or_of_means_says_so(tmp_path):
 
 def test_gaps_of_training_data_alone_have_their_columns(tmp_path):
     run = write_gaps(tmp_path / "a")
-    content = json.loads((run / "evaluation.json").read_text())
-    for split in ("valid", "test"):
-        content[split]["gaps"] = {}
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        for split in ("valid", "test"):
+            content[split]["gaps"] = {}
     shown = comparison_cells(findings([tmp_path]).tables[0])
     places = {(column.part, column.title) for column in shown.columns}
     part = "Gaps on training data, nats per datum"

@@ -9,7 +9,19 @@ import pandas as pd
 import pytest
 from matplotlib.markers import CARETRIGHTBASE
 from scipy import stats
-from synthetic_runs import estimate, report_text, write_run
+from synthetic_runs import (
+    BAD,
+    GOOD,
+    add_bounds,
+    add_families,
+    doctored,
+    editing,
+    estimate,
+    gap,
+    report_text,
+    write_gaps,
+    write_run,
+)
 
 from vem.report import draw_run, summarize, write_report
 from vem.report.aggregate import aggregate, labels
@@ -21,53 +33,6 @@ from vem.report.estimates import gap_columns
 from vem.report.gap_figures import gaps_figure, per_datum_figure
 from vem.report.read import findings
 from vem.report.runs import as_evaluated, read_run
-from vem.storage.records import write_csv
-
-BAD = {"name": "best_above_q", "passed": False, "detail": "mean L[q*] − L[q] = -1 nats"}
-GOOD = {"name": "converged", "passed": True, "detail": "0.0%"}
-
-
-def gap(mean: float, half: float = 0.2, exact: bool = False) -> dict:
-    ends = [mean - half, mean + half]
-    return {**estimate(mean, half / 2), "ci95": ends, "identified": [mean, mean if exact else None]}
-
-
-def write_gaps(directory, strategy="amortized", approximation=1.5, middle=3.5, exact=False, checks=(GOOD,), **fields):
-    """A run whose evaluation.json and per_datum.csv hold gaps; test lies 1 nat above train in the middle one."""
-    run = write_run(directory, strategy, **fields)
-    name = "optimization" if strategy == "local" else "amortization"
-    content = json.loads((run / "evaluation.json").read_text())
-    rng = np.random.default_rng(0)
-    rows = []
-    for split, more in (("train", 0.0), ("valid", 1.0), ("test", 1.0)):
-        low = estimate(-88.0)
-        content[split] |= {
-            "log_marginal": {
-                "lower": low,
-                "upper": low if exact else None,
-                "kind": "exact" if exact else "ais from q*",
-            },
-            "gaps": {
-                "approximation": gap(approximation, exact=exact),
-                name: gap(middle + more, exact=True),
-                "inference": gap(approximation + middle + more, exact=exact),
-            },
-            "checks": list(checks) if split == "test" else [GOOD],
-            "diagnostics": {"active_units": 21},
-        }
-        one, other = rng.exponential(size=(30, 2)).T
-        best = -approximation * one
-        elbo = best - (middle + more) * other
-        lift = content[split]["elbo"].get("mean", -94.0) - elbo.mean()  # the rows have the mean of evaluation.json
-        content[split]["num_data"] = len(elbo)
-        rows += [
-            {"split": split, "row": row, "elbo": elbo[row] + lift, "best_elbo": best[row] + lift,
-             "log_marginal_lower": lift} | ({"log_marginal_upper": lift} if exact else {})
-            for row in range(len(elbo))
-        ]  # fmt: skip
-    (run / "evaluation.json").write_text(json.dumps(content))
-    write_csv(run / "per_datum.csv", rows)
-    return run
 
 
 def test_gaps_stand_below_the_comparison(tmp_path):
@@ -89,13 +54,6 @@ def test_an_exact_log_p_has_no_sign_before_it(tmp_path):
     write_gaps(tmp_path / "a", exact=True)
     text = report_text(tmp_path)
     assert "≥" not in text and "1.50 ± 0.10" in text
-
-
-def doctored(run, change):
-    content = json.loads((run / "evaluation.json").read_text())
-    change(content["test"])
-    (run / "evaluation.json").write_text(json.dumps(content))
-    return run
 
 
 def group_of(root):
@@ -163,11 +121,10 @@ def test_the_spread_of_gaps_says_what_it_is(tmp_path):
 
 def test_runs_without_gaps_have_no_gap_columns(tmp_path):
     run = write_run(tmp_path / "a", "gmm")
-    content = json.loads((run / "evaluation.json").read_text())
-    # An exact model has its inference gap for nothing; no best q was sought.
-    nothing = {"value": None, "reason": "not sought"}
-    content["test"]["gaps"] = {"approximation": nothing, "optimization": nothing, "inference": gap(0.0, exact=True)}
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        # An exact model has its inference gap for nothing; no best q was sought.
+        nothing = {"value": None, "reason": "not sought"}
+        content["test"]["gaps"] = {"approximation": nothing, "optimization": nothing, "inference": gap(0.0, exact=True)}
     assert not any("gap" in name for name in gap_columns(read_run(run)))
     assert not any("gap" in name or "checks" in name for name in summarize([tmp_path]).columns)
     text = write_report([tmp_path], tmp_path)
@@ -197,9 +154,8 @@ def test_failed_checks_mark_the_row_and_are_named(tmp_path):
 
 def test_a_check_that_fails_without_gaps_marks_the_row_too(tmp_path):
     run = write_run(tmp_path / "a")
-    content = json.loads((run / "evaluation.json").read_text())
-    content["test"]["checks"] = [{"name": "outliers", "passed": False, "detail": "row 3"}]
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        content["test"]["checks"] = [{"name": "outliers", "passed": False, "detail": "row 3"}]
     text = report_text(tmp_path)
     assert "done, CHECKS FAILED" in text and "outliers (test); read evaluation.json" in text
 
@@ -234,10 +190,12 @@ def test_over_seeds_the_error_is_that_of_the_seeds(tmp_path):
 def test_a_gap_that_is_missing_in_one_seed_is_missing_in_the_mean(tmp_path):
     write_gaps(tmp_path / "0", seed=0)
     run = write_gaps(tmp_path / "1", seed=1)
-    content = json.loads((run / "evaluation.json").read_text())
-    content["test"]["gaps"]["approximation"]["mean"] = {"value": None, "reason": "3 of 50 data have no finite value"}
-    content["test"]["gaps"]["approximation"]["ci95"] = {"value": None, "reason": "not known"}
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        content["test"]["gaps"]["approximation"]["mean"] = {
+            "value": None,
+            "reason": "3 of 50 data have no finite value",
+        }
+        content["test"]["gaps"]["approximation"]["ci95"] = {"value": None, "reason": "not known"}
     row = aggregate(summarize([tmp_path])).iloc[0]
     assert row["test_approximation_gap_mean"] is None
     assert row["test_approximation_gap_reason"] == "seed 1: 3 of 50 data have no finite value"
@@ -248,11 +206,10 @@ def test_runs_measured_on_other_rows_are_not_averaged(tmp_path):
     """The config says what was asked for first; evaluation.json what the numbers were measured with."""
     for seed, num in enumerate((1000, 100)):
         run = write_gaps(tmp_path / f"{seed}", seed=seed, config={"evaluation": {"num_data": 1000, "annealing": None}})
-        content = json.loads((run / "evaluation.json").read_text())
-        content["settings"] = {"num_data": num, "annealing": {"chains": 8}}
-        for split in ("train", "test"):
-            content[split]["num_data"] = num
-        (run / "evaluation.json").write_text(json.dumps(content))
+        with editing(run) as content:
+            content["settings"] = {"num_data": num, "annealing": {"chains": 8}}
+            for split in ("train", "test"):
+                content[split]["num_data"] = num
         (run / "per_datum.csv").unlink()
     groups = aggregate(summarize([tmp_path]))
     (row,) = groups.to_dict("records")
@@ -265,10 +222,9 @@ def test_many_settings_of_the_measurement_are_cut_short_and_kept_apart(tmp_path)
     """Labels have room for a few words; the CSV files hold all, and figures lay themselves out without a warning."""
     for n in (5, 10, 20):
         run = write_gaps(tmp_path / f"{n}", config={"model": {"width": n}})
-        content = json.loads((run / "evaluation.json").read_text())
-        deep = {f"setting_{i}_of_the_measurement": i + n for i in range(30)}
-        content["settings"] = {"num_data": 5 if n == 5 else 10, "annealing": deep}
-        (run / "evaluation.json").write_text(json.dumps(content))
+        with editing(run) as content:
+            deep = {f"setting_{i}_of_the_measurement": i + n for i in range(30)}
+            content["settings"] = {"num_data": 5 if n == 5 else 10, "annealing": deep}
     text = report_text(tmp_path)
     lines = [line for line in text.splitlines() if line.startswith("amortized")]
     assert all("measured: num_data=" in line and "…" in line for line in lines) and max(map(len, lines)) < 280
@@ -283,20 +239,6 @@ def test_many_settings_of_the_measurement_are_cut_short_and_kept_apart(tmp_path)
     curves = [Curve(name, "amortized", seed_average([run])) for name, run in zip(names, folders, strict=True)]
     legend = comparison_figure(curves, "t").legends[0]
     assert all(len(line) <= 32 for text in legend.get_texts() for line in text.get_text().split("\n"))
-
-
-def add_families(run, gain=0.4, generalization=0.7):
-    """A second family and the difference between splits."""
-    content = json.loads((run / "evaluation.json").read_text())
-    content["test"]["families"] = {
-        "diagonal_gaussian": {"own": True, "best_elbo": estimate(-89.5), "approximation": gap(1.5), "converged": 1.0},
-        "full_gaussian": {"own": False, "best_elbo": estimate(-89.5 + gain), "approximation": gap(1.5 - gain),
-                          "converged": 0.975, "gain_over_own": gap(gain, exact=True)},
-    }  # fmt: skip
-    missing = {"value": None, "reason": "not sought"}
-    content["across_splits"] = {"valid": {"amortization_generalization": missing},
-                                "test": {"amortization_generalization": gap(generalization, exact=True)}}  # fmt: skip
-    (run / "evaluation.json").write_text(json.dumps(content))
 
 
 def test_families_and_generalization_stand_below_the_gaps(tmp_path):
@@ -334,9 +276,8 @@ def test_families_over_seeds(tmp_path):
 def test_the_own_family_alone_has_no_table(tmp_path):
     run = write_gaps(tmp_path / "a")
     add_families(run)
-    content = json.loads((run / "evaluation.json").read_text())
-    del content["test"]["families"]["full_gaussian"], content["across_splits"]
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        del content["test"]["families"]["full_gaussian"], content["across_splits"]
     text = report_text(tmp_path)
     assert "families of" not in text and "Generalization" not in text
 
@@ -375,26 +316,13 @@ def test_bars_are_where_the_numbers_are(tmp_path):
 
 def test_a_split_without_gaps_has_neither_line_nor_panel(tmp_path):
     run = write_gaps(tmp_path / "a")
-    content = json.loads((run / "evaluation.json").read_text())
-    del content["valid"]["gaps"]
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        del content["valid"]["gaps"]
     text = report_text(tmp_path)
     splits = [line.split()[1] for line in text.splitlines() if "ais from q*" in line]
     assert splits == ["train", "test"]
     panels = gaps_figure(["A"], aggregate(summarize([tmp_path])), "t").axes
     assert [ax.get_title("left") for ax in panels] == ["Training data", "Test data"]
-
-
-def add_bounds(run, importance_ess=400.0):
-    """Two lower bounds beside the one that the gaps are taken from; the naive one fails, as it is meant to."""
-    content = json.loads((run / "evaluation.json").read_text())
-    content["test"]["others"] = {
-        "importance": {"lower": estimate(-88.5), "upper": None, "kind": "importance, K=5000",
-                       "ess": {"median": importance_ess, "min": 3.0}, "trustworthy": importance_ess > 10},
-        "prior": {"lower": estimate(-140.0), "upper": None, "kind": "prior, K=5000",
-                  "ess": {"median": 1.2, "min": 1.0}, "trustworthy": False},
-    }  # fmt: skip
-    (run / "evaluation.json").write_text(json.dumps(content))
 
 
 def test_further_bounds_are_shown_and_marked_and_gate_nothing(tmp_path):

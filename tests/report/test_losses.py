@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
-from measured_runs import on_both, spread, write_data
 from scipy import stats
-from synthetic_runs import estimate, report_text, write_run
-from test_answer import said
-from test_gap_report import doctored, gap, write_gaps
+from synthetic_runs import (
+    doctored,
+    editing,
+    estimate,
+    gap,
+    loss,
+    on_both,
+    report_text,
+    said,
+    spread,
+    write_data,
+    write_gaps,
+    write_run,
+)
 
 from vem.report.comparison_cells import comparison_cells
 from vem.report.leaders import _compared
 from vem.report.paired import Scores, paired
 from vem.report.read import findings
-
-
-def loss(root, strategy="amortized"):
-    (text,) = (t for t in said(root, "loss") if t.startswith(strategy))
-    return text
 
 
 @pytest.mark.parametrize(("train", "overfit"), [(-88.0, True), (-89.9, False), (-92.0, False)])
@@ -46,11 +49,10 @@ def test_an_overfit_model_is_named(tmp_path, train, overfit, seeds):
 def test_of_a_bounded_log_p_the_best_bounds_tell_of_overfitting(tmp_path):
     """Two lower bounds limit their difference from neither side."""
     run = write_gaps(tmp_path / "a")
-    content = json.loads((run / "evaluation.json").read_text())
-    loose = {**gap(9.0), "identified": [None, None]}
-    model = {"best_elbo": gap(3.0, exact=True), "log_marginal": loose}
-    content["across_splits"] = {"test": {"model_generalization": model}}
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        loose = {**gap(9.0), "identified": [None, None]}
+        model = {"best_elbo": gap(3.0, exact=True), "log_marginal": loose}
+        content["across_splits"] = {"test": {"model_generalization": model}}
     assert " Its model is overfit: L[q*] is 3.00 nats per datum (95 % interval 2.80 to 3.20, " in loss(tmp_path)
     doctored(run, lambda test: test.update(checks=[{"name": "converged", "passed": False, "detail": "30 %"}]))
     assert "overfit" not in loss(tmp_path)
@@ -63,10 +65,9 @@ def test_of_a_bounded_log_p_the_best_bounds_tell_of_overfitting(tmp_path):
 def test_a_difference_of_bounds_is_at_least_what_is_shown_only_where_it_is_its_own_limit(tmp_path, low, at_least):
     """Training data known from below alone; test data exactly, or between two bounds that are 5 nats apart."""
     run = write_gaps(tmp_path / "a")
-    content = json.loads((run / "evaluation.json").read_text())
-    entry = {**gap(9.0), "identified": [low, None]}
-    content["across_splits"] = {"test": {"model_generalization": {"log_marginal": entry}}}
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        entry = {**gap(9.0), "identified": [low, None]}
+        content["across_splits"] = {"test": {"model_generalization": {"log_marginal": entry}}}
     (row,) = findings([tmp_path]).tables[0].groups.to_dict("records")
     assert row["test_model_generalization_log_marginal_at_least"] is at_least
 
@@ -84,15 +85,14 @@ def write_hard(root, losses, strategy="hard_em", entries=True):
     """Exact models whose q is not the posterior, by seed."""
     for seed, own in enumerate(losses):
         run = write_run(root / f"{strategy}{seed}", "gmm", seed=seed, elbo=-90.0 - own)
-        content = json.loads((run / "evaluation.json").read_text())
-        bound = estimate(-90.0)
-        nothing = {"value": None, "reason": "not sought"}
-        for split in ("train", "valid", "test"):
-            content[split]["elbo"] = estimate(-90.0 - own)
-            content[split]["log_marginal"] = {"lower": bound, "upper": bound, "kind": "exact"}
-            if entries:
-                content[split]["gaps"] = {"approximation": nothing, "inference": gap(own, 0.1, exact=True)}
-        (run / "evaluation.json").write_text(json.dumps(content))
+        with editing(run) as content:
+            bound = estimate(-90.0)
+            nothing = {"value": None, "reason": "not sought"}
+            for split in ("train", "valid", "test"):
+                content[split]["elbo"] = estimate(-90.0 - own)
+                content[split]["log_marginal"] = {"lower": bound, "upper": bound, "kind": "exact"}
+                if entries:
+                    content[split]["gaps"] = {"approximation": nothing, "inference": gap(own, 0.1, exact=True)}
 
 
 @pytest.mark.parametrize("entries", [True, False])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from synthetic_runs import image_pictures, write_run
-from test_gap_report import write_gaps
+from synthetic_runs import image_pictures, write_gaps, write_run
 
 from vem.report import write_report
 from vem.report.markdown import markdown

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from synthetic_runs import report_text, write_run
+from synthetic_runs import editing, report_text, write_run
 
 from vem.report.read import findings
 
@@ -17,9 +15,8 @@ def measured(directory, draws=100, asked=None, **fields):
     wanted = {"_target_": "vem.Evaluation", "draws": asked or draws, "best": {"_target_": "vem.Best", "rounds": 7}}
     config = {"evaluation": wanted, "training": {"epochs": 6}}
     run = write_run(directory, config=config, **fields)
-    content = json.loads((run / "evaluation.json").read_text())
-    content["settings"] = {**MEASURED, "draws": draws}
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        content["settings"] = {**MEASURED, "draws": draws}
     return run
 
 

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
-from measured_runs import NUM, on_both, spread, write_data
-from synthetic_runs import write_scored
+from synthetic_runs import NUM, QUICK, on_both, say, spread, write_data, write_scored
 
 from vem.report.alike import having, rows_of
 from vem.report.read import findings
 from vem.report.summary import terminal
 
-QUICK = {"num_data": 10000, "draws": 10, "best": None, "annealing": None}
 BRIEF = {"num_data": 10000, "draws": 20, "best": {"steps": 8}, "annealing": {"temperatures": 20}}
 GAPS = {"num_data": 10000, "draws": 100, "best": {"steps": 30}, "annealing": {"temperatures": 100}}
-
-
-def say(run, settings, **parts):
-    """Write down how a run was measured; its config says what was asked for."""
-    content = json.loads((run / "evaluation.json").read_text())
-    content["settings"] = settings
-    for split, part in parts.items():
-        content[split] |= part
-    (run / "evaluation.json").write_text(json.dumps(content))
-    return run
 
 
 def quick(directory, strategy, seed, scores):

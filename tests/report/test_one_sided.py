@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from synthetic_runs import report_text
-from test_further import text_of
-from test_gap_report import add_families, write_gaps
+from pages import text_of
+from synthetic_runs import add_families, editing, report_text, write_gaps
 
 from vem.cli import assess
 from vem.evaluation.paired import gap as paired_gap
@@ -24,17 +22,16 @@ from vem.report.read import findings
 
 def modern(run):
     """The run with intervals as they are written today: one end where the other limits nothing."""
-    content = json.loads((run / "evaluation.json").read_text())
+    with editing(run) as content:
 
-    def walk(node):
-        if isinstance(node, dict):
-            if node.get("identified", [0, 0])[1] is None and "ci95" in node:
-                node["ci95"] = [node["ci95"][0], None]
-            for child in node.values():
-                walk(child)
+        def walk(node):
+            if isinstance(node, dict):
+                if node.get("identified", [0, 0])[1] is None and "ci95" in node:
+                    node["ci95"] = [node["ci95"][0], None]
+                for child in node.values():
+                    walk(child)
 
-    walk(content)
-    (run / "evaluation.json").write_text(json.dumps(content))
+        walk(content)
     return run
 
 
@@ -130,9 +127,8 @@ def test_a_loose_lower_bound_is_a_bound_all_the_same(tmp_path):
 
 def test_odd_ends_are_no_interval(tmp_path):
     run = write_gaps(tmp_path / "a")
-    content = json.loads((run / "evaluation.json").read_text())
-    content["test"]["gaps"]["approximation"] |= {"ci95": [None, None]}
-    content["test"]["gaps"]["inference"] |= {"ci95": ["wide", {}], "identified": "open"}
-    (run / "evaluation.json").write_text(json.dumps(content))
+    with editing(run) as content:
+        content["test"]["gaps"]["approximation"] |= {"ci95": [None, None]}
+        content["test"]["gaps"]["inference"] |= {"ci95": ["wide", {}], "identified": "open"}
     text = report_text(tmp_path)
     assert "≥ 1.50 ± 0.10" in text and "None" not in text

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_runs import write_run, write_scored
-from test_one_seed_measured import QUICK, say
+from synthetic_runs import QUICK, say, write_run, write_scored
 
 from vem.report.alike import rows_of_tables
 from vem.report.measured_unlike import measured_unlike

@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from measured_runs import NUM, on_both, spread, write_data
 from scipy import stats
-from synthetic_runs import report_text
-from test_answer import said
-from test_losses import loss
+from synthetic_runs import NUM, loss, on_both, report_text, said, spread, write_data
 
 from vem.report.read import findings
 from vem.storage.records import write_csv

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_runs import write_run
-from test_answer import said
+from synthetic_runs import said, write_run
 
 from vem.report.read import findings
 from vem.report.starts import rule

@@ -6,12 +6,11 @@ import base64
 import hashlib
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page, rows_of
 from rich_runs import NUM_DATA, fail, rich_run, rich_sweep
 from synthetic_runs import write_run
 
@@ -23,34 +22,6 @@ from vem.report.read import findings
 from vem.report.worst import picture
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"quoted\" 'single' & 漢字\nline"
-VOID = {"wbr", "meta", "link", "img", "br", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """The elements of a page in order, each with its attributes and the text within it."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements, self.open = [], []
-        self.feed(text)
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attrs):
-        element = {"tag": tag, "text": "", **{f"@{name}": value for name, value in attrs}}
-        self.elements.append(element)
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()["tag"] == tag
-
-    def handle_data(self, data):
-        for element in self.open:
-            element["text"] += data
-
-    def all(self, tag, **attributes):
-        wanted = {f"@{name.rstrip('_')}": value for name, value in attributes.items()}
-        return [e for e in self.elements if e["tag"] == tag and all(e.get(k) == v for k, v in wanted.items())]
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +61,6 @@ def test_nothing_is_fetched_and_nothing_else_may_run(sweep):
             if name in ("@src", "@href"):
                 assert value.startswith(("data:", "#"))
     assert "url(" not in page.all("style")[0]["text"] and "@import" not in page.all("style")[0]["text"]
-
-
-def rows_of(page, look):
-    """The rows of the first table of this kind: texts by column."""
-    start = page.elements.index(page.all("table", class_=look)[0])
-    inside = page.elements[start:]
-    heads = [e["text"].strip() for e in inside if e["tag"] == "button"]
-    ends = [i for i, e in enumerate(inside) if e["tag"] == "tr"] + [len(inside)]
-    rows = [[c for c in inside[a:b] if c["tag"] in ("th", "td")] for a, b in pairwise(ends)]
-    return heads, [row for row in rows if row and row[0].get("@scope") == "row"]
 
 
 def test_the_table_holds_the_numbers_best_first(sweep):

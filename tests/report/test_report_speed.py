@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from synthetic_runs import estimate, image_pictures, write_run
+from synthetic_runs import editing, estimate, gap, image_pictures, write_run
 
 # Work is counted in calls of functions, Python's and C's: it is the same on every processor, where the CPU time of one
 # commit was 17 s here and 35 s there. 31.4 million were measured.
@@ -21,10 +20,6 @@ CALLS, BYTES, PAGE = 34_500_000, 2**30, 15 * 2**20
 STRATEGIES, SIZES, WIDTHS, SEEDS = ("local", "amortized"), (2, 5, 10, 20, 50), ([], [50], [100], [200], [200, 200]), 10
 ROWS = 1000  # of each of two splits
 FURTHER = ("certificate", "start_spread", "gradient_norm", "steps", "converged", "ess", "log_marginal_mc_se")
-
-
-def gap(mean: float) -> dict:
-    return {**estimate(mean, 0.1), "ci95": [mean - 0.2, mean + 0.2], "identified": [mean, None]}
 
 
 def per_datum(rng: np.random.Generator) -> tuple[bytes, dict[str, float]]:
@@ -53,20 +48,19 @@ def write_many(root: Path) -> None:
         )  # fmt: skip
         typed = [f"strategy={strategy}", f"latent_dim={size}", f"model.decoder.widths={widths}", f"seed={seed}"]
         (run / "overrides.yaml").write_text(yaml.safe_dump(typed))
-        numbers = json.loads((run / "evaluation.json").read_text())
-        middle = "optimization" if strategy == "local" else "amortization"
-        for split in ("train", "test"):
-            low = estimate(levels[split] + 5)
-            numbers[split] |= {
-                "num_data": ROWS,
-                "elbo": estimate(levels[split]),
-                "log_marginal": {"lower": low, "upper": None, "kind": "annealing"},
-                "gaps": {"approximation": gap(1.5), middle: gap(3.5), "inference": gap(5.0)},
-                "checks": [{"name": f"check_{i}", "passed": True, "detail": "as it should be"} for i in range(12)],
-                "diagnostics": {"active_units": min(size, 20), "kl": list(rng.random(size))},
-            }
-        numbers["valid"] = {"num_data": 0}
-        (run / "evaluation.json").write_text(json.dumps(numbers))
+        with editing(run) as numbers:
+            middle = "optimization" if strategy == "local" else "amortization"
+            for split in ("train", "test"):
+                low = estimate(levels[split] + 5)
+                numbers[split] |= {
+                    "num_data": ROWS,
+                    "elbo": estimate(levels[split]),
+                    "log_marginal": {"lower": low, "upper": None, "kind": "annealing"},
+                    "gaps": {"approximation": gap(1.5), middle: gap(3.5), "inference": gap(5.0)},
+                    "checks": [{"name": f"check_{i}", "passed": True, "detail": "as it should be"} for i in range(12)],
+                    "diagnostics": {"active_units": min(size, 20), "kl": list(rng.random(size))},
+                }
+            numbers["valid"] = {"num_data": 0}
         (run / "per_datum.csv").write_bytes(content)
         os.link(root / "pictures" / "of_all.npz", run / "pictures.npz")
 

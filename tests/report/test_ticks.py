@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from test_figure_set import assert_nothing_is_cut_off
+from figures_drawn import assert_nothing_is_cut_off
 
 from vem.report.axes_figures import axis_figure
 from vem.report.findings import Axis

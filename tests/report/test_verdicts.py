@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic_runs import write_run, write_scored
-from test_answer import said, write_seeds
-from test_gap_report import write_gaps
+from synthetic_runs import said, write_gaps, write_run, write_scored, write_seeds
 
 from vem.report.paired import Scores, paired
 from vem.report.race import race

@@ -7,10 +7,10 @@ import io
 
 import numpy as np
 import pandas as pd
+from pages import Page, rows_of
 from PIL import Image
 from rich_runs import rich_run
 from synthetic_runs import write_scored
-from test_page import Page, rows_of
 
 from vem.report.figure_set import sketches
 from vem.report.page import render
