@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vem.cli import command, typed
+from vem.cli import messages, typed
 from vem.storage import streams
 from vem.sweep import ending, isolated, keys, plan, stopping
 from vem.sweep.job import Work
@@ -28,22 +28,22 @@ from vem.training.signals import InterruptedRun, stop_requests, terminable
 STOPPED = "stopped: the same command with the same hydra.run.dir, or hydra.sweep.dir, goes on."
 
 
-@hydra.main(version_base="1.3", config_path=str(command.config_directory()), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(messages.config_directory()), config_name="config")
 def task(config: DictConfig) -> float | None:
     """One run. In a sweep it has a process of its own; its failure is recorded, and has no value for a sweeper."""
     found = HydraConfig.get()
     given: Any = OmegaConf.to_container(found.overrides.task, resolve=False)  # as it was typed, ${…} and all
     overrides, directory = list(map(str, given)), Path(found.runtime.output_dir)
     if found.mode == RunMode.MULTIRUN:
-        return _job(command.resolved(config), overrides, directory)
+        return _job(messages.resolved(config), overrides, directory)
     with stop_requests() as asked:  # an import that breaks off halfway is met again in odd places
-        from vem.cli import execute  # torch: not needed for --help, --cfg and a command that does not compose
+        from vem.cli import train  # torch: not needed for --help, --cfg and a command that does not compose
     if asked.name:
-        raise command.PastHydra(InterruptedRun(STOPPED))
+        raise messages.PastHydra(InterruptedRun(STOPPED))
     try:
-        return execute.execute(command.resolved(config), overrides, directory)
+        return train.execute(messages.resolved(config), overrides, directory)
     except Exception as error:
-        raise command.PastHydra(error) from error
+        raise messages.PastHydra(error) from error
 
 
 def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float | None:
@@ -68,13 +68,13 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
     ended = isolated.run(work)
     if ended.signal is not None:  # to the sweep, or its worker; one that was sent to the job alone costs the job alone
         said = ended.outcome.message or f"stopped by {ended.signal}: the same command goes on."
-        raise command.PastHydra(InterruptedRun(said))
+        raise messages.PastHydra(InterruptedRun(said))
     return None if math.isnan(ended.value) else ended.value
 
 
 def complain(error: BaseException | None) -> int:
     """One message on stderr for an error that the user can mend, else the traceback; returns the exit code."""
-    explained = command.explain(error)
+    explained = messages.explain(error)
     if explained is None:
         traceback.print_exception(error)
         explained = "this error was not foreseen: it is a fault in vem, or in a module of your own."
@@ -114,12 +114,12 @@ def _error_of_task(sweeps: list[Jobs]) -> BaseException | None:
 def _once() -> BaseException | None:
     try:
         task()
-    except command.PastHydra as carried:
+    except messages.PastHydra as carried:
         return carried.args[0] if isinstance(carried.args[0], BaseException) else carried
     except KeyboardInterrupt:
         return InterruptedRun(STOPPED)
     except Exception as error:  # Hydra's own
-        return command.no_folder(error) if isinstance(error, OSError) else error
+        return messages.no_folder(error) if isinstance(error, OSError) else error
     return None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tables import ALGORITHMS
 
-from vem.cli import command
+from vem.cli import messages
 from vem.config import build
 from vem.training.fit import fit
 
@@ -42,7 +42,7 @@ SHORT, LONG, ROUNDS = 4, 12, 3  # epochs; whole cycles of Algorithm 7
 
 def cpu_seconds(overrides: Sequence[str], epochs: int) -> tuple[float, int]:
     """CPU seconds of a training of so many epochs, and its steps."""
-    config = command.composed([*overrides, f"training.epochs={epochs}", "training.records=1", "seed=0"])
+    config = messages.composed([*overrides, f"training.epochs={epochs}", "training.records=1", "seed=0"])
     built = build.build(config)
     if getattr(built.strategy, "phases", None) is not None:
         built.strategy.phases.tolerance = -math.inf  # type: ignore[attr-defined]  # it must not stop early here

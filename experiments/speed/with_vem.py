@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from worker import Gate, Task
 
-from vem.cli.command import config_directory
+from vem.cli.messages import config_directory
 from vem.config.build import build_model, resolve_likelihood
 from vem.config.targets import instantiate
 from vem.contracts import StepInfo, Strategy

@@ -27,10 +27,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and measurements without their figures, half of a small run's time, where a test is about other files."""
-    from vem.cli import execute  # slow to import, for torch
+    from vem.cli import train  # slow to import, for torch
     from vem.report import figures
 
-    for module in (execute, figures):
+    for module in (train, figures):
         monkeypatch.setattr(module, "draw_run", lambda directory: [])
 
 
@@ -40,9 +40,9 @@ _composed: dict[tuple[str, ...], dict[str, Any]] = {}
 @pytest.fixture(scope="module")
 def composed_once() -> Iterator[None]:
     """Each config is composed once: this takes as long as a tiny run, and is what other tests are about."""
-    from vem.cli import command
+    from vem.cli import messages
 
-    compose = command.composed
+    compose = messages.composed
 
     def once(overrides: Sequence[str]) -> dict[str, Any]:
         if (key := tuple(overrides)) not in _composed:
@@ -50,7 +50,7 @@ def composed_once() -> Iterator[None]:
         return copy.deepcopy(_composed[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "composed", once)
+        patch.setattr(messages, "composed", once)
         yield
 
 

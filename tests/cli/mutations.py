@@ -28,7 +28,7 @@ import yaml
 from killing import MEASURED, NINE, differences, results, start
 
 from vem import VemError, load
-from vem.cli.assess import state_hash
+from vem.cli.measure import state_hash
 from vem.report import summary
 from vem.storage.sealing import FILES as FILES_SAID
 from vem.storage.sealing import OWN

@@ -341,9 +341,9 @@ def test_one_message(here, vem_run, typed, words):
     ],
 )
 def test_an_error_of_a_launcher_is_about_a_folder_only_if_it_names_one(error, words):
-    from vem.cli import command
+    from vem.cli import messages
 
-    said = command.explain(command.no_folder(error))
+    said = messages.explain(messages.no_folder(error))
     assert (said is None) == (words is None)
     for word in words or ():
         assert word in said

@@ -17,8 +17,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from vem.cli import command
-from vem.cli.command import explain
+from vem.cli import messages
+from vem.cli.messages import explain
 from vem.config.build import Built, build
 from vem.errors import VemError
 from vem.noise import generator
@@ -161,14 +161,14 @@ def test_joblib_is_handed_as_many_jobs_as_run_at_once_and_all_where_it_counts_th
 def test_a_worker_that_stands_elsewhere_finds_the_data(tmp_path, monkeypatch):
     """A relative path means the folder that the command was typed in."""
     section = {"path": "x.npy", "root": "data", "num": 3}
-    command.find_data(section, tmp_path)
+    messages.find_data(section, tmp_path)
     assert section == {"path": str(tmp_path / "x.npy"), "root": str(tmp_path / "data"), "num": 3}
     absolute = {"path": "/x.npy", "root": None}
-    command.find_data(absolute, tmp_path)
+    messages.find_data(absolute, tmp_path)
     assert absolute == {"path": "/x.npy", "root": None}
     monkeypatch.chdir(tmp_path)
     here = {"path": "x.npy"}
-    command.find_data(here, tmp_path)
+    messages.find_data(here, tmp_path)
     assert here == {"path": "x.npy"}  # as it was typed, for messages
 
     monkeypatch.setenv("VEM_DATA", "my data")

@@ -20,7 +20,7 @@ import pytest
 import torch
 from cli_support import CHECKOUT, TINY, TINY_GMM, Ended, contents, table
 
-from vem.cli import command
+from vem.cli import messages
 from vem.evaluation.kept import FOLDER
 from vem.report.checks import failed
 from vem.storage import records, sealing
@@ -39,11 +39,11 @@ MADE = (*TINY, "latent_dim=3", "evaluation.num_data=10")
 
 def made(directory: Path, *overrides: str) -> Path:
     """A finished run, without the detour over a terminal."""
-    from vem.cli import execute
+    from vem.cli import train
 
-    config = command.composed([*MADE, *overrides])
+    config = messages.composed([*MADE, *overrides])
     threads = torch.get_num_threads()
-    execute.execute(config, list(MADE), directory)
+    train.execute(config, list(MADE), directory)
     torch.set_num_threads(threads)
     return directory
 

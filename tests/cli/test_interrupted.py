@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cli_support import TINY, TINY_GMM, contents
 
-from vem.cli import execute, resume
+from vem.cli import resume, train
 from vem.storage import locks, records, sealing
 from vem.training.signals import AT_ONCE
 
@@ -31,11 +31,11 @@ def test_one_command_typed_twice_is_refused_while_the_first_is_at_work(here, vem
     def draws(directory):
         before = contents(directory)
         with pytest.raises(resume.AtWork) as refused:
-            execute.execute(yaml.safe_load((directory / records.CONFIG).read_text()), list(TINY_GMM), directory)
+            train.execute(yaml.safe_load((directory / records.CONFIG).read_text()), list(TINY_GMM), directory)
         seen.append(str(refused.value))
         assert contents(directory) == before
 
-    monkeypatch.setattr(execute, "draw_run", draws)
+    monkeypatch.setattr(train, "draw_run", draws)
     vem_run(*TINY_GMM, "hydra.run.dir=r").good()
     (said,) = seen
     host = run_json(here / "r")["host"]
@@ -71,7 +71,7 @@ def test_a_signal_outside_training_is_one_message_and_the_run_goes_on(here, vem_
         raise AssertionError("the signal was not met")
 
     with monkeypatch.context() as patch:
-        patch.setattr(execute, part, asks)
+        patch.setattr(train, part, asks)
         ended = vem_run(*TINY_GMM, "hydra.run.dir=r").bad()
     assert AT_ONCE in ended.err and "KeyboardInterrupt" not in ended.text
     status = run_json(here / "r")

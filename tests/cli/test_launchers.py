@@ -17,8 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from survival import in_a_process
 
-from vem.cli.command import config_directory
-from vem.cli.cores import jobs_at_once
+from vem.cli.messages import config_directory, jobs_at_once
 from vem.storage import ledger, records
 
 SWEEP = ("-m", *SMALL, "evaluation.draws=2", "strategy=amortized,local,gmm")

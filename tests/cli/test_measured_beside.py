@@ -13,7 +13,7 @@ from cli_support import contents, killed_after
 from read_only import refusing
 
 import vem
-from vem.cli import command
+from vem.cli import messages
 from vem.cli.evaluate import evaluate, parse
 from vem.errors import VemError
 from vem.report import summary
@@ -34,15 +34,15 @@ def values(scale: float = 1.0) -> Any:
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory, composed_once: None) -> Path:
     """Runs of two seeds, and their data."""
-    from vem.cli import execute
+    from vem.cli import train
 
     folder = tmp_path_factory.mktemp("originals")
     np.save(folder / "x.npy", values())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(execute, "draw_run", lambda directory: [])
+        patch.setattr(train, "draw_run", lambda directory: [])
         for seed in (0, 1):
-            execute.execute(command.composed([*COMMAND, f"seed={seed}"]), [*COMMAND], folder / "runs" / str(seed))
+            train.execute(messages.composed([*COMMAND, f"seed={seed}"]), [*COMMAND], folder / "runs" / str(seed))
     return folder
 
 
@@ -55,14 +55,14 @@ def run(originals: Path, here: Path) -> Path:
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
 def test_a_run_that_cannot_be_written(run, number, monkeypatch):
     """Said before anything is measured; written beside it, the numbers are those that would stand in it."""
-    from vem.cli import assess
+    from vem.cli import measure
 
     shutil.copytree(run, "expected")
     evaluate(Path("expected"), OTHER)
     before = contents(run)
     with refusing(run, number):
         with monkeypatch.context() as patch:
-            patch.setattr(assess, "measure", lambda *given: pytest.fail("measured first"))
+            patch.setattr(measure, "measure", lambda *given: pytest.fail("measured first"))
             with pytest.raises(VemError, match="--out DIR") as error:
                 evaluate(run, OTHER)
         assert str(run) in str(error.value) and "hydra.run.dir" not in str(error.value)

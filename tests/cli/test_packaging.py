@@ -92,7 +92,7 @@ def test_a_run_with_a_users_own_config_and_module(place, places, own, vem_proces
 
 def test_the_installed_package_is_the_one_that_runs(places, here, vem_process):
     """Its configs lie within it, and a run of its own default groups comes to its end."""
-    where = vem_process(code="import vem.cli.command as c; print(c.config_directory())", path=places["wheel"]).good()
+    where = vem_process(code="import vem.cli.messages as c; print(c.config_directory())", path=places["wheel"]).good()
     assert Path(where.out.strip()) == (places["wheel"] / "vem" / "conf").resolve()
     shown = vem_process("--cfg", "job", path=places["wheel"]).good()
     assert "_target_: vem.strategies.amortized.Amortized" in shown.out

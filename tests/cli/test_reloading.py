@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import vem
-from vem.cli import command, reloading
-from vem.cli.execute import execute
+from vem.cli import messages, reloading
+from vem.cli.train import execute
 from vem.config.build import Built, build
 from vem.storage.records import read_json
 from vem.training.fit import fit
@@ -74,7 +74,7 @@ def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 @functools.cache
 def composed(*overrides: str) -> dict[str, Any]:
-    return command.composed([*SMALL, "allow_targets=[keepers]", *overrides])
+    return messages.composed([*SMALL, "allow_targets=[keepers]", *overrides])
 
 
 def trained(directory: Path, *overrides: str, **networks: Any) -> tuple[dict[str, Any], Built]:
@@ -165,10 +165,10 @@ def test_what_a_constructor_hands_out_each_time_is_no_harm(keeper: Any, tmp_path
 def test_the_note_is_in_the_record_of_the_run_and_is_right(
     keeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vem.cli.execute.draw_run", lambda directory: [])
+    monkeypatch.setattr("vem.cli.train.draw_run", lambda directory: [])
     keeper("self.count = 0", "self.count += 1", "y + 2 * self.count")
     overrides = [*SMALL, "allow_targets=[keepers]", "strategy=local", *OWN_DECODER, "evaluation=quick"]
-    execute(command.composed([*overrides, "progress=false"]), overrides, tmp_path / "r")
+    execute(messages.composed([*overrides, "progress=false"]), overrides, tmp_path / "r")
     (note,) = (note for note in read_json(tmp_path / "r" / "run.json")["notes"] if "vem.load" in note)
     loaded, measured = (float(note.split(words)[1].split()[0].strip(",")) for words in ("data is ", "and not "))
     assert abs(measured - loaded) > 1

@@ -232,7 +232,7 @@ def test_the_hash_does_not_depend_on_the_order_of_overrides(vem_run):
 
 
 def test_help_is_a_page_that_a_person_can_use(vem_run):
-    from vem.cli.command import config_directory
+    from vem.cli.messages import config_directory
 
     page = vem_run("--help").good().out
     for group in ("data", "model", "family", "strategy", "objective", "training", "evaluation", "experiment"):

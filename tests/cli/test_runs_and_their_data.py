@@ -13,7 +13,7 @@ import yaml
 from cli_support import contents
 
 import vem
-from vem.cli import command
+from vem.cli import messages
 from vem.config import moved
 from vem.errors import VemError
 from vem.storage import records, same_data, sealing
@@ -46,13 +46,13 @@ def values(scale: float = 1.0) -> Any:
 
 
 def start(directory: str, *overrides: str) -> None:
-    from vem.cli import execute
+    from vem.cli import train
 
-    config = command.composed([o for o in overrides if not o.startswith("data.") or o.startswith("data.path")])
+    config = messages.composed([o for o in overrides if not o.startswith("data.") or o.startswith("data.path")])
     if any(o.startswith("data._target_") for o in overrides):  # its section has no default to be composed from
         given = dict(o.removeprefix("data.").split("=") for o in overrides if o.startswith("data."))
         config["data"] = {key: yaml.safe_load(value) for key, value in given.items()}
-    execute.execute(config, list(overrides), Path(directory).absolute())
+    train.execute(config, list(overrides), Path(directory).absolute())
 
 
 def measure(directory: str, *overrides: str) -> None:
@@ -134,13 +134,13 @@ def test_data_that_are_equal_to_rounding_are_a_note(own, told):
 
 def stopped(directory: str, *overrides: str) -> None:
     """A run that was interrupted after its training."""
-    from vem.cli import assess
+    from vem.cli import measure
 
     def stop(*given: Any) -> Any:
         raise InterruptedRun("stopped by SIGTERM")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assess, "measure", stop)
+        patch.setattr(measure, "measure", stop)
         with pytest.raises(InterruptedRun):
             start(directory, *overrides)
 

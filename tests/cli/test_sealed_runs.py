@@ -11,7 +11,7 @@ import yaml
 from cli_support import TINY, contents, killed_after
 
 import vem
-from vem.cli import command
+from vem.cli import messages
 from vem.errors import VemError
 from vem.storage import records, sealing
 
@@ -22,9 +22,9 @@ COMMAND = (*TINY, "latent_dim=3", "evaluation.num_data=5")
 
 def start(directory: Path, *overrides: str) -> None:
     """``python -m vem.run``, without the detour over a terminal."""
-    from vem.cli import execute
+    from vem.cli import train
 
-    execute.execute(command.composed([*COMMAND, *overrides]), [*COMMAND], directory)
+    train.execute(messages.composed([*COMMAND, *overrides]), [*COMMAND], directory)
 
 
 def measure(directory: Path, *overrides: str, again: bool = False) -> None:
@@ -38,9 +38,9 @@ def originals(tmp_path_factory: pytest.TempPathFactory, composed_once: None) -> 
     """Two runs of two seeds."""
     folder = tmp_path_factory.mktemp("originals")
     with pytest.MonkeyPatch.context() as patch:
-        from vem.cli import execute
+        from vem.cli import train
 
-        patch.setattr(execute, "draw_run", lambda directory: [])
+        patch.setattr(train, "draw_run", lambda directory: [])
         for seed in (0, 1):
             start(folder / str(seed), f"seed={seed}")
     return {name: folder / name for name in ("0", "1")}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli_support import CHECKOUT, TINY_GMM
 
-from vem.cli import command
+from vem.cli import messages
 from vem.report import __main__ as report
 from vem.storage import records
 from vem.storage.streams import outlived
@@ -56,7 +56,7 @@ def test_a_run_a_report_and_a_measurement_go_on_to_their_end(here, vem_run, unre
 @pytest.mark.usefixtures("undrawn")
 def test_a_sweep_is_done_with_neither_stream_read(here, vem_run, unread, monkeypatch):
     unread("stdout", "stderr")
-    monkeypatch.setattr(command, "report", lambda directory: print("a report" * 999))  # its own is tested above
+    monkeypatch.setattr(messages, "report", lambda directory: print("a report" * 999))  # its own is tested above
     ended = vem_run("-m", *TINY_GMM, "evaluation=none", "hydra.sweep.dir=s").good()
     assert ended.text == ""
     (run,) = records.run_directories([here / "s"])

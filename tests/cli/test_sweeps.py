@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli_support import SMALL, TINY, TINY_GMM, contents, table
 
-from vem.cli.command import LONGEST_FOLDER, folder_name
+from vem.cli.messages import LONGEST_FOLDER, folder_name
 from vem.report import write_report
 from vem.storage import ledger, records
 
@@ -112,12 +112,12 @@ def test_a_sign_of_life_from_an_earlier_start_is_none_of_this_one(here, vem_run)
 
 
 def test_ctrl_c_while_the_report_is_written_is_one_line(here, vem_run, monkeypatch):
-    from vem.cli import command
+    from vem.cli import messages
 
     def report(directory: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "report", report)
+    monkeypatch.setattr(messages, "report", report)
     ended = vem_run(*FEW, "model.components=2")
     assert ended.code == 1 and "Traceback" not in ended.text
     assert f"vem: stopped before the report was whole: python -m vem.report {here / 's'} writes it." in ended.err
@@ -198,9 +198,9 @@ def test_a_refused_job_is_an_exit_code(here, vem_run):
 
 
 def test_a_report_that_breaks_hides_no_run(here, vem_run, monkeypatch):
-    from vem.cli import command
+    from vem.cli import messages
 
-    monkeypatch.setattr(command, "report", lambda directory: 1 / 0)
+    monkeypatch.setattr(messages, "report", lambda directory: 1 / 0)
     ended = vem_run(*FEW, "model.components=2,999")
     assert ended.code == 1 and "no report: ZeroDivisionError" in ended.err
     assert "1 of 2 jobs are not done: 1 failed." in ended.err

@@ -7,7 +7,7 @@ import shlex
 import pytest
 from cli_support import TINY_GMM
 
-from vem.cli import command
+from vem.cli import messages
 from vem.cli.typed import misplaced
 
 
@@ -60,4 +60,4 @@ def test_several_values_of_a_measurement(here):
     from vem.errors import VemError
 
     with pytest.raises(VemError, match=r"evaluation\.draws=1,2 are several values, and one run has one"):
-        command.composed(["evaluation.draws=1,2"])
+        messages.composed(["evaluation.draws=1,2"])

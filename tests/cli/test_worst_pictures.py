@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vem.cli import command, evaluate, execute
+from vem.cli import evaluate, messages, train
 from vem.evaluation.pictures import NUM_WORST
 from vem.storage import records
 
@@ -31,7 +31,7 @@ def test_the_worst_of_per_datum_are_the_pictures(strategy: str, tmp_path: Path) 
         *("training.epochs=2", "progress=false", "evaluation=gaps", "evaluation.num_data=30", "threads=1"),
         *("evaluation.annealing.temperatures=3", "evaluation.annealing.chains=2", "evaluation.splits=[test]"),
     ]
-    execute.execute(command.composed(small), small, tmp_path / "run")
+    train.execute(messages.composed(small), small, tmp_path / "run")
     for loss, overrides in (("log_marginal_lower - elbo", None), ("-elbo", ["evaluation=quick"])):
         if overrides:
             evaluate.evaluate(tmp_path / "run", [*overrides, "evaluation.num_data=30", "progress=false"])

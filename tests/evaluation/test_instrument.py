@@ -16,7 +16,7 @@ from oracle_models import double_best_diagonal_bound, double_log_marginal, facto
 from torch import Tensor
 
 from vem.ascent.best import BestSettings
-from vem.cli import assess, command
+from vem.cli import measure, messages
 from vem.config.build import Built, build
 from vem.contracts import Batch
 from vem.errors import VemError
@@ -50,13 +50,13 @@ STRATEGIES = {
 def trained(strategy: str, latent_dim: int, device: torch.device, dtype: torch.dtype) -> Built:
     size = () if strategy == "gmm" else (f"latent_dim={latent_dim}",)
     place = (f"device={device}", f"dtype={str(dtype).removeprefix('torch.')}")
-    built = build(command.composed([*BLOBS, *STRATEGIES[strategy], *size, *place]))
+    built = build(messages.composed([*BLOBS, *STRATEGIES[strategy], *size, *place]))
     fit(built.model, built.strategy, built.data, built.training, progress_bar=False)
     return built
 
 
 def run(built: Built, settings: Evaluation = GAPS, seed: int = 0, **options: Any) -> Result:
-    return Instrument(built.model, built.strategy, settings, seed=seed, **options).run(assess.splits_of(built.data))
+    return Instrument(built.model, built.strategy, settings, seed=seed, **options).run(measure.splits_of(built.data))
 
 
 def column(result: Result, split: str, name: str) -> np.ndarray:
@@ -185,9 +185,9 @@ def test_gaps_are_named_and_add_up(
         importance=Importance(60), prior=Prior(60), diagnostics=Diagnostics(50, 10), splits=("train", "test"),
         checks=Thresholds(unconverged=0.5),
     )  # fmt: skip
-    before = assess.state_hash(built.model.state_dict(), built.strategy.state_dict())
+    before = measure.state_hash(built.model.state_dict(), built.strategy.state_dict())
     result = run(built, settings)
-    assert assess.state_hash(built.model.state_dict(), built.strategy.state_dict()) == before
+    assert measure.state_hash(built.model.state_dict(), built.strategy.state_dict()) == before
     assert failed(result.evaluation) == []
     for split in ("train", "test"):
         numbers = result.evaluation[split]
@@ -359,7 +359,7 @@ def test_pieces_of_another_measurement_and_damaged_ones_are_made_again(device: t
 @pytest.mark.usefixtures("small_pieces")
 def test_the_bar_counts_every_piece(device: torch.device, tmp_path: Path) -> None:
     built = trained("amortized", 3, device, torch.float32)
-    splits = assess.splits_of(built.data)
+    splits = measure.splits_of(built.data)
 
     def counted() -> tuple[int, int, int]:
         watch, calls = Watch(), {"done": 0, "found": 0}

@@ -102,18 +102,18 @@ def test_one_row_from_elsewhere_with_every_check_gating(encoder):
 
 def test_one_datum_of_a_run(tmp_path, monkeypatch):
     """``evaluation.num_data=1``, strict: the command ends well, and its last lines say what was not tested."""
-    from vem.cli import assess, command, execute
+    from vem.cli import measure, messages, train
     from vem.report.estimates import not_tested
 
-    monkeypatch.setattr(execute, "draw_run", lambda directory: [])
-    config = command.composed([
+    monkeypatch.setattr(train, "draw_run", lambda directory: [])
+    config = messages.composed([
         "data=blobs", "data.num=20", "data.num_valid=1", "data.num_test=5", "data.dims=3", "latent_dim=2",
         "training.epochs=1", "model.decoder.widths=[4]", "device=cpu", "progress=false", "evaluation.strict=true",
     ])  # fmt: skip
-    execute.execute(config, [], tmp_path / "run")
+    train.execute(config, [], tmp_path / "run")
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert [evaluation[split]["num_data"] for split in ("train", "valid", "test")] == [20, 1, 5]
     assert all("nan" not in str(v).lower().split() for v in numbers(evaluation))
-    lines = list(assess.lines(evaluation))
+    lines = list(measure.lines(evaluation))
     assert "± unknown nats per datum (± over 1 data)" in lines[1] and lines[-1].startswith("not tested: outliers")
     assert not_tested(evaluation) == ["outliers (one datum has no others beside it)"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from vem.cli import command
+from vem.cli import messages
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STUDIES = {  # the figures, and the rows of the table, of the smoke test
@@ -62,7 +62,7 @@ def test_what_is_committed_belongs_to_the_study(name: str) -> None:
 
 def test_the_gaps_are_those_of_the_published_design() -> None:
     """784-200-200-50 with ELU, batch 100, static binarization, a decoder that starts as PyTorch leaves it."""
-    config = OmegaConf.create(command.composed(["experiment=inference_gaps"]))
+    config = OmegaConf.create(messages.composed(["experiment=inference_gaps"]))
     assert config.model.decoder.widths == config.strategy.encoder.widths == [200, 200]
     assert config.model.decoder.activation == config.strategy.encoder.activation == "elu"
     assert config.model.latent_dim == 50

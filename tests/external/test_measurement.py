@@ -26,7 +26,7 @@ from torch.distributions import (
 )
 
 import vem
-from vem.cli import assess
+from vem.cli import measure as measuring
 from vem.errors import VemError
 from vem.evaluation import instrument
 from vem.evaluation.kept import FOLDER
@@ -251,12 +251,12 @@ def test_the_users_modules_stay_as_they_are(decoder: nn.Module, trunk: nn.Module
     modules = (decoder, encoder)
     decoder.train(), encoder.eval()
     encoder.trunk[0].requires_grad_(False)
-    before = assess.state_hash(*(m.state_dict() for m in modules))
+    before = measuring.state_hash(*(m.state_dict() for m in modules))
     wanted = [p.requires_grad for m in modules for p in m.parameters()]
     random = torch.random.get_rng_state()
     measure(decoder, likelihood="bernoulli", encoder=encoder, x=binary)
     assert decoder.training and not encoder.training
-    assert assess.state_hash(*(m.state_dict() for m in modules)) == before
+    assert measuring.state_hash(*(m.state_dict() for m in modules)) == before
     assert [p.requires_grad for m in modules for p in m.parameters()] == wanted
     assert all(p.grad is None for m in modules for p in m.parameters())
     assert torch.equal(torch.random.get_rng_state(), random)

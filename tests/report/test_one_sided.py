@@ -11,7 +11,7 @@ import torch
 from pages import text_of
 from synthetic_runs import add_families, editing, report_text, write_gaps
 
-from vem.cli import assess
+from vem.cli import measure
 from vem.evaluation.paired import gap as paired_gap
 from vem.evaluation.paired import sample
 from vem.external.measurement import Measurement
@@ -99,7 +99,7 @@ def test_the_terminal_and_a_printed_measurement_say_at_least():
     low, none = content["test"]["gaps"]["approximation"]["ci95"]
     both = content["test"]["gaps"]["amortization"]["ci95"]
     assert none is None and both[0] == low
-    (line,) = assess.lines(content)
+    (line,) = measure.lines(content)
     assert f"approximation gap ≥ 0.21 [at least {low:.2f} (97.5 %)]" in line
     assert f"amortization gap 0.21 [{low:.2f} to {both[1]:.2f}]" in line
     printed = str(Measurement(content, [], {}, {}, {}))

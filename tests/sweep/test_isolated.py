@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vem.cli.command import composed
+from vem.cli.messages import composed
 from vem.storage import ledger, records, sealing
 from vem.sweep import isolated, stopping
 from vem.sweep.job import Work

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 
-from vem.cli import command
+from vem.cli import messages
 from vem.sweep import keys, plan
 
 # Options that differ in their keys as vem's do: composing those takes ten times as long.
@@ -75,7 +75,7 @@ def taken(configs, key):
 
 
 def test_a_key_that_the_default_option_lacks_is_taken_by_those_that_have_it(sweep):
-    conf = command.config_directory()  # vem's own
+    conf = messages.config_directory()  # vem's own
     told, configs, _ = sweep("strategy=gmm,exact_em", "model=mixture", "strategy.restarts=3", conf=conf)
     assert [config.strategy.restarts for config in configs.values()] == [3, 3] and told == []
     told, configs, loader = sweep("strategy=gmm,exact_em,amortized", "model=mixture", "strategy.restarts=3")
@@ -131,7 +131,7 @@ def test_two_choices_at_once(sweep):
 def test_a_key_that_none_has_is_refused(sweep, typed, words):
     with pytest.raises(ConfigCompositionException) as refused:
         sweep(*typed)
-    assert words in command.explain(refused.value)
+    assert words in messages.explain(refused.value)
 
 
 def test_sweeps_that_worked_before_have_the_folders_they_had(sweep):

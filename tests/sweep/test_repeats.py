@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vem.cli.assess import ChecksFailed
-from vem.cli.command import composed
+from vem.cli.measure import ChecksFailed
+from vem.cli.messages import composed
 from vem.config.build import identified
 from vem.storage import ledger, records
 from vem.sweep import child

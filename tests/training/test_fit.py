@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vem.cli.execute import _not_converged
+from vem.cli.train import _not_converged
 from vem.contracts import Batch, Bound, NoiseSpec, Schedule, StepInfo, TrainingSet
 from vem.data.dataset import Data
 from vem.data.linear_gaussian import linear_gaussian

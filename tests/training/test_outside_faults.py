@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from vem.cli import command, execute
+from vem.cli import messages, train
 from vem.errors import VemError
 from vem.storage import records
 from vem.storage import tensors as saving
@@ -39,15 +39,15 @@ def small_disk(tmp_path):
 def undisturbed(tmp_path_factory):
     place = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute, "draw_run", lambda directory: [])
-        execute.execute(command.composed(SMALL), SMALL, place)
+        patch.setattr(train, "draw_run", lambda directory: [])
+        train.execute(messages.composed(SMALL), SMALL, place)
     return records.read_json(place / records.EVALUATION)
 
 
 @pytest.fixture
 def start(monkeypatch, capsys):
     """Start the run; at the n-th file that it writes something happens. Gives the message, and what is said beside."""
-    monkeypatch.setattr(execute, "draw_run", lambda directory: [])
+    monkeypatch.setattr(train, "draw_run", lambda directory: [])
     real, log = records.replacing, logging.getLogger("vem")
 
     def call(directory, at=0, happens=None):
@@ -69,7 +69,7 @@ def start(monkeypatch, capsys):
             patch.setattr(log, "handlers", handlers)
             patch.setattr(log, "level", logging.DEBUG)
             try:
-                execute.execute(command.composed(SMALL), SMALL, directory)
+                train.execute(messages.composed(SMALL), SMALL, directory)
                 said = None
             except VemError as error:
                 said = str(error)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from vem.cli import command, execute
+from vem.cli import messages
+from vem.cli.train import execute
 from vem.data.blobs import blobs
 from vem.errors import VemError
 from vem.families.gaussian import DiagonalGaussian
@@ -109,13 +110,13 @@ def test_the_events_of_a_run_are_its_metrics(tmp_path: Path) -> None:
         *("data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10", "data.dims=3", "latent_dim=2"),
         *("model.decoder.widths=[4]", "training.epochs=3", "progress=false", "tensorboard=true"),
     ]
-    config = command.composed(small)
-    execute.execute(config, small, tmp_path / "run")
+    config = messages.composed(small)
+    execute(config, small, tmp_path / "run")
     check_same(tmp_path / "run")
-    plain = command.composed([*small[:-1], "tensorboard=false"])
+    plain = messages.composed([*small[:-1], "tensorboard=false"])
     assert records.config_hash(plain) == records.config_hash(config)  # no number depends on it
     with pytest.raises(VemError, match=r"tensorboard='on' is of the wrong kind"):
-        execute.execute(command.composed([*small[:-1], "tensorboard='on'"]), small, tmp_path / "other")
+        execute(messages.composed([*small[:-1], "tensorboard='on'"]), small, tmp_path / "other")
 
 
 def test_a_missing_package_is_met_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

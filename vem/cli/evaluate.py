@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from vem import __version__
-from vem.cli import command
+from vem.cli import messages
 from vem.errors import VemError
 from vem.storage import records, sealing
 from vem.storage.streams import outlived
@@ -87,10 +87,10 @@ def evaluate(
 
 
 def _evaluate(directory: Path, overrides: Sequence[str], again: bool, out: Path | None, other_data: bool) -> None:
-    command.only(overrides, ALLOWED, "The rest made the run: to train by other settings use python -m vem.run.")
+    messages.only(overrides, ALLOWED, "The rest made the run: to train by other settings use python -m vem.run.")
     overrides, data = _where(overrides)
-    asked = command.composed([*_of_the_run(directory, overrides), *overrides])
-    from vem.cli import assess, beside, execute  # torch, and seconds: not needed where the command is not understood
+    asked = messages.composed([*_of_the_run(directory, overrides), *overrides])
+    from vem.cli import beside, measure, train  # torch, and seconds: not needed where the command is not understood
     from vem.config import build
     from vem.config.targets import check_targets, instantiate
     from vem.report.figures import draw_run
@@ -104,26 +104,26 @@ def _evaluate(directory: Path, overrides: Sequence[str], again: bool, out: Path 
         raise VemError("evaluation.num_data=0 measures nothing: evaluation=quick|brief|gaps|full does.")
     threads = asked["threads"] if asked["threads"] is not None else run.config.get("threads")
     if threads is not None:
-        execute.set_threads(threads)
-    state = assess.state_of(run.built)
+        train.set_threads(threads)
+    state = measure.state_of(run.built)
     if other_data:
-        state = assess.state_hash({"state": state, "data": run.built.digests})
+        state = measure.state_hash({"state": state, "data": run.built.digests})
     if out is not None:
         config = run.config if other_data else None
         beside.prepare(run.directory, out, records.read_json(run.directory / records.RUN), config)
-    made = assess.made_by(directory) == assess.fingerprint(section, run.config["seed"], state)
+    made = measure.made_by(directory) == measure.fingerprint(section, run.config["seed"], state)
     # After a kill between two files of the result, they are written again; what was measured is among the pieces.
     written = (directory / records.RUN).exists()
     whole = written and not sealing.damage(directory, records.read_json(directory / records.RUN), sealing.MEASURED)
     if made and whole and not again:
         log.info("%s was measured by these settings already: left alone (--again measures anew).", directory)
-        if assess.pieces_left(directory):  # by a command that was killed after it had written the result
+        if measure.pieces_left(directory):  # by a command that was killed after it had written the result
             draw_run(directory)
-            assess.clear(directory)
+            measure.clear(directory)
     else:
         records.try_writing(directory)
         _measure(run, directory, section, settings, state, asked["progress"], keep=whole or not made or again)
-    assess.judge(directory, settings.strict)
+    measure.judge(directory, settings.strict)
 
 
 def _where(overrides: Sequence[str]) -> tuple[list[str], str | None]:
@@ -165,19 +165,19 @@ def _measure(
     run: Run, directory: Path, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool, keep: bool
 ) -> None:
     """Measure a run into a directory; what was measured before is put aside if it is to be kept."""
-    from vem.cli import assess, beside, execute, resume
+    from vem.cli import beside, measure, resume, train
     from vem.config import build, sources
     from vem.evaluation.pictures import pictures
     from vem.report.figures import draw_run
 
     seed = run.config["seed"]
-    found = assess.measure(run.built, section, settings, seed, directory, state, progress)
-    place = assess.set_aside(directory) if keep else None
+    found = measure.measure(run.built, section, settings, seed, directory, state, progress)
+    place = measure.set_aside(directory) if keep else None
     if place is not None:
         log.info("the earlier result is kept in %s", place)
-    assess.write(directory, found, pictures(run.model, run.strategy, run.data, seed, found.per_datum))
+    measure.write(directory, found, pictures(run.model, run.strategy, run.data, seed, found.per_datum))
     status = records.read_json(run.directory / records.RUN) | {"evaluation_seconds": found.seconds}
-    made: dict[str, Any] = {"commit": resume.commit(), "vem": __version__, "device": execute.device_name(run.device)}
+    made: dict[str, Any] = {"commit": resume.commit(), "vem": __version__, "device": train.device_name(run.device)}
     made["at"] = datetime.now(UTC).isoformat(timespec="seconds")
     if sources.changed(status.get("code")):
         made["code"] = sources.of(run.config, build.parts_of(run.built))
@@ -186,8 +186,8 @@ def _measure(
     else:
         sealing.write_run(directory, beside.facts(run.directory, status, made, run.built.digests))
     draw_run(directory)
-    assess.clear(directory)
-    for line in assess.lines(found.evaluation):
+    measure.clear(directory)
+    for line in measure.lines(found.evaluation):
         log.info("%s", line)
     log.info("%s; figures: %s", directory / records.EVALUATION, directory / records.FIGURES)
 
@@ -213,7 +213,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _complain(error: Exception) -> int:
-    explained: Any = command.explain(error)
+    explained: Any = messages.explain(error)
     if explained is None:
         traceback.print_exception(error)
         explained = "this error was not foreseen: it is a fault in vem, or in a module of your own."

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from vem import __version__
-from vem.cli import assess, command
+from vem.cli import measure as measuring
+from vem.cli import messages
 from vem.config.targets import check_targets, conform, instantiate
 from vem.contracts import Batch, GenerativeModel
 from vem.errors import VemError, choice
@@ -87,8 +88,8 @@ def measure(
     section = _fitting(section, evaluation, model, strategy, data)
     settings: Evaluation = instantiate(section, "evaluation")
     state = _state(model, strategy, data)
-    made = assess.fingerprint(section, seed, state)
-    if place is not None and assess.made_by(place) == made and _whole(place):
+    made = measuring.fingerprint(section, seed, state)
+    if place is not None and measuring.made_by(place) == made and _whole(place):
         return read_measurement(place, section)
     found = _measured(model, strategy, section, settings, seed, place, state, data, progress)
     for name, said in not_tested.items():
@@ -99,7 +100,7 @@ def measure(
         "strategy": "no encoder" if encoder is None else table_name(encoder, "encoder"),
         # The hash keeps two models apart that have a class in common: a report takes equal names for seeds of one.
         "model": name or f"{table_name(decoder, 'decoder')} {state[:6]}",
-        "data": f"own {tuple(first.shape)} {assess.state_hash(data)[:6]}", "device": first.device.type,
+        "data": f"own {tuple(first.shape)} {measuring.state_hash(data)[:6]}", "device": first.device.type,
         "dtype": str(first.dtype).removeprefix("torch."), "threads": torch.get_num_threads(),
         "likelihood": likelihood if isinstance(likelihood, str) else None, "latent_dim": model.latent_size,
         "versions": {"vem": __version__, "torch": torch.__version__}, "evaluation_seconds": found.seconds,
@@ -107,12 +108,12 @@ def measure(
     }  # fmt: skip
     out = Measurement(found.evaluation, found.per_datum, found.arrays, facts, section)
     if place is not None:
-        if assess.made_by(place) != found.evaluation["fingerprint"]:
-            assess.set_aside(place)
+        if measuring.made_by(place) != found.evaluation["fingerprint"]:
+            measuring.set_aside(place)
         out.save(place, overwrite=True)
-        assess.clear(place)
+        measuring.clear(place)
     if settings.strict:
-        assess.refuse(found.evaluation, place)
+        measuring.refuse(found.evaluation, place)
     return out
 
 
@@ -126,11 +127,11 @@ def _measured(
     model: GenerativeModel, strategy: Any, section: Mapping[str, Any], settings: Evaluation, seed: int,
     place: Path | None, state: str, data: Mapping[str, Tensor], progress: bool,
 ) -> Result:  # fmt: skip
-    remedy = assess.GOES_ON if place is not None else "nothing is kept without directory="
+    remedy = measuring.GOES_ON if place is not None else "nothing is kept without directory="
     splits = {name: SplitData(part, False) for name, part in data.items()}
     try:
-        with stop_requests() as asked, assess.watching(progress, asked, remedy) as watch:
-            return assess.instrument(model, strategy, section, settings, seed, place, state, watch, splits)
+        with stop_requests() as asked, measuring.watching(progress, asked, remedy) as watch:
+            return measuring.instrument(model, strategy, section, settings, seed, place, state, watch, splits)
     except VemError as error:
         notes = raised(model)
         if type(error) is not VemError or not notes:  # a stop is one too
@@ -210,8 +211,8 @@ def _section(evaluation: str | Sequence[str]) -> dict[str, Any]:
         VemError: an override that is not understood or sets something else, or a section that measures nothing.
     """
     overrides = _overrides(evaluation)
-    command.only(overrides, ("evaluation",), "A model that is trained elsewhere has no other settings.")
-    section: dict[str, Any] = command.composed(overrides)["evaluation"]
+    messages.only(overrides, ("evaluation",), "A model that is trained elsewhere has no other settings.")
+    section: dict[str, Any] = messages.composed(overrides)["evaluation"]
     check_targets({"evaluation": section}, [])
     settings: Evaluation = instantiate(section, "evaluation")
     if not settings.num_data:
@@ -252,4 +253,4 @@ def _state(model: Any, strategy: Any, data: Mapping[str, Tensor]) -> str:
         if strategy.no_elbo is None:
             q = strategy.infer(model, Batch(some, None), {})
             parts += q.draws(fill({"z": q.noise(2)}, generator(x.device, "state"), x.dtype)["z"])
-    return assess.state_hash(*parts)
+    return measuring.state_hash(*parts)

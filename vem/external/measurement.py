@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from numpy.typing import NDArray
 
-from vem.cli import assess
+from vem.cli import measure
 from vem.errors import VemError
 from vem.evaluation.instrument import Result
 from vem.report.checks import failed as failed_checks
@@ -47,7 +47,7 @@ class Measurement:
             raise VemError(f"{path} holds a result already: name another folder, or save(…, overwrite=True).")
         config = {"evaluation": self.section, "seed": self.facts["seed"]}
         records.write_text(path / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        assess.write(path, Result(self.evaluation, self.per_datum, self.arrays, {}, {}), {})
+        measure.write(path, Result(self.evaluation, self.per_datum, self.arrays, {}, {}), {})
         sealing.write_run(path, self.facts)
         draw_run(path)
         return path
@@ -111,7 +111,7 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     both = low is not None and high is not None
     shown = f"[{low:.3f}, {high:.3f}]" if both else ends_text(low, high, "{:.3f}".format)
     cells = [f"{n:.3f}" if isinstance(n, float) else "–" for n in numbers]
-    return [f"{assess.bounded(entry)}{cells[0]}", *cells[1:], shown]
+    return [f"{measure.bounded(entry)}{cells[0]}", *cells[1:], shown]
 
 
 def read_measurement(place: Path, section: dict[str, Any]) -> Measurement:

@@ -58,36 +58,36 @@ def _end_with_parent() -> None:
 def _job(work: Work) -> JobResult:
     import threadpoolctl
 
-    from vem.cli import assess, execute, resume
+    from vem.cli import measure, resume, train
     from vem.sweep import gpus
     from vem.sweep.repeats import holder_of, write_repeat
 
-    config = resume.as_begun(work.directory, execute.identified(dict(work.config)), work.overrides)
-    execute.set_threads(config["threads"])
+    config = resume.as_begun(work.directory, train.identified(dict(work.config)), work.overrides)
+    train.set_threads(config["threads"])
     resume.left_behind(work.directory, config, sweeping=True)  # refuses a folder with a run of another config
     holder = holder_of(config, work.sweep, work.directory)
     if holder is not None:
         write_repeat(config, list(work.overrides), work.directory, holder, work.start)
-        assess.judge(holder, config["evaluation"].get("strict", False))
+        measure.judge(holder, config["evaluation"].get("strict", False))
         return JobResult(ledger.Outcome(records.REPEATS, holder.name), records.valid_elbo(holder))
     place = gpus.slot(gpus.visible(config["device"]), config["jobs_per_gpu"])
     with threadpoolctl.threadpool_limits(limits=config["threads"]), place as number:
         if number is not None:
             config["device"] = f"cuda:{number}"
-        value = execute.execute(config, list(work.overrides), work.directory, start=work.start)
+        value = train.execute(config, list(work.overrides), work.directory, start=work.start)
     return JobResult(ledger.Outcome("done"), value)
 
 
 def _explained(work: Work, error: BaseException) -> JobResult:
     """What the job raised; where run.json does not tell of it yet, it does now, and so does the log."""
-    from vem.cli import command
+    from vem.cli import messages
     from vem.cli.resume import AtWork, OtherConfig
     from vem.training.signals import InterruptedRun
 
     if isinstance(error, KeyboardInterrupt | InterruptedRun):
         message = str(record(work.directory).get("error") or AT_ONCE) if not str(error) else str(error)
         return JobResult(ledger.Outcome("stopped", message), math.nan)
-    message = command.message(error)
+    message = messages.message(error)
     found = record(work.directory)
     if message != found.get("error") or found.get("start") != work.start:
         logging.getLogger("vem").error("%s", message)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from vem.cli import command
+from vem.cli import messages
 from vem.errors import VemError
 from vem.storage import ledger, records
 from vem.sweep import plan, stopping
@@ -59,7 +59,7 @@ def _launched(jobs: Jobs) -> bool:
 
 def _not_handed_over(jobs: Jobs, error: BaseException) -> BaseException:
     """A queue that takes no jobs (``sbatch`` fails, or is not there) is no fault in vem."""
-    if jobs.sweep.launcher not in ledger.DETACHED or command.explain(error) is not None:
+    if jobs.sweep.launcher not in ledger.DETACHED or messages.explain(error) is not None:
         return error
     return VemError(f"the launcher {jobs.sweep.launcher} could hand no job over ({_line(error)}). Nothing was begun.")
 
@@ -71,7 +71,7 @@ def _line(error: BaseException) -> str:
 def _report(jobs: Jobs) -> None:
     """A report that fails must not hide the runs: one line, and the traceback in a file."""
     try:
-        command.report(jobs.sweep.directory)
+        messages.report(jobs.sweep.directory)
     except Exception as error:
         place = _keep_traceback(jobs, error, "report.log")
         print(f"vem: no report: {type(error).__name__}: {error} (in full in {place})", file=sys.stderr)
@@ -107,7 +107,7 @@ def worth_another_go(sweeps: Sequence[Jobs], error: BaseException | None, ended_
 def _broken(jobs: Jobs, error: BaseException) -> VemError:
     """One message where the launcher itself broke; the traceback goes to a file."""
     place = _keep_traceback(jobs, error, "launcher.log")
-    said = command.explain(error) or _line(error)
+    said = messages.explain(error) or _line(error)
     return VemError(f"the launcher {jobs.sweep.launcher} broke off ({said}; in full in {place}).")
 
 

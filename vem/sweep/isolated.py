@@ -27,7 +27,7 @@ POLL = 0.2  # seconds between two looks for a signal
 HASTE = 5.0  # seconds for a child's checkpoint after a second Ctrl-C
 PATIENCE = 90.0  # seconds for it where a cluster has taken the job's time away; Slurm gives notice (signal_delay_s)
 # torch._dynamo is what the first optimizer imports, for seconds.
-PRELOADED = ["vem.cli.execute", "vem.cli.command", "torch._dynamo"]
+PRELOADED = ["vem.cli.train", "vem.cli.messages", "torch._dynamo"]
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

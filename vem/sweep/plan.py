@@ -20,7 +20,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from vem.cli.command import PastHydra, folder_name
+from vem.cli.messages import PastHydra, folder_name
 from vem.errors import VemError
 from vem.storage import ledger
 from vem.sweep import keys

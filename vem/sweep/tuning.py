@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from vem.cli.command import PastHydra
+from vem.cli.messages import PastHydra
 from vem.errors import VemError
 from vem.sweep.plan import typed_in
 

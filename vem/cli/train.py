@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from vem import __version__
-from vem.cli import assess, command, reloading, resume
+from vem.cli import measure, messages, reloading, resume
 from vem.config import moved, sources
 from vem.config.build import Built, build, identified, make_data, parts_of
 from vem.config.targets import check_targets, conform
@@ -82,7 +82,7 @@ def _execute(
     if earlier is not None and earlier.get("status") == "done":
         _compare_data(config, earlier, directory)
         log.info("%s is finished: left alone. Another hydra.run.dir, or hydra.sweep.dir, runs it again.", directory)
-        assess.judge(directory, config["evaluation"].get("strict", False))
+        measure.judge(directory, config["evaluation"].get("strict", False))
         return records.valid_elbo(directory)
     started -= (earlier or {}).get("seconds", 0.0)  # seconds of all starts, but for one that was killed
     status = _status(config, overrides, digest, earlier, resume.has_begun(directory)) | {moved.KEY: paths}
@@ -97,11 +97,11 @@ def _execute(
         # An interrupted run can go on: it stays "running", with the reason beside it.
         told = InterruptedRun(AT_ONCE) if isinstance(error, KeyboardInterrupt) else error
         interrupted = isinstance(told, InterruptedRun)
-        status.update(status="running" if interrupted else "failed", error=command.message(told))
+        status.update(status="running" if interrupted else "failed", error=messages.message(told))
         status["seconds"] = time.monotonic() - started
         _write_last_words(directory, status, error)
         raise
-    assess.judge(directory, config["evaluation"].get("strict", False))
+    measure.judge(directory, config["evaluation"].get("strict", False))
     return records.valid_elbo(directory)
 
 
@@ -188,12 +188,12 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
             on_record=recorder, config_hash=status["config_hash"],
         )  # fmt: skip
     status.update(_result(done), family=_family(built))
-    state = assess.state_of(built)
-    found = assess.measure(
+    state = measure.state_of(built)
+    found = measure.measure(
         built, config["evaluation"], built.evaluation, config["seed"], directory, state, config["progress"]
     )
     drawn = pictures(built.model, built.strategy, built.data, config["seed"], found.per_datum)
-    assess.write(directory, found, drawn)
+    measure.write(directory, found, drawn)
     status["evaluation_seconds"] = found.seconds
     found_out = [*_not_converged(config, built.training, done), *built.model.notes()]
     found_out += reloading.unkept(config, built, directory)
@@ -205,8 +205,8 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     sealing.write_run(directory, {**status, "status": "running"})
     draw_run(directory)
     sealing.write_run(directory, status)
-    assess.clear(directory)
-    for line in assess.lines(found.evaluation):
+    measure.clear(directory)
+    for line in measure.lines(found.evaluation):
         log.info("%s", line)
     log.info("figures: %s", directory / records.FIGURES)
 
