@@ -17,7 +17,7 @@ import yaml
 from cli_support import contents, table
 
 import vem
-from vem.cli import command, resume
+from vem.cli import messages, resume
 from vem.config import build
 from vem.errors import VemError
 from vem.report import summarize
@@ -114,7 +114,7 @@ def test_a_sealed_sweep_reruns_nothing(sealed, vem_run):
 @pytest.mark.parametrize("strategy", ["amortized", "local"])
 def test_a_further_seed_of_a_sealed_sweep_joins_its_group(sealed, strategy):
     """A run of seed 2 as it would be written today; of a run its numbers are another seed's, which does not matter."""
-    config = {seed: command.composed((f"strategy={strategy}", f"seed={seed}", *BLOBS[:-1])) for seed in (0, 1, 2)}
+    config = {seed: messages.composed((f"strategy={strategy}", f"seed={seed}", *BLOBS[:-1])) for seed in (0, 1, 2)}
     hashes = {seed: records.config_hash(content) for seed, content in config.items()}
     facts = {run: records.read_json(run / records.RUN) for run in records.run_directories([sealed])}
     own = {run: f for run, f in facts.items() if f["strategy"] == strategy}
