@@ -13,10 +13,11 @@ from vem.errors import VemError
 if TYPE_CHECKING:
     from vem.config.build import load
     from vem.external.measure import measure
+    from vem.report.compare import compare
 
 __version__ = "0.1.0"
-__all__ = ["VemError", "load", "measure"]
-_HOMES = {"load": "vem.config.build", "measure": "vem.external.measure"}
+__all__ = ["VemError", "compare", "load", "measure"]
+_HOMES = {"compare": "vem.report.compare", "load": "vem.config.build", "measure": "vem.external.measure"}
 
 
 def __getattr__(name: str) -> Any:

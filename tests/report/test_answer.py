@@ -10,7 +10,7 @@ from scipy import stats
 from synthetic_runs import BAD, add_families, editing, estimate, said, write_gaps, write_run, write_scored, write_seeds
 
 from vem.report.paired import Scores, paired
-from vem.report.race import race
+from vem.report.ranking import rank as race
 from vem.report.read import findings
 from vem.storage import ledger
 from vem.storage.records import write_csv

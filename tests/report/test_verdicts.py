@@ -8,7 +8,7 @@ from scipy import stats
 from synthetic_runs import said, write_gaps, write_run, write_scored, write_seeds
 
 from vem.report.paired import Scores, paired
-from vem.report.race import race
+from vem.report.ranking import rank as race
 from vem.report.read import findings
 from vem.storage import ledger
 
@@ -38,8 +38,8 @@ def test_a_bound_in_doubt_is_not_the_best(tmp_path, check):
 
 def test_a_check_that_failed_on_training_data_alone_is_no_doubt_on_test_data(tmp_path):
     (row,) = ({"label": "a", "strategy": "a", "test_elbo_mean": 1.0, "checks_failed": "outliers (train)"},)
-    assert race([row], Rivals({"a": [1.0]})).broken == []
-    assert race([row | {"checks_failed": "converged (test); outliers (train, test)"}], Rivals({"a": [1.0]})).broken == [
+    assert race([row], Rivals({"a": [1.0]})).failed == []
+    assert race([row | {"checks_failed": "converged (test); outliers (train, test)"}], Rivals({"a": [1.0]})).failed == [
         "outliers"
     ]
 
@@ -88,7 +88,7 @@ def test_what_is_smaller_than_the_floor_is_no_lead(lead, verdict):
     rivals = Rivals({"a": [-98.0 + d for d in lead], "b": [-98.0] * 3})
     found = race(rivals.rows, rivals)
     label = found.second["label"]
-    assert found.verdict(label) == verdict and (found.doubts == []) is (verdict == "here")
+    assert found.verdicts[label].kind == verdict and (found.doubts == []) is (verdict == "here")
 
 
 def test_a_tie_is_called_one(tmp_path):

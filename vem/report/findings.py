@@ -12,15 +12,22 @@ from typing import Literal
 
 import pandas as pd
 
+from vem.report.paired import Difference
+
 Kind = Literal["finding", "loss", "caution"]
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of the answer: a finding, what a strategy loses and why, or what cannot be concluded."""
+    """One sentence of the answer: a finding, what a strategy loses and why, or what cannot be concluded.
+
+    ``about``: the :class:`vem.report.ranking.Ranking`, or the ``Lead``, ``Loss`` or ``Caution`` of
+    :mod:`vem.report.explain`, that it puts in words.
+    """
 
     text: str
     kind: Kind
+    about: object = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Table:
     ``paired_ci95_high``, ``paired_seeds``, ``paired_reason`` (difference of test ELBOs to ``baseline``, paired), and
     ``paired_data_se``, ``paired_data_ci95_low``, ``paired_data_ci95_high`` (its error over data).
     ``runs``: its single runs. ``name`` holds the data and what tells them from the other tables'. ``refused``: by
-    directory of a run and file, why the file is not used.
+    directory of a run and file, why the file is not used. ``differences``: by label, of the baseline's rivals to it.
     """
 
     name: str
@@ -62,6 +69,7 @@ class Table:
     answer: tuple[Sentence, ...] = ()
     axes: tuple[Axis, ...] = ()
     refused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    differences: Mapping[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

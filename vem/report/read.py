@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from vem.report.answer import answer
 from vem.report.axes import axes_of
-from vem.report.cautions import Sources
 from vem.report.comparable import apart, other_rows
-from vem.report.findings import Findings, Sentence, Table
+from vem.report.explain import Caution, Sources
+from vem.report.findings import Findings, Table
 from vem.report.frame import Framed, frame, relative_damage
 from vem.report.gather import Gathered, gather, progress, unfinished
 from vem.report.over_data import with_data_errors
 from vem.report.own_code import about_code
 from vem.report.planned import jobs_of, states, with_planned
 from vem.report.provenance import provenance, rebuild_command
+from vem.report.sentences import answer, caution
 from vem.report.tables import (
     Rivals,
     check_baseline,
@@ -78,12 +78,15 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, 
     alone = runs[[gathered.base / directory not in gathered.jobs for directory in runs["directory"]]]
     jobs = progress(gathered, jobs_of(name, framed, gathered))
     sources = Sources(gathered.base, settings, states(compared, runs), states(compared, alone), jobs, beside)
-    said = answer(contenders(compared), rivals, axes, sources)
+    compete = contenders(compared)
+    said = answer(compete, rivals, axes, sources)
     code = about_code({label: [framed.runs[d] for d in found] for label, found in _members(compared)})
     careful = [*code, *measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
-    said = (*said, *(Sentence(text, "caution") for text in careful))
+    said = (*said, *(caution(Caution("remark", facts={"text": text})) for text in careful))
     refused = {directory: found for directory in runs["directory"] if (found := _refused(directory, framed))}
-    return Table(name, compared, runs, baseline, said, axes, refused)
+    known = map(str, compete[compete["test_elbo_mean"].notna()]["label"])
+    differences = {own: rivals.difference(own, baseline) for own in known if baseline not in (None, own)}
+    return Table(name, compared, runs, baseline, said, axes, refused, differences)
 
 
 def _members(groups: pd.DataFrame) -> list[tuple[str, list[str]]]:

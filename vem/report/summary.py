@@ -87,7 +87,17 @@ def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def terminal(found: Findings, out: Path) -> list[str]:
-    """The lines that a command prints: tables, remarks, the answer, and where the files are."""
+    """The lines that a command prints: the comparison, and where the files are."""
+    lines = comparison_text(found)
+    if found.tables:
+        lines.append(f"Tables:  {out / SUMMARY} (over seeds), {out / RUNS} (every run)")
+    if (out / FIGURES).is_dir():
+        lines.append(f"Figures: {out / FIGURES}")
+    return [*lines, f"Report:  {out / PAGE}"]
+
+
+def comparison_text(found: Findings) -> list[str]:
+    """The comparison as lines: tables, remarks and the answer."""
     lines: list[str] = []
     for table in found.tables:
         lines += [f"Data: {table.name}", "", *comparison_table(table.groups, table.baseline), ""]
@@ -95,11 +105,7 @@ def terminal(found: Findings, out: Path) -> list[str]:
     lines += _remarks(found)
     for table in found.tables:
         lines += _said(table, alone=len(found.tables) == 1)
-    if found.tables:
-        lines.append(f"Tables:  {out / SUMMARY} (over seeds), {out / RUNS} (every run)")
-    if (out / FIGURES).is_dir():
-        lines.append(f"Figures: {out / FIGURES}")
-    return [*lines, f"Report:  {out / PAGE}"]
+    return lines
 
 
 def _said(table: Table, alone: bool) -> list[str]:

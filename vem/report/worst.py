@@ -15,8 +15,8 @@ from PIL import Image
 from vem.report.figure_set import Group, Reader, groups_of, named, reader_of, spread_over_strategies
 from vem.report.files import read_pictures
 from vem.report.findings import Findings, Table
-from vem.report.losses import EXACT
 from vem.report.panels import is_image, is_point, value_limits
+from vem.report.words import EXACT
 from vem.storage.records import PICTURES
 
 MOST_CASES = 18  # in one table

@@ -1,0 +1,181 @@
+"""The comparison of runs as data: ``vem.compare``, which the report renders."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vem.report.aggregate import present
+from vem.report.findings import Findings, Table
+from vem.report.paired import LEVEL
+from vem.report.quantities import GAPS, Estimate, estimate, families, gaps_of
+from vem.report.ranking import Ranking, Verdict
+from vem.report.read import findings
+from vem.report.summary import comparison_text
+from vem.storage.records import SPLITS
+
+GROUP = ("label", "strategy", "model", "family", "latent_dim", "runs", "seeds", "num_parameters", "num_data")
+COSTS = ("training_seconds", "decoder_evaluations")
+TABLE = ("data", *GROUP, "test_elbo", "test_elbo_se", "test_elbo_reason", "train_elbo", "train_elbo_se", *COSTS,
+         "checks_failed")  # fmt: skip
+DIFFERENCE = ("data", "label", "baseline", "mean", "se", "low", "high", "level", "over", "seeds", "data_se", "data_low",
+              "data_high", "reason")  # fmt: skip
+OF_GAP = ("mean", "se", "low", "high", "data_low", "data_high", "identified_low", "identified_high",
+          "one_sided")  # fmt: skip
+GAP = ("data", "label", "split", "quantity", "family", *OF_GAP, "kind", "seeds")
+
+
+def compare(dirs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], baseline: str | None = None) -> Comparison:
+    """The runs at or below one folder, or several, compared as ``python -m vem.report`` does; nothing is written.
+
+    baseline: label of the group that the others are compared with, or its strategy where one group has it; by default
+    the group with the highest mean test ELBO. Runs that are equal in everything but the seed are one group; runs
+    on other data are compared apart, by the column ``data`` of each table.
+
+    >>> import vem
+    >>> runs = Path(vem.__file__).parents[1] / "tests" / "golden" / "reports" / "paired"
+    >>> found = compare(runs, baseline="local")
+    >>> found.table[["label", "seeds", "test_elbo", "test_elbo_se"]].round(3)
+           label  seeds  test_elbo  test_elbo_se
+    0      local      3   -101.625         0.013
+    1      third      3   -101.675         0.013
+    2  amortized      3   -102.003         0.011
+    >>> found.differences[["label", "mean", "low", "high", "level"]].round(3)
+           label   mean    low   high  level
+    0  amortized -0.378 -0.501 -0.255  0.975
+    1      third -0.050 -0.050 -0.050  0.975
+    >>> [(verdict.best, verdict.rival, verdict.kind) for verdict in found.verdicts]
+    [('local', 'third', 'ahead'), ('local', 'amortized', 'ahead')]
+
+    Raises:
+        VemError: a folder does not exist, no run lies below any of them, or no group is called ``baseline``.
+    """
+    roots = [dirs] if isinstance(dirs, str | os.PathLike) else list(dirs)
+    return Comparison(findings([Path(root) for root in roots], baseline))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups of runs beside each other, in nats per data point where it says nothing else; larger ELBOs are better.
+
+    ``print`` shows it as the terminal does, a notebook its tables. What is not known is missing (None or NaN), and
+    ``reason`` says why. ``data`` names the data in every table.
+    """
+
+    findings: Findings
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row for each group, the highest test ELBO first.
+
+        ``label`` (short, unique on its data), ``strategy``, ``model``, ``family``, ``latent_dim``; ``runs`` and
+        ``seeds``: planned, and with a result; ``num_parameters`` of the model; ``num_data``: evaluated test data;
+        ``test_elbo`` and ``train_elbo``: means over seeds, with ``…_se`` over seeds (of one seed over its data);
+        ``test_elbo_reason``: why there is none; ``training_seconds`` and ``decoder_evaluations``: means over seeds;
+        ``checks_failed``: by any seed.
+        """
+        rows = [row for table in self.findings.tables for row in _groups(table)]
+        return pd.DataFrame(rows, columns=list(TABLE))
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """Test ELBO of each group − that of the baseline, paired data point by data point and seed by seed.
+
+        ``label``, ``baseline``; ``mean``; ``se``, ``low``, ``high``: over the common ``seeds``, with the test data held
+        fixed, or over data where there is one (``over``: ``seeds`` or ``data``); ``data_se``, ``data_low``,
+        ``data_high``: over data, of the difference averaged over the seeds. Intervals are Student's at ``level`` =
+        1 − 0.05/m, corrected for the m differences on these data (Bonferroni): all of them hold together with 95 %.
+        ``reason``: why there is no difference, or no interval.
+        """
+        rows = [row for table in self.findings.tables for row in _differences(table)]
+        return pd.DataFrame(rows, columns=list(DIFFERENCE))
+
+    @cached_property
+    def gaps(self) -> pd.DataFrame:
+        """A row for each gap of each group on each ``split``, where gaps were measured.
+
+        ``quantity``: ``approximation_gap``, ``amortization_gap``, ``optimization_gap``, ``inference_gap``, or
+        ``exact_loss`` of a model whose log p(x) is known and that no q* was sought for (see
+        :data:`vem.report.quantities.QUANTITIES`); ``family``: None for the strategy's own, else the other family
+        that q* was sought in; ``mean`` over ``seeds`` with ``se``; ``low``, ``high``: 95 % interval over seeds (of one
+        seed over its data); ``data_low``, ``data_high``: over data. ``one_sided``: log p(x) is known from below alone,
+        so that the gap is at least this and ``high`` is missing; ``identified_low``, ``identified_high``: the mean, if
+        log p(x) were known, would lie between these; ``kind``: how log p(x) was found.
+        """
+        rows = [row for table in self.findings.tables for row in _gaps(table)]
+        return pd.DataFrame(rows, columns=list(GAP))
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The lead of the best group over each other one, on each data; then at each value of a swept axis."""
+        return tuple(
+            replace(verdict, data=table.name)
+            for table in self.findings.tables
+            for sentence in table.answer
+            if isinstance(sentence.about, Ranking)
+            for verdict in sentence.about.verdicts.values()
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(comparison_text(self.findings)).rstrip()
+
+    def _repr_html_(self) -> str:
+        shown = {"Comparison": self.table, "Differences to the baseline": self.differences, "Gaps": self.gaps}
+        parts = [
+            f"<h4>{title}</h4>{rows.to_html(index=False, na_rep='')}" for title, rows in shown.items() if len(rows)
+        ]
+        said = (s.text for table in self.findings.tables for s in table.answer if s.kind == "finding")
+        return "".join([*parts, *(f"<p>{html.escape(text)}</p>" for text in said)])
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    return [{str(k): present(v) for k, v in row.items()} for row in table.groups.to_dict("records")]
+
+
+def _groups(table: Table) -> list[dict[str, Any]]:
+    rows = []
+    for row in _rows(table):
+        test, train = (estimate(row, split, "elbo") for split in ("test", "train"))
+        rows.append({
+            "data": table.name, **{name: row.get(name) for name in (*GROUP, "checks_failed")},
+            "test_elbo": test.mean, "test_elbo_se": _error(test), "test_elbo_reason": test.reason,
+            "train_elbo": train.mean, "train_elbo_se": _error(train),
+            **{cost: estimate(row, None, cost).mean for cost in COSTS},
+        })  # fmt: skip
+    return sorted(rows, key=lambda row: math.inf if row["test_elbo"] is None else -row["test_elbo"])
+
+
+def _error(found: Estimate) -> float | None:
+    return found.data_se if found.se is None else found.se
+
+
+def _differences(table: Table) -> Iterator[dict[str, Any]]:
+    level = 1 - (1 - LEVEL) / max(len(table.differences), 1)
+    for label, d in table.differences.items():
+        (low, high), (data_low, data_high) = (
+            ends or (None, None) for ends in (d.interval(level), d.data_interval(level))
+        )
+        yield dict(zip(DIFFERENCE, (table.name, label, table.baseline, d.mean, d.se, low, high, level, d.over, d.seeds,
+                                    d.data_se, data_low, data_high, d.reason), strict=True))  # fmt: skip
+
+
+def _gaps(table: Table) -> Iterator[dict[str, Any]]:
+    for row in _rows(table):
+        for split in SPLITS:
+            own: list[tuple[str, str | None]] = [(GAPS[kind], None) for kind in gaps_of(row, split)]
+            own = own or [(name, None) for name in ("exact_loss",) if estimate(row, split, name).mean is not None]
+            others = [(GAPS["approximation"], family) for family in families(row, split)]
+            for quantity, family in (*own, *others):
+                found = estimate(row, split, quantity, family)
+                of = {"data": table.name, "label": row["label"], "split": split, "quantity": quantity, "family": family}
+                of |= {field: getattr(found, field) for field in OF_GAP}
+                kind = estimate(row, split, "log_marginal_lower").kind
+                yield of | {"kind": kind, "seeds": found.over or row["seeds"]}
