@@ -144,9 +144,9 @@ def check_baseline(tables: Sequence[pd.DataFrame], wanted: str | None) -> None:
     names = list(dict.fromkeys(str(label) for groups in tables for label in groups["label"]))
     shown = "; ".join(names[:12]) + (f"; and {len(names) - 12} more" if len(names) > 12 else "")
     if any((groups["strategy"] == wanted).any() for groups in tables):
-        raise VemError(f"--baseline {wanted!r} is the strategy of several groups: name one of them. They are: {shown}.")
+        raise VemError(f"baseline {wanted!r} is the strategy of several groups: name one of them. They are: {shown}.")
     near = did_you_mean(wanted, names)
-    raise VemError(f"--baseline {wanted!r}: no group is called so{near} The groups are: {shown}.")
+    raise VemError(f"baseline {wanted!r}: no group is called so{near} The groups are: {shown}.")
 
 
 def _has(groups: pd.DataFrame, wanted: str) -> bool:
