@@ -1,9 +1,10 @@
-"""Every command and every piece of code in the README runs as it stands there, from outside the package."""
+"""Every command and every piece of code in README.md and docs/ runs as it stands there, from outside the package."""
 
 from __future__ import annotations
 
 import functools
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -23,7 +24,7 @@ from vem.storage import locks
 Call = Callable[[list[str]], str]
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 
 # Appended to a run's command so that a test takes seconds: what is tested is that it runs, not what it reaches.
 SHORT = {
@@ -35,6 +36,9 @@ SHORT = {
 }  # fmt: skip
 
 
+FILE = r"# ([\w/]+\.(?:py|yaml))\n"  # the first line of a block that is a file
+RUN_BY_TESTS = ("vem.load(", "vem.measure(", "vem.compare(")  # blocks without a file's name: a test for each below
+
 # Needed by what is a word of its own on a command line.
 EXTRAS = {
     "launcher=joblib": "hydra_plugins.hydra_joblib_launcher",
@@ -45,11 +49,12 @@ EXTRAS = {
 
 
 def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.M | re.S)
+    """The fenced blocks of a language on all pages, in order, each once."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", flags=re.M | re.S)
+    return list(dict.fromkeys(block for text in PAGES.values() for block in pattern.findall(text)))
 
 
-COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
+COMMANDS = list(dict.fromkeys(line for block in blocks("bash") for line in block.splitlines()))
 SETUP = [line for line in COMMANDS if line.startswith("python3 -m venv")]
 RUNS = [line for line in COMMANDS if line not in SETUP]
 
@@ -72,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _write_files(folder: Path) -> None:
     folder.mkdir()
     for block in blocks("python") + blocks("yaml"):
-        named = re.match(r"# ([\w/]+\.(?:py|yaml))\n", block)
+        named = re.match(FILE, block)
         if named:
             path = folder / named.group(1)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,6 +191,13 @@ def test_measuring_ones_own_model(call: Call) -> None:
     assert "runs/mine" in call(["python", "-m", "vem.report", "runs/mine"])
 
 
+def test_comparing_in_python(call: Call) -> None:
+    """As it stands there, but for the folder: that of a sweep without training it."""
+    (code,) = [block for block in blocks("python") if "vem.compare" in block]
+    out = call(["python", "-c", code.replace("runs/launched", str(ROOT / "tests/golden/reports/paired"))])
+    assert "local ahead amortized 0.3" in out
+
+
 @pytest.mark.slow
 def test_hard_em_loses_nats_against_exact_em(folder: Path, call: Call) -> None:
     """The point of the page on strategies: hard EM's bound is below exact EM's, by as much as it says."""
@@ -209,6 +221,49 @@ def test_the_main_job_is_a_sweep_over_the_three_strategies() -> None:
 
 def test_the_plan_is_the_one_that_import_linter_holds() -> None:
     layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
-    plan = (ROOT / "README.md").read_text().partition("```text\nvem/\n")[2].partition("\nconf/")[0]
+    plan = PAGES[ROOT / "docs/architecture.md"].partition("```text\nvem/\n")[2].partition("\nconf/")[0]
     rooms = [line.strip().partition("   ")[0].split() for line in plan.splitlines()]
     assert rooms == [re.split(r" [|:] ", layer) for layer in layers]
+
+
+def test_the_readme_is_short_and_names_every_page() -> None:
+    text = PAGES[ROOT / "README.md"]
+    assert all(f"(docs/{path.name})" in text for path in PAGES if path.parent.name == "docs")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", PAGES[page]):
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists(), f"{page.name} links to {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.M)
+            anchors = [re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles]
+            assert anchor in anchors, f"{page.name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_names_of_the_code_exist(page: Path) -> None:
+    """Every `vem.….name` of a page, and every path of a file of the repository."""
+    prose = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.M | re.S)
+    for name in re.findall(r"`(vem\.[\w.]+)", prose):
+        assert _exists(name), f"{page.name} speaks of {name}"
+    for path in re.findall(r"`((?:vem|conf|tests|experiments)/[\w/.]+)`", prose):
+        assert (ROOT / path).exists(), f"{page.name} speaks of {path}"
+
+
+def _exists(name: str) -> bool:
+    """A module, a name in one, or a member or an annotated field of a class."""
+    owner, _, member = name.rpartition(".")
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        kinds = getattr(pkgutil.resolve_name(owner), "__mro__", ())
+        return any(member in kind.__dict__.get("__annotations__", {}) for kind in kinds)
+    return True
+
+
+def test_every_block_of_code_is_a_file_or_is_run() -> None:
+    """A new block with neither a file's name on its first line nor a test below would rot."""
+    loose = [block for block in blocks("python") + blocks("yaml") if not re.match(FILE, block)]
+    assert [block for block in loose if not any(word in block for word in RUN_BY_TESTS)] == []
