@@ -24,13 +24,14 @@ from synthetic_runs import (
 )
 
 from vem.report import draw_run, summarize, write_report
-from vem.report.aggregate import aggregate, labels
+from vem.report.aggregate import aggregate
 from vem.report.checks import failed, failed_names
 from vem.report.comparison_cells import comparison_cells
 from vem.report.curves import Curve, comparison_figure, seed_average
 from vem.report.distributions import caption
-from vem.report.estimates import gap_columns
+from vem.report.estimates import numbers
 from vem.report.gap_figures import gaps_figure, per_datum_figure
+from vem.report.labels import labels
 from vem.report.read import findings
 from vem.report.runs import as_evaluated, read_run
 
@@ -125,7 +126,7 @@ def test_runs_without_gaps_have_no_gap_columns(tmp_path):
         # An exact model has its inference gap for nothing; no best q was sought.
         nothing = {"value": None, "reason": "not sought"}
         content["test"]["gaps"] = {"approximation": nothing, "optimization": nothing, "inference": gap(0.0, exact=True)}
-    assert not any("gap" in name for name in gap_columns(read_run(run)))
+    assert not any("gap" in name for name in numbers(read_run(run)))
     assert not any("gap" in name or "checks" in name for name in summarize([tmp_path]).columns)
     text = write_report([tmp_path], tmp_path)
     assert "gaps of" not in text and not (tmp_path / "figures" / "gaps.png").exists()

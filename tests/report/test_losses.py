@@ -23,7 +23,7 @@ from synthetic_runs import (
 
 from vem.report.comparison_cells import comparison_cells
 from vem.report.explain import Lead
-from vem.report.paired import Scores, paired
+from vem.report.intervals import Scores, paired
 from vem.report.read import findings
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from synthetic_runs import NUM, QUICK, on_both, say, spread, write_data, write_scored
 
-from vem.report.alike import having, rows_of
+from vem.report.alike import having, measured_alike
+from vem.report.groups import rows_of
 from vem.report.read import findings
 from vem.report.summary import terminal
 
@@ -149,6 +150,10 @@ def test_which_measurements_share_a_row(measurements, seeds, rows):
 
 def test_the_kin_of_most_seeds_come_first():
     run = {"test_inference_gap_sought": True, "num_test_evaluated": 5}
-    done = [run | {"measurement": f"evaluation.best.steps={n}", "test_x": n} for n in (8, 30, 30)]
-    assert having("test_x", done) == done[1:] and having("", done) == done[1:]
-    assert having("test_y", [{}, {}]) == [{}, {}]
+    done = [run | {"measurement": f"evaluation.best.steps={n}", "test_exact_loss": n} for n in (8, 30, 30)]
+    alike = measured_alike(done)
+    assert alike == [done[1:], done[:1]] and having(alike, "test", "exact_loss") == done[1:]
+    assert having(alike, "train", "exact_loss") == done[1:]  # none has it
+    only = measured_alike([done[0], *({**m, "test_exact_loss": None} for m in done[1:])])
+    assert having(only, "test", "exact_loss") == done[:1]
+    assert having(measured_alike([{}, {}]), "test", "elbo") == [{}, {}]

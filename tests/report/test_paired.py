@@ -9,7 +9,7 @@ from scipy import stats
 from synthetic_runs import write_run, write_scored
 
 from vem.errors import VemError
-from vem.report.paired import ONE_DATUM, Scores, paired
+from vem.report.intervals import ONE_DATUM, Scores, paired
 from vem.report.read import findings
 
 DATA = 30

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vem.errors import VemError
-from vem.report.estimates import gap_columns
+from vem.report.estimates import numbers
 from vem.report.quantities import BOUNDS, GAPS, QUANTITIES, Estimate, estimate, fact, families, gaps_of
 from vem.report.runs import RunRecord
 
@@ -36,7 +36,7 @@ EVALUATION = {
         "checks": [{"name": "finite", "passed": False, "detail": "…"}],
     }
 }  # fmt: skip
-RUN = gap_columns(RunRecord(Path("run"), {"status": "done"}, EVALUATION))
+RUN = numbers(RunRecord(Path("run"), {"status": "done"}, EVALUATION))
 GROUP = {
     "test_elbo_mean": -95.0, "test_elbo_se": 0.5, "test_elbo_over": 2.0, "test_elbo_data_se": float("nan"),
     "test_kl_mean": None, "test_kl_reason": "seed 0: not measured",

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from synthetic_runs import said, write_gaps, write_run, write_scored, write_seeds
 
-from vem.report.paired import Scores, paired
+from vem.report.intervals import Scores, paired
 from vem.report.ranking import rank as race
 from vem.report.read import findings
 from vem.storage import ledger

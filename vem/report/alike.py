@@ -8,85 +8,21 @@ numbers.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
-from vem.report.estimates import GAPS
+from vem.report.labels import MEASUREMENT, settings_of
+from vem.report.quantities import GAPS, column, fact
 from vem.storage.records import SPLITS
 
 TEST = "test"
 OTHER_ROWS = "other_rows"  # of a run: whether its test rows are others than those that its table is about
-MEASUREMENT = "evaluation."  # settings that say how a trained model was measured
 # Those that make no gap another number: how often an unbiased estimate is drawn, what is measured beside it, and
 # rows, which are compared themselves.
 NO_BEARING = ("draws", "num_data", "splits", "strict", "diagnostics", "checks", "importance", "prior", "simulated")
-Run = Mapping[str, Any]
-
-
-def settings_of(text: str | None) -> list[str]:
-    """The settings of a variant.
-
-    >>> settings_of("evaluation.draws=10, strategy.rate=0.1"), settings_of(None)
-    (['evaluation.draws=10', 'strategy.rate=0.1'], [])
-    """
-    return re.split(r", (?=[\w.]+=)", text) if text else []
-
-
-def rows_of(trainings: Sequence[Hashable], measurements: Sequence[Hashable], seeds: Sequence[Any]) -> list[int]:
-    """For each run the place of the run whose measurement stands for its row of the table.
-
-    The measurements of one training share a row unless a seed has several of them; that of the most seeds comes first.
-
-    >>> rows_of(["a"] * 3, ["quick", "quick", "gaps"], [0, 1, 2])  # one seed was measured again
-    [0, 0, 0]
-    >>> rows_of(["a"] * 4, ["few", "few", "many", "many"], [0, 1, 0, 1])  # each seed was measured twice
-    [0, 0, 2, 2]
-    """
-    classes: dict[Hashable, dict[Hashable, list[int]]] = {}
-    for i, (training, measurement) in enumerate(zip(trainings, measurements, strict=True)):
-        classes.setdefault(training, {}).setdefault(measurement, []).append(i)
-    out = [0] * len(trainings)
-    for own in classes.values():
-        taken: dict[int, set[Any]] = {}
-        for members in sorted(own.values(), key=lambda same: -len({seeds[i] for i in same})):
-            these = {seeds[i] for i in members}
-            row = next((first for first, held in taken.items() if not held & these), members[0])
-            taken.setdefault(row, set()).update(these)
-            for i in members:
-                out[i] = row
-    return out
-
-
-def rows_of_tables(
-    trainings: Sequence[Hashable], places: Sequence[int], sizes: Sequence[int], seeds: Sequence[Any]
-) -> list[int]:
-    """For each run on one data set the set of rows that its table is about.
-
-    A training whose seeds were evaluated on several sets stays in one table, unless a seed has several of them: that
-    about the set that most trainings share, each counted by the part of its seeds that has it, else the larger one.
-
-    places: which set of rows each run was evaluated on; sizes: how many rows it was, 0 where it was not.
-
-    >>> rows_of_tables("aaabbb", [0, 0, 1, 0, 0, 0], [9, 9, 5, 9, 9, 9], [0, 1, 2] * 2)  # one seed was measured again
-    [0, 0, 0, 0, 0, 0]
-    >>> rows_of_tables("aabb", [0, 1, 0, 1], [9, 5, 9, 5], [0, 0, 0, 0])  # each seed was measured on both
-    [0, 1, 0, 1]
-    """
-    units = rows_of(trainings, places, seeds)
-    sets: dict[int, Counter[int]] = {}
-    for unit, place, size in zip(units, places, sizes, strict=True):
-        sets.setdefault(unit, Counter()).update([place] if size else [])
-    votes: dict[int, Fraction] = {}
-    for own in sets.values():
-        for place, number in own.items():
-            votes[place] = votes.get(place, Fraction(0)) + Fraction(number, own.total())
-    size_of = dict(zip(places, sizes, strict=True)) | {p: size for p, size in zip(places, sizes, strict=True) if size}
-    chosen = {unit: max(own, key=lambda p: (votes[p], size_of[p]), default=None) for unit, own in sets.items()}
-    found = (chosen[unit] for unit in units)
-    return [place if own is None else own for own, place in zip(found, places, strict=True)]
+SOUGHT = {split: [column(split, gap, field="sought") for gap in GAPS.values()] for split in SPLITS}
+Run = Mapping[Any, Any]
 
 
 def on_the_same_rows(split: str, done: Sequence[Run]) -> list[Run]:
@@ -107,8 +43,8 @@ def on_the_same_rows(split: str, done: Sequence[Run]) -> list[Run]:
 
 def same_data(split: str, one: Run, other: Run) -> bool:
     """Whether nothing tells the rows of two runs apart, nor those of them whose gaps were measured."""
-    data = f"{split}_gap_data"
-    pairs = [*zip(_rows(one, split), _rows(other, split), strict=True), (one.get(data), other.get(data))]
+    pairs = [*zip(_rows(one, split), _rows(other, split), strict=True)]
+    pairs.append((fact(one, split, "gap_data"), fact(other, split, "gap_data")))
     return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
@@ -124,37 +60,40 @@ def bearing(settings: Iterable[str]) -> list[str]:
 
 
 def _rows(run: Run, split: str) -> tuple[Any, ...]:
-    return run.get(f"num_{split}_evaluated"), run.get(f"{split}_rows"), run.get(f"{split}_x")
+    return tuple(fact(run, split, name) for name in ("num_evaluated", "rows", "x"))
 
 
 def measured(run: Run) -> bool:
     """Whether the best q was sought in this run."""
-    return any(run.get(f"{split}_{gap}_gap_sought") for split in SPLITS for gap in GAPS)
+    return any(run.get(name) for names in SOUGHT.values() for name in names)
 
 
-def having(name: str, done: Sequence[Run]) -> list[Run]:
-    """The runs that have a gap, or another number that a search gives, and measured it alike: the most that there are.
-
-    All of them where none has it.
-    """
+def measured_alike(done: Sequence[Run]) -> list[list[Run]]:
+    """Runs whose gaps were measured by the same settings together, the most first; all as one where none was."""
     classes: dict[Hashable, list[Run]] = {}
     for m in done:
         if measured(m):
             classes.setdefault(_budget(m), []).append(m)
-    ranked = sorted(classes.values(), key=lambda same: -len(same)) or [list(done)]
-    return next((same for same in ranked if any(_has(m, name) for m in same)), ranked[0])
+    return sorted(classes.values(), key=lambda same: -len(same)) or [list(done)]
 
 
-def _has(run: Run, name: str) -> bool:
-    return run.get(name) is not None or bool(run.get(f"{name}_sought"))
+def having(alike: Sequence[list[Run]], split: str, quantity: str, family: str | None = None) -> list[Run]:
+    """The runs of :func:`measured_alike` over which a gap, or another number that a search gives, is averaged.
+
+    The most that have it, or looked for it; the most of all where none has it.
+    """
+    columns = column(split, quantity, family), column(split, quantity, family, "sought")
+    return next(
+        (same for same in alike if any(m.get(columns[0]) is not None or m.get(columns[1]) for m in same)), alike[0]
+    )
 
 
 def _budget(run: Run) -> Hashable:
     """What the gaps of a run depend on."""
     found = tuple(bearing(settings_of(run.get("measurement"))))
     # Of the splits with gaps: of others a run whose per_datum.csv is refused may not know the rows.
-    where = [split for split in SPLITS if any(run.get(f"{split}_{gap}_gap_sought") for gap in GAPS)]
-    return found, tuple((split, run.get(f"num_{split}_evaluated")) for split in where)
+    where = [split for split in SPLITS if any(map(run.get, SOUGHT[split]))]
+    return found, tuple((split, fact(run, split, "num_evaluated")) for split in where)
 
 
 def fewer(row: Run, name: str) -> str:

@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
-from vem.report.aggregate import GROUP, brief, present, shortened, whole
-from vem.report.alike import MEASUREMENT, settings_of
-from vem.report.comparable import TRAIN_SIZE
 from vem.report.estimates import GAPS, GENERALIZATION
 from vem.report.findings import Axis
 from vem.report.frame import Framed
 from vem.report.gather import Gathered
-from vem.report.paired import LEVEL
+from vem.report.groups import TRAIN_SIZE
+from vem.report.intervals import LEVEL
+from vem.report.labels import GROUP, MEASUREMENT, brief, settings_of, shortened, whole
+from vem.report.quantities import present
 from vem.report.swept import Candidate, GroupRun, candidates, follows, ordered, runs_of, shown
 
 UNITS = "nats per datum"

@@ -13,14 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vem.report.groups import TRAIN_SIZE, differing, filled, told_once, x_of
 from vem.report.rows import Evaluated
 from vem.report.runs import DONE, RunRecord
-from vem.report.same import filled, x_of
-from vem.report.told_once import told_once
 from vem.storage.records import SPLITS
 
 NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data
-TRAIN_SIZE = "data.max_train"  # the one setting of the data that an axis may run over
 TEST = "test"
 UNSAID = ("data._target_", *(f"{split}_x" for split in SPLITS))  # which runs from before may not say
 Rows = tuple[Any, ...]
@@ -107,27 +105,6 @@ def _data_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
     return [
         ", ".join([b[0][1], *(f"{k}={v}" for k, v in b[1:]), *(f"{k}={v}" for k, v in more.items())])
         for b, more in zip(base, varying, strict=True)
-    ]
-
-
-def differing(groups: Sequence[Any], settings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """For each run, its settings that are not the same in all runs of its group.
-
-    >>> differing(["a", "a", "b"], [{"k": "1", "m": "1"}, {"k": "2", "m": "1"}, {"k": "3", "m": "1"}])
-    [{'k': '1'}, {'k': '2'}, {}]
-    """
-    seen: dict[Any, dict[str, set[str]]] = {}
-    holders: dict[Any, dict[str, int]] = {}
-    sizes: dict[Any, int] = {}
-    for group, own in zip(groups, settings, strict=True):
-        sizes[group] = sizes.get(group, 0) + 1
-        keys, held = seen.setdefault(group, {}), holders.setdefault(group, {})
-        for key, value in own.items():
-            keys.setdefault(key, set()).add(value)
-            held[key] = held.get(key, 0) + 1
-    return [
-        {k: v for k, v in own.items() if len(seen[group][k]) > 1 or holders[group][k] < sizes[group]}
-        for group, own in zip(groups, settings, strict=True)
     ]
 
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from vem.report.aggregate import present
 from vem.report.findings import Findings, Table
-from vem.report.paired import LEVEL
-from vem.report.quantities import GAPS, Estimate, estimate, families, gaps_of
+from vem.report.intervals import LEVEL
+from vem.report.quantities import GAPS, Estimate, estimate, families, gaps_of, present
 from vem.report.ranking import Ranking, Verdict
 from vem.report.read import findings
 from vem.report.summary import comparison_text

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from typing import Any
 
-from vem.report.aggregate import present, whole
 from vem.report.alike import fewer
 from vem.report.ends import AT_LEAST, ONE_END, ends_text
 from vem.report.estimates import EXACT_LOSS, GAPS
 from vem.report.findings import Table
+from vem.report.labels import whole
+from vem.report.quantities import present
 from vem.report.table import UNDEFINED, number
 from vem.report.words import listed, plural
 from vem.storage.records import SPLITS

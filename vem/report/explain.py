@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vem.errors import VemError
-from vem.report.aggregate import present
-from vem.report.alike import having, same_data
-from vem.report.comparable import TRAIN_SIZE
+from vem.report.alike import having, measured_alike, same_data
 from vem.report.estimates import EXACT_LOSS, GAPS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.files import read_per_datum
 from vem.report.findings import Axis
+from vem.report.groups import TRAIN_SIZE
+from vem.report.intervals import LEVEL, Difference, Scores, paired
 from vem.report.measured_unlike import measured_unlike
-from vem.report.paired import LEVEL, Difference, Scores, paired
+from vem.report.quantities import present
 from vem.report.ranking import Ranking
 from vem.report.runs import DONE, RUNNING
 from vem.report.starts import unconverged
@@ -100,7 +100,7 @@ def _between(one: Row, other: Row, rivals: Rivals, base: Path, column: str) -> D
     labels = one["label"], other["label"]
     runs = [{seed: {str(k): present(v) for k, v in row.items()} for seed, row in rivals.rows[label].items()}
             for label in labels]  # fmt: skip
-    alike = [having(column, list(own.values())) for own in runs]
+    alike = [having(measured_alike(list(own.values())), *column.split("_", 1)) for own in runs]
     kept = [{seed: run for seed, run in own.items() if run in same and run.get(column) is not None}
             for own, same in zip(runs, alike, strict=True)]  # fmt: skip
     common = {seed for seed in kept[0].keys() & kept[1].keys() if same_data(TEST, kept[0][seed], kept[1][seed])}

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from vem.errors import VemError
 from vem.report import curves, posteriors
-from vem.report.aggregate import present
 from vem.report.axes_figures import axis_figure, omitted
 from vem.report.comparison import side_by_side_figure
 from vem.report.curves import MOST_TOGETHER, Curve
@@ -21,6 +20,7 @@ from vem.report.distributions import caption, distributions_figure
 from vem.report.files import read_metrics, read_per_datum, read_pictures
 from vem.report.findings import Axis, Findings, Table
 from vem.report.gap_figures import MOST_BARS, gaps_figure
+from vem.report.quantities import present
 from vem.report.style import make_folder, one_line, save_both
 from vem.storage.records import METRICS, PER_DATUM, PICTURES
 

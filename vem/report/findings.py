@@ -12,7 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
-from vem.report.paired import Difference
+from vem.report.intervals import Difference
 
 Kind = Literal["finding", "loss", "caution"]
 

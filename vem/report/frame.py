@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from vem.report.aggregate import COSTS, trainings, variants
-from vem.report.alike import OTHER_ROWS, rows_of_tables
+from vem.report.alike import OTHER_ROWS
 from vem.report.comparable import data_names, evaluated_sets, headings
-from vem.report.estimates import columns, estimate, exact_log_marginal, gap_columns
+from vem.report.estimates import numbers
 from vem.report.gather import Gathered
+from vem.report.groups import rows_of_tables, trainings, variants, x_of
+from vem.report.quantities import COSTS, FACTS
 from vem.report.rows import Evaluated, evaluated
 from vem.report.runs import DONE, UNREADABLE, RunRecord
-from vem.report.same import x_of
 from vem.storage.records import SPLITS
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
@@ -111,16 +111,6 @@ def _numbered(run: RunRecord) -> tuple[RunRecord, dict[str, Any]]:
         return bare, numbers(bare)
 
 
-def numbers(run: RunRecord) -> dict[str, Any]:
-    """The numbers of evaluation.json as columns."""
-    row: dict[str, Any] = {}
-    for split in SPLITS:
-        for name in ("elbo", "reconstruction", "kl"):
-            row |= columns(f"{split}_{name}", estimate(run, split, name))
-        row |= columns(f"{split}_log_marginal", exact_log_marginal(run, split))
-    return row | gap_columns(run)
-
-
 def _row(
     run: RunRecord,
     values: Mapping[str, Any],
@@ -133,9 +123,9 @@ def _row(
     row |= {name: facts.get(name) for name in IDENTITY}
     row |= values
     row |= {name: facts.get(name) for name in (*COSTS, "converged", "num_parameters", "num_train")}
-    row |= {f"num_{split}_evaluated": rows.counts.get(split) for split in SPLITS}
-    row |= {f"{split}_rows": digest[:8] for split, digest in rows.digests.items()}
-    row |= {f"{split}_x": digest for split, digest in x_of(run).items()}
+    row |= {FACTS["num_evaluated"].format(split): rows.counts.get(split) for split in SPLITS}
+    row |= {FACTS["rows"].format(split): digest[:8] for split, digest in rows.digests.items()}
+    row |= {FACTS["x"].format(split): digest for split, digest in x_of(run).items()}
     row["measurement"] = place.measurement or None
     row[OTHER_ROWS] = place.other_rows
     row |= {name: facts.get(name) for name in MACHINE}

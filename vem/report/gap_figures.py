@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.markers import CARETRIGHTBASE
 from matplotlib.patches import Patch
 
-from vem.report.aggregate import present
 from vem.report.estimates import GAPS
+from vem.report.quantities import present
 from vem.report.style import QUIET, grid, legend_below, looks, new_figure, tidy, titled, wrapped
 from vem.report.table import number
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from vem.errors import VemError
 from vem.report.findings import Unfinished
+from vem.report.groups import one_run, with_data, x_of
 from vem.report.runs import DONE, FAILED, RUNNING, UNREADABLE, RunRecord, read_run
-from vem.report.same import one_run, with_data, x_of
 from vem.storage import clocks, folders, ledger
 from vem.storage.records import BY_COLUMN, LOG, REPEATS, RUN
 from vem.storage.sealing import mapping

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vem.report.aggregate import present, value_names, whole
 from vem.report.comparison_cells import Cell, comparison_cells, signed
 from vem.report.ends import ends_text
 from vem.report.figure_set import Drawn
 from vem.report.findings import Axis, Findings, Table, alike
 from vem.report.further import further_tables
+from vem.report.labels import value_names, whole
 from vem.report.page import ABSENT, TITLES
+from vem.report.quantities import present
 from vem.report.table import number
 from vem.report.words import plural
 from vem.report.worst import NUMBERS, Case, Cases, worst_of

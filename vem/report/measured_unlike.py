@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vem.report.alike import MEASUREMENT, OTHER_ROWS, bearing
+from vem.report.alike import OTHER_ROWS, bearing
 from vem.report.estimates import GAPS
+from vem.report.labels import MEASUREMENT
 from vem.report.words import Row, listed, name, plural
 
 SIZE = "evaluation.num_data"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vem.report.aggregate import whole
+from vem.report.groups import code_of
+from vem.report.labels import whole
 from vem.report.runs import RunRecord
-from vem.report.same import code_of
 from vem.report.words import listed, name
 
 AGAIN = "rerun=stale runs the old ones again."

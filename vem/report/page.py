@@ -14,11 +14,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from vem.report.aggregate import present, whole
 from vem.report.comparison_cells import comparison_cells, signed
 from vem.report.figure_set import Drawn
 from vem.report.findings import Findings, alike
 from vem.report.further import further_tables
+from vem.report.labels import whole
+from vem.report.quantities import present
 from vem.report.style import DPI
 from vem.report.worst import NUMBERS, worst_of
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from vem.report.aggregate import GROUP, present
-from vem.report.comparable import TRAIN_SIZE
 from vem.report.frame import Framed
 from vem.report.gather import Gathered
+from vem.report.groups import TRAIN_SIZE
+from vem.report.labels import GROUP
+from vem.report.quantities import present
 from vem.report.runs import DONE, key_of
 
 NOT_BEGUN = "not begun"

@@ -11,15 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from vem.report.aggregate import own_settings, present
-from vem.report.alike import MEASUREMENT
 from vem.report.comparable import data_settings
 from vem.report.findings import Provenance
 from vem.report.frame import Framed
 from vem.report.gather import Gathered, who
+from vem.report.groups import own_settings, x_of
+from vem.report.labels import MEASUREMENT
 from vem.report.own_code import about_code
+from vem.report.quantities import present
 from vem.report.runs import DONE, RunRecord
-from vem.report.same import x_of
 from vem.report.words import plural
 
 NAMES_SHOWN = 4

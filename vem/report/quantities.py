@@ -6,9 +6,13 @@ are called. A name that is not listed here is an error, never a number that was 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
+
+import pandas as pd
 
 from vem.errors import VemError, did_you_mean
 from vem.storage.records import SPLITS
@@ -18,8 +22,10 @@ BOUNDS = ("importance_bound", "prior_bound")  # lower bounds on log p(x) beside 
 COSTS = ("training_seconds", "seconds", "decoder_evaluations", "decoder_gradients", "epochs")
 # Of a family that the best q was sought in: how the columns call them.
 OF_FAMILY = {
-    **{name: name for name in ("best_elbo", "gain_over_own", "converged")},
-    GAPS["approximation"]: "approximation",
+    "best_elbo": "best_elbo",
+    "approximation_gap": "approximation",
+    "gain_over_own": "gain_over_own",
+    "converged": "converged",
 }
 # Every quantity and its meaning, in nats per data point unless it says otherwise.
 QUANTITIES: Mapping[str, str] = {
@@ -51,6 +57,16 @@ QUANTITIES: Mapping[str, str] = {
     "epochs": "epochs of the training (number)",
 }
 OF_RUN = ("paired", *COSTS)  # of no split
+ESTIMATES = ("elbo", "reconstruction", "kl", "log_marginal")  # of every run
+LIMITS = ("log_marginal_lower", "log_marginal_upper")
+# The fields that have a column: of every number, of a gap, of a further bound; in the table of runs and in that of
+# groups.
+RUN_FIELDS: tuple[str, ...] = ("se", "mc_se", "reason")
+RUN_GAP = ("low", "high", "one_sided", "sought", "identified_low", "identified_high")
+GROUP_FIELDS: tuple[str, ...] = ("mean", "se", "data_se", "reason", "over")
+GROUP_GAP = ("sought", "identified_low", "identified_high", "data_low", "data_high", "low", "high", "one_sided")
+BOUND = ("kind", "ess", "loose")
+OF_SOME = ("active_units", "converged")  # without an error, and averaged over the runs that have them
 # What else is known of a split: not a number with an error.
 FACTS: Mapping[str, str] = {
     "checks": "{}_checks",  # the checks that failed, "passed", or None where none was made
@@ -61,6 +77,21 @@ FACTS: Mapping[str, str] = {
     "rows": "{}_rows",  # digest of the numbers of the evaluated rows
     "x": "{}_x",  # digest of all data of the split
 }
+
+
+def present(value: Any) -> Any:
+    """The value, or None where it is missing (pandas has several ways to say so)."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, with None for what is missing."""
+    return [{str(k): present(v) for k, v in row.items()} for row in table.to_dict("records")]
+
+
+FAMILY = re.compile(rf"({'|'.join(SPLITS)})_family_(.+?)_(?:{'|'.join(OF_FAMILY.values())})(?:_|$)")
 
 
 class UnknownQuantity(VemError, KeyError):
@@ -101,6 +132,10 @@ class Estimate(NamedTuple):
     loose: bool = False
 
 
+NUMBERS = ("mean", "se", "mc_se", "low", "high", "identified_low", "identified_high", "data_se", "data_low",
+           "data_high", "ess")  # fmt: skip
+KEY = ["split", "quantity", "family"]  # what a number is of
+Key = tuple[str, str, str | None]
 # How the columns of a field end.
 ENDS = {
     "mean": "_mean", "se": "_se", "mc_se": "_mc_se", "low": "_ci95_low", "high": "_ci95_high",
@@ -208,8 +243,50 @@ def families(row: Mapping[Any, Any], split: str) -> list[str]:
     >>> families({"test_family_mixture_best_elbo_mean": -90.0, "test_family_full_best_elbo_mean": None}, "test")
     ['mixture']
     """
-    start, end = column(split, "best_elbo", "|").split("|")
-    named = dict.fromkeys(
-        str(c)[len(start) :].partition(end)[0] for c in row if str(c).startswith(start) and end in str(c)
-    )
+    named = dict.fromkeys(found[2] for c in row if (found := FAMILY.match(str(c))) and found[1] == split)
     return [family for family in named if estimate(row, split, "best_elbo", family).mean is not None]
+
+
+def keys_of(columns: Iterable[Any]) -> list[Key]:
+    """What a table of runs has numbers of, in the order of its columns.
+
+    >>> keys_of(["seed", "test_kl", "test_kl_se", "test_elbo", "test_family_full_converged"])
+    [('test', 'kl', None), ('test', 'elbo', None), ('test', 'converged', 'full')]
+    """
+    place = {str(c): i for i, c in enumerate(columns)}
+    of_family = dict.fromkeys(found[2] for c in place if (found := FAMILY.match(c)))
+    own: list[Key] = [(split, name, None) for split in SPLITS for name in QUANTITIES if name not in OF_RUN]
+    own += [(split, name, family) for split in SPLITS for family in of_family for name in OF_FAMILY]
+    return sorted((key for key in own if column(*key) in place), key=lambda key: place[column(*key)])
+
+
+def tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """Every number of a table of runs: a row for each run, split, quantity and family (None: that of the strategy).
+
+    Columns: ``run`` (its directory), ``split``, ``quantity`` (:data:`QUANTITIES`), ``family``, and the fields of
+    :class:`Estimate`.
+    """
+    keys = keys_of(table)
+    found = [(row["directory"], *key, *estimate(row, *key)) for row in table.to_dict("records") for key in keys]
+    out = pd.DataFrame(found, columns=["run", *KEY, *Estimate._fields])
+    return out.astype(dict.fromkeys(NUMBERS, float))
+
+
+def cells(split: str, quantity: str, found: Estimate, family: str | None = None) -> dict[str, Any]:
+    """The columns of one number in a table of runs.
+
+    >>> cells("test", "kl", Estimate(2.0, 0.1, 0.01))
+    {'test_kl': 2.0, 'test_kl_se': 0.1, 'test_kl_mc_se': 0.01, 'test_kl_reason': None}
+    """
+    plain = quantity in (*ESTIMATES, *LIMITS)
+    fields = RUN_FIELDS if plain else RUN_FIELDS + (BOUND if quantity in BOUNDS else RUN_GAP)
+    return {column(split, quantity, family): found.mean} | {
+        column(split, quantity, family, field): getattr(found, field) for field in fields
+    }
+
+
+def group_cells(split: str, quantity: str, found: Estimate, family: str | None = None) -> dict[str, Any]:
+    """The columns of one number in a table of groups."""
+    further = () if quantity in ESTIMATES else BOUND if quantity in BOUNDS else GROUP_GAP
+    fields = ("mean",) if quantity in OF_SOME else GROUP_FIELDS + further
+    return {column(split, quantity, family, field): getattr(found, field) for field in fields}

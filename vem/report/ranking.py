@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from vem.report.aggregate import present, value_names
 from vem.report.findings import Axis
-from vem.report.paired import LEVEL, Difference
+from vem.report.intervals import LEVEL, Difference
+from vem.report.labels import value_names
+from vem.report.quantities import present
 from vem.report.tables import Rivals
 from vem.report.words import EXACT, Row, failed_on
 

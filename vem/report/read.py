@@ -13,7 +13,7 @@ from vem.report.explain import Caution, Sources
 from vem.report.findings import Findings, Table
 from vem.report.frame import Framed, frame, relative_damage
 from vem.report.gather import Gathered, gather, progress, unfinished
-from vem.report.over_data import with_data_errors
+from vem.report.intervals import with_data_errors
 from vem.report.own_code import about_code
 from vem.report.planned import jobs_of, states, with_planned
 from vem.report.provenance import provenance, rebuild_command

@@ -12,9 +12,8 @@ import pandas as pd
 
 from vem import __version__
 from vem.errors import VemError
-from vem.report.estimates import finite
 from vem.report.files import read_metrics, read_per_datum
-from vem.report.runs import DONE, RunRecord
+from vem.report.runs import DONE, RunRecord, finite
 from vem.storage.records import CONFIG, METRICS, PER_DATUM, PICTURES, SPLITS, config_hash
 from vem.storage.sealing import mapping
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from vem.report.aggregate import present
 from vem.report.ends import ends_text
 from vem.report.explain import Caution, Ends, Lead, Loss, Number, Sources, Spent, cautions, lead, losses
 from vem.report.findings import Axis, Sentence
-from vem.report.paired import LEVEL, Difference
+from vem.report.intervals import LEVEL, Difference
+from vem.report.quantities import present
 from vem.report.ranking import Ranking, Verdict, in_doubt, rankings
 from vem.report.starts import about_starts
 from vem.report.tables import Rivals

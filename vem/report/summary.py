@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from vem.errors import VemError
-from vem.report.aggregate import present
 from vem.report.figure_set import draw
 from vem.report.findings import Findings, Table, Unfinished
 from vem.report.frame import frame
@@ -18,6 +17,7 @@ from vem.report.gather import gather, who
 from vem.report.markdown import markdown
 from vem.report.page import render
 from vem.report.provenance import repeated
+from vem.report.quantities import present
 from vem.report.read import findings
 from vem.report.table import comparison_table
 from vem.report.words import plural
@@ -36,7 +36,7 @@ def summarize(roots: Iterable[Path]) -> pd.DataFrame:
     Numbers are in nats per datum (``SPLIT_elbo``, with ``_se`` over data and ``_mc_se`` Monte Carlo),
     seconds and counts; a missing one is empty and ``SPLIT_elbo_reason`` says why. ``table`` names the data:
     runs whose ``table`` differs are not comparable. ``variant`` names what differs between runs of the same
-    strategy, model, family and latent size. Gaps and checks: :func:`vem.report.estimates.gap_columns`.
+    strategy, model, family and latent size. Gaps and checks: :func:`vem.report.estimates.numbers`.
 
     Raises:
         VemError: a root does not exist, or no run lies below any of them.

@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from vem.report.aggregate import whole
-from vem.report.alike import MEASUREMENT
-from vem.report.comparable import TRAIN_SIZE
-from vem.report.estimates import finite
 from vem.report.frame import Framed
 from vem.report.gather import Gathered
-from vem.report.runs import DONE, RunRecord
+from vem.report.groups import TRAIN_SIZE
+from vem.report.labels import MEASUREMENT, whole
+from vem.report.runs import DONE, RunRecord, finite
 from vem.storage.records import HASHED, NOT_HASHED
 from vem.storage.sealing import mapping
 

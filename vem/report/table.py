@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from vem.report.aggregate import CUT, labels, present, short_variants, whole
 from vem.report.alike import fewer
 from vem.report.ends import AT_LEAST, ONE_END, ends_text
 from vem.report.estimates import FAMILY_PARTS, GAPS, GENERALIZATION, OTHERS, PASSED
+from vem.report.labels import CUT, labels, short_variants, whole
+from vem.report.quantities import present
 from vem.storage.records import SPLITS
 
 UNDEFINED = "undefined"

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 
 from vem.errors import VemError, did_you_mean
-from vem.report.aggregate import aggregate, labels, present, training_of
+from vem.report.aggregate import aggregate
 from vem.report.alike import OTHER_ROWS, TEST
 from vem.report.frame import Framed
-from vem.report.paired import LEVEL, ONE_DATUM, Difference, Scores, data_error, paired
+from vem.report.intervals import LEVEL, ONE_DATUM, Difference, Scores, data_error, paired
+from vem.report.labels import labels, training_of
+from vem.report.quantities import present
 from vem.report.runs import DONE
 from vem.report.words import listed, name, plural
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
-from vem.report.aggregate import value_names
 from vem.report.findings import Axis
+from vem.report.labels import value_names
 from vem.report.style import one_line, plain, wrapped
 
 LOG_RATIO = 8.0  # values that span more than this stand on a logarithmic axis

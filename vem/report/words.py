@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vem.report import table
-from vem.report.aggregate import present
-from vem.report.paired import Difference
+from vem.report.intervals import Difference
+from vem.report.quantities import present
 
 NAMES_SHOWN = 4
 MOST_DIGITS = 3
