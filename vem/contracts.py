@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from torch import Generator as RandomGenerator
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import Parameter
 
 
@@ -35,10 +34,10 @@ class Draws(NamedTuple):
 class Bound(NamedTuple):
     """A bound on log p(x), in nats per datum, larger is better."""
 
-    value: Tensor  # [B] what logs, stopping rules and reports read
+    value: Tensor  # [B] the ELBO of q on these draws, whatever is ascended: logs, stopping rules and reports read it
     surrogate: Tensor  # [B] what is differentiated
-    # reconstruction, kl, … each [B]; ``objective`` where another function than the value is ascended: stopping rules
-    # read that one then
+    # reconstruction, kl, … each [B]. Another bound that is ascended stands here (``iw_bound``); ``objective``, where
+    # there is one, is what is ascended: stopping rules read that one then
     terms: dict[str, Tensor]
 
     def detached(self) -> Bound:
@@ -147,11 +146,12 @@ class Family(Protocol):
         """The noise that ``draws`` draws for each of ``batch_size`` data need; None if q enumerates."""
 
 
-class Generator(Protocol):
-    """Anything that makes data: also decoders without a density (adversarial ones)."""
+class GenerativeModel(Protocol):
+    """p_θ(x, z) = p(z) p_θ(x | z), with both densities. In vem always a ``torch.nn.Module``."""
 
     latent_size: int  # H, or the number of components
     latent: Literal["real", "index"]
+    prior_kind: str  # "standard_normal" allows a closed-form KL
 
     def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
         """The noise that ``sample`` needs for ``num`` pairs."""
@@ -160,13 +160,7 @@ class Generator(Protocol):
         """Pairs (z [S, *Z], x [S, *X]) from p(x, z): bidirectional Monte Carlo needs the pair."""
 
     def decode(self, z: Tensor) -> Tensor:
-        """E[x | z], [..., *X] for z [..., *Z]; a draw where there is no closed mean."""
-
-
-class GenerativeModel(Generator, Protocol):
-    """p_θ(x, z) = p(z) p_θ(x | z), with both densities. In vem always a ``torch.nn.Module``."""
-
-    prior_kind: str  # "standard_normal" allows a closed-form KL
+        """E[x | z], [..., *X] for z [..., *Z]; without a closed form a stand-in that the docstring names."""
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z) [S, B] for z [S, B, *Z]."""
@@ -174,7 +168,7 @@ class GenerativeModel(Generator, Protocol):
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) [S, B], normalized; x [B, *X], z [S, B, *Z]."""
 
-    def start(self, x: Tensor, generator: RandomGenerator) -> None:
+    def start(self, x: Tensor, generator: Generator) -> None:
         """Set the parameters to a start that looks at the training data x [N, *X]."""
 
     def notes(self) -> list[str]:
@@ -203,33 +197,53 @@ class TractableModel(Protocol):
 
 
 class Objective(Protocol):
-    """The shared estimator of a bound."""
+    """What is ascended, estimated from draws of q; its users ask for no more than this."""
 
-    num_draws: int
+    num_draws: int  # draws of q for each datum and step
 
-    def __call__(self, model: GenerativeModel, x: Tensor, posterior: Posterior, noise: Tensor | None) -> Bound:
-        """The bound for x [B, *X] from noise [S, B, *Z]."""
+    def __call__(
+        self, model: GenerativeModel, x: Tensor, posterior: Posterior, noise: Tensor | None, kl_weight: Tensor
+    ) -> Bound:
+        """The bound for x [B, *X] from noise [S, B, *Z].
+
+        ``kl_weight`` [] weighs the KL term of the surrogate (a warm-up), never that of the value, which is the ELBO.
+        """
+
+    def cost(self, family: Family, batch_size: int) -> int:
+        """Decoder evaluations of one call for a batch."""
 
 
-class Strategy(Protocol):
-    """How q is found and θ is moved."""
+@runtime_checkable
+class WeighsTerms(Protocol):
+    """An objective that weighs the terms of the ELBO: with other weights than 1 it ascends another function."""
+
+    reconstruction_weight: float
+    kl_weight: float
+
+
+class Inference(Protocol):
+    """How q is found, and nothing else: what measuring a model asks for."""
 
     no_elbo: str | None  # why this method has no ELBO; None where it has one
-    # Optional: ``gap_name``, what L[q*] − L[q] is called: "amortization" for an encoder, else "optimization"
-    # (stale or unfinished rows); and ``family``, the Family of its q, whose best member is sought.
+    gap_name: str  # what L[q*] − L[q] is: "amortization" for an encoder, "optimization" for rows that lag behind
 
-    def setup(self, model: GenerativeModel, data: TrainingSet, generator: RandomGenerator) -> None:
-        """See N and the event shape; make starts that look at the data."""
+    @property
+    def family(self) -> Family | None:
+        """Of q, known once the model is: its best member is sought. None where there is none to seek."""
 
     def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
-        """The noise for a batch of this size: of ``step``, ``bound`` and ``infer`` for training rows, or,
-        ``held_out``, of ``infer`` and ``bound`` for data with rows=None."""
+        """The noise for a batch of this size: of ``infer`` for training rows, and of a strategy's ``step``; or,
+        ``held_out``, of ``infer`` for data with rows=None."""
 
     def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
-        """q for these data; at frozen θ, and without a graph."""
+        """q for these data; at frozen θ, without a graph, and changing nothing."""
 
-    def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
-        """Pure: changes no state."""
+
+class Strategy(Inference, Protocol):
+    """How q is found and θ is moved."""
+
+    def setup(self, model: GenerativeModel, data: TrainingSet, generator: Generator) -> None:
+        """See N and the event shape; make starts that look at the data."""
 
     def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
         """The bound and one update."""

@@ -17,7 +17,7 @@ from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
 from vem.models.networks import MLPFactory
 from vem.noise import fill, generator
-from vem.objectives.elbo import ELBO, weigh_kl
+from vem.objectives.elbo import ELBO
 
 GAUSSIANS = {"diagonal": DiagonalGaussian, "full": FullGaussian}
 
@@ -102,7 +102,8 @@ def test_value_is_detached_and_terms_add_up(device: torch.device) -> None:
     assert not bound.value.requires_grad and bound.surrogate.requires_grad
     assert bound.value.shape == (5,)
     torch.testing.assert_close(bound.value, bound.terms["reconstruction"] - bound.terms["kl"])
-    weighed = weigh_kl(bound, torch.tensor(0.25, device=device))
+    noise, weight = torch.zeros(2, 5, 2, device=device, dtype=torch.float64), torch.tensor(0.25, device=device)
+    bound, weighed = (ELBO(2)(model, x, DiagonalGaussian(2)(params), noise, w) for w in (None, weight))
     assert torch.equal(weighed.value, bound.value)
     torch.testing.assert_close(weighed.surrogate, bound.terms["reconstruction"] - 0.25 * bound.terms["kl"])
 
@@ -230,7 +231,7 @@ def test_closed_kl_is_refused_where_there_is_none(device: torch.device) -> None:
 
 @pytest.mark.parametrize(("family", "expected"), [(DiagonalGaussian(4), 30), (Categorical(7), 70)])
 def test_decoder_evaluations_are_counted(family: DiagonalGaussian | Categorical, expected: int) -> None:
-    assert ELBO(3).evaluations(family, 10) == expected
+    assert ELBO(3).cost(family, 10) == expected
 
 
 @pytest.mark.parametrize("family", GAUSSIANS)

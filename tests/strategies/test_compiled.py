@@ -27,7 +27,7 @@ ADAM = partial(torch.optim.Adam, lr=1e-2, fused=True)
 def strategy(name: str, compile: bool) -> Strategy:
     if name == "amortized":
         return Amortized(DiagonalGaussian, ELBO(), ADAM, Mirror(), compile=compile)
-    return Local(DiagonalGaussian, ELBO(), ADAM, Natural(), PCAStart(), HeldOut(), compile=compile)
+    return Local(DiagonalGaussian, ELBO(gradient="path"), ADAM, Natural(), PCAStart(), HeldOut(), compile=compile)
 
 
 def trained(name: str, compile: bool) -> tuple[list[float], list[torch.Tensor]]:

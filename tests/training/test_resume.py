@@ -81,7 +81,7 @@ def large(device: torch.device, num: int) -> Data:
 
 
 def local(rule: Any, family: Any = DiagonalGaussian, **options: Any) -> Local:
-    return Local(family, ELBO(), ADAM, rule, PCAStart(), HeldOut(steps=3), **options)
+    return Local(family, ELBO(gradient="path"), ADAM, rule, PCAStart(), HeldOut(steps=3), **options)
 
 
 def amortized(encoder: Any) -> Amortized:

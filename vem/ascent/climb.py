@@ -10,8 +10,7 @@ from torch import Tensor
 
 from vem.ascent.rules import Rule
 from vem.ascent.table import Rows
-from vem.contracts import Bound, Family, GenerativeModel
-from vem.objectives.elbo import ELBO
+from vem.contracts import Bound, Family, GenerativeModel, Objective
 
 
 def cooled(progress: float, cool: float) -> float:
@@ -23,23 +22,10 @@ def cooled(progress: float, cool: float) -> float:
     return cool + (1 - cool) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def row_bound(
-    model: GenerativeModel,
-    family: Family,
-    objective: ELBO,
-    x: Tensor,
-    params: Tensor,
-    noise: Tensor | None,
-    kl_weight: Tensor,
-) -> Bound:
-    """The bound of the q that these rows stand for, its KL weighed for the gradient."""
-    return objective.annealed(objective(model, x, family(params), noise), kl_weight)
-
-
 def row_gradient(
     model: GenerativeModel,
     family: Family,
-    objective: ELBO,
+    objective: Objective,
     x: Tensor,
     params: Tensor,
     noise: Tensor | None,
@@ -49,7 +35,7 @@ def row_gradient(
 
     Only λ is differentiated: θ needs no gradient here, which saves a third of the work.
     """
-    bound = row_bound(model, family, objective, x, params, noise, kl_weight)
+    bound = objective(model, x, family(params), noise, kl_weight)
     # The sum, not the mean: each L_n depends on λ_n alone, so this is every row's own gradient.
     (gradient,) = torch.autograd.grad(bound.surrogate.sum(), params)
     return bound.detached(), gradient
@@ -61,7 +47,7 @@ RowGradient = Callable[..., tuple[Bound, Tensor]]  # called as row_gradient is
 def ascend(
     model: GenerativeModel,
     family: Family,
-    objective: ELBO,
+    objective: Objective,
     x: Tensor,
     rows: Rows,
     rule: Rule,

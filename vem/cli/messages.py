@@ -122,7 +122,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     find_data(content.get("data"), Path(HydraConfig.get().runtime.cwd))
     chosen = HydraConfig.get().runtime.choices
     content["choices"] = {str(k): v for k, v in chosen.items() if not str(k).startswith("hydra/") and v}
-    return {str(k): v for k, v in content.items()}
+    return records.settled({str(k): v for k, v in content.items()})
 
 
 def find_data(section: Any, typed_in: Path) -> None:
@@ -147,7 +147,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise VemError(message(error)) from error
     assert isinstance(content, dict)
-    return {str(k): v for k, v in content.items()}
+    return records.settled({str(k): v for k, v in content.items()})
 
 
 def only(overrides: Sequence[str], allowed: Sequence[str], remedy: str) -> None:

@@ -55,6 +55,9 @@ def build(config: Mapping[str, Any], stored: Data | None = None) -> Built:
         VemError: a value that does not fit, data that cannot be had, a ``_target_`` outside the allowed
             prefixes.
     """
+    config = records.settled(config)
+    if records.option(config, "strategy._target_") == records.LOCAL and "gradient" in config["strategy"]:
+        choice(config["strategy"]["gradient"], records.GRADIENTS, records.OF_STRATEGY)
     check_targets(config, config.get("allow_targets") or [])
     conform(config["seed"], int, "seed")
     device, dtype = pick_device(config["device"]), pick_dtype(config["dtype"])
@@ -283,7 +286,7 @@ def as_before(config: Mapping[str, Any]) -> dict[str, Any]:
         section = records.option(config, place)
         if isinstance(section, Mapping) and name not in section and takes(section, name, place):
             out = records.with_option(out, key, value)
-    return out
+    return records.settled(out, before=True)
 
 
 def checkpoint_name(training: Training) -> str:

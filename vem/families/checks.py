@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vem.contracts import Family, Generator
+from vem.contracts import Family, GenerativeModel
 from vem.errors import VemError
 
 
-def matching(make: Callable[[int], Family], model: Generator) -> Family:
+def matching(make: Callable[[int], Family], model: GenerativeModel) -> Family:
     """The family over the model's latent variable.
 
     Raises:

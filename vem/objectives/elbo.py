@@ -22,7 +22,8 @@ class ELBO:
 
     ``gradient="path"`` differentiates log q(z) through z alone, λ held constant there ("sticking the
     landing"): the expected gradient is the same, and at q = p(z | x) its noise is zero. A q that enumerates
-    its support has an exact gradient already and is left as it is. The value does not change.
+    its support has an exact gradient already and is left as it is. The value does not change. ``"auto"`` is
+    ``"reparameterized"`` where the config of the strategy says no other, as that of ``local`` does.
 
     ``kl="closed"`` takes KL(q ‖ N(0, I)) in closed form: less noisy far from the posterior. ``"sampled"``
     is less noisy near it: at q = p(z | x) its variance is zero, and the same is true of a q that
@@ -45,13 +46,13 @@ class ELBO:
         self,
         num_draws: int = 1,
         kl: str = "auto",
-        gradient: str = "reparameterized",
+        gradient: str = "auto",
         reconstruction_weight: float = 1.0,
         kl_weight: float = 1.0,
     ) -> None:
         at_least(num_draws, 1, "objective.num_draws")
         self.num_draws = num_draws
-        self.gradient = choice(gradient, ("reparameterized", "path"), "objective.gradient")
+        self.gradient = choice(gradient, ("auto", "reparameterized", "path"), "objective.gradient")
         self.kl = choice(kl, ("auto", "closed", "sampled"), "objective.kl")
         self.reconstruction_weight = _weight(reconstruction_weight, "objective.reconstruction_weight")
         self.kl_weight = _weight(kl_weight, "objective.kl_weight")
@@ -61,8 +62,19 @@ class ELBO:
                 "least one of them a positive weight."
             )
 
-    def __call__(self, model: GenerativeModel, x: Tensor, posterior: Posterior, noise: Tensor | None) -> Bound:
-        """The bound and its terms."""
+    def __call__(
+        self,
+        model: GenerativeModel,
+        x: Tensor,
+        posterior: Posterior,
+        noise: Tensor | None,
+        kl_weight: Tensor | None = None,
+    ) -> Bound:
+        """The bound and its terms.
+
+        ``kl_weight`` w comes on top of the own weight c of the KL term: surrogate = r · reconstruction − w c · kl;
+        None is 1. Source: Bowman et al., 2016 (KL annealing).
+        """
         z, log_q, log_weight = posterior.draws(noise)
         reconstruction = weighted_sum(log_weight, model.log_likelihood(x, z))
         if self.gradient == "path" and isinstance(posterior, PathPosterior):
@@ -72,20 +84,14 @@ class ELBO:
             kl = path + gap  # the value of one, the gradient of the other
         else:
             kl = self._kl(model, posterior, z, log_q, log_weight)
-        value, terms = reconstruction - kl, {"reconstruction": reconstruction, "kl": kl}
-        if not self.weighed:
-            return Bound(value.detach(), value, terms)
-        surrogate = self.reconstruction_weight * reconstruction - self.kl_weight * kl
-        return Bound(value.detach(), surrogate, {**terms, "objective": surrogate.detach()})
-
-    @property
-    def weighed(self) -> bool:
-        """Whether what is differentiated is another function than the ELBO."""
-        return not self.reconstruction_weight == self.kl_weight == 1
-
-    def annealed(self, bound: Bound, kl_weight: Tensor) -> Bound:
-        """This objective's bound with the schedule's ``kl_weight`` on top of its own; see :func:`weigh_kl`."""
-        return weigh_kl(bound, kl_weight, self.kl_weight)
+        value = surrogate = reconstruction - kl
+        terms = {"reconstruction": reconstruction, "kl": kl}
+        if not self.reconstruction_weight == self.kl_weight == 1:
+            surrogate = self.reconstruction_weight * reconstruction - self.kl_weight * kl
+            terms["objective"] = surrogate.detach()
+        if kl_weight is not None:
+            surrogate = torch.addcmul(surrogate, 1 - kl_weight, kl, value=self.kl_weight)
+        return Bound(value.detach(), surrogate, terms)
 
     def _kl(self, model: GenerativeModel, posterior: Posterior, z: Tensor, log_q: Tensor, log_weight: Tensor) -> Tensor:
         if self.closed(model, posterior):
@@ -93,11 +99,7 @@ class ELBO:
             return posterior.kl_standard_normal()
         return weighted_sum(log_weight, log_q - model.log_prior(z))
 
-    def with_gradient(self, gradient: str) -> ELBO:
-        """The same estimator with another gradient."""
-        return ELBO(self.num_draws, self.kl, gradient, self.reconstruction_weight, self.kl_weight)
-
-    def evaluations(self, family: Family, batch_size: int) -> int:
+    def cost(self, family: Family, batch_size: int) -> int:
         """Decoder evaluations of one bound for a batch: M draws for each datum, or one for each component."""
         return batch_size * (self.num_draws if family.latent == "real" else family.size)
 
@@ -114,15 +116,6 @@ class ELBO:
                 f"{model.prior_kind} prior. Take objective.kl=auto or objective.kl=sampled."
             )
         return possible and self.kl != "sampled"
-
-
-def weigh_kl(bound: Bound, kl_weight: Tensor, own: float = 1.0) -> Bound:
-    """Put ``kl_weight`` (a device scalar) on the KL term of the surrogate; the value stays the bound.
-
-    surrogate ← surrogate + c (1 − w) KL, where the surrogate holds − c KL with c = ``own``.
-    Source: Bowman et al., 2016 (KL annealing).
-    """
-    return bound._replace(surrogate=torch.addcmul(bound.surrogate, 1 - kl_weight, bound.terms["kl"], value=own))
 
 
 def _weight(value: float, place: str) -> float:

@@ -268,6 +268,7 @@ def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
         del flat["data.path"]  # what the file holds counts, not where it lies
     if "strategy.start" in flat:
         flat["strategy.start"] = _same_start(flat)
+    flat |= _same_gradient(flat)
     idle = _neutral(flat)
     return {k: v for k, v in flat.items() if k not in AS_BEFORE or not (k in idle or v == AS_BEFORE[k])}
 
@@ -288,7 +289,10 @@ def _neutral(flat: Mapping[str, Any]) -> set[str]:
 
 EXACT = ("vem.models.mixture.Mixture", "vem.models.linear_gaussian.LinearGaussian")
 # Strategies under which model.standardize=auto means false.
-NOT_EXACT = ("vem.strategies.local.Local", "vem.strategies.amortized.Amortized")
+LOCAL = "vem.strategies.local.Local"
+NOT_EXACT = (LOCAL, "vem.strategies.amortized.Amortized")
+GRADIENTS = ("path", "reparameterized", "objective")
+OF_STRATEGY, OF_OBJECTIVE = "strategy.gradient", "strategy.objective.gradient"
 
 
 def _same_start(flat: Mapping[str, Any]) -> Any:
@@ -300,6 +304,37 @@ def _same_start(flat: Mapping[str, Any]) -> Any:
     start = flat["strategy.start"]
     mixture = flat.get("model._target_") == "vem.models.mixture.Mixture"
     return "data" if start == "model" or (start == "closed" and mixture) else start
+
+
+def _same_gradient(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The gradient by its oldest names: ``strategy.gradient`` of local rows ruled over that of the objective.
+
+    >>> _same_gradient({"strategy._target_": LOCAL, OF_OBJECTIVE: "path"})
+    {'strategy.gradient': 'path', 'strategy.objective.gradient': 'reparameterized'}
+    """
+    chosen = flat.get(OF_OBJECTIVE)
+    plain = {} if chosen is None else {OF_OBJECTIVE: "reparameterized"}
+    if flat.get("strategy._target_") != LOCAL or OF_STRATEGY in flat:
+        return plain if chosen == "auto" else {}
+    return {OF_STRATEGY: "path" if chosen == "path" else "objective"} | plain
+
+
+def settled(config: Mapping[str, Any], before: bool = False) -> dict[str, Any]:
+    """The config with the gradient where it belongs, in the objective's options, and ``auto`` replaced.
+
+    ``strategy.gradient`` of local rows is what ``auto`` means; in a config from ``before`` there was an ``auto``,
+    its ``path`` ruled over the objective's own.
+
+    >>> settled({"strategy": {"_target_": LOCAL, "gradient": "path", "objective": {"gradient": "auto"}}})["strategy"]
+    {'_target_': 'vem.strategies.local.Local', 'objective': {'gradient': 'path'}}
+    """
+    said, chosen = option(config, OF_STRATEGY), option(config, OF_OBJECTIVE)
+    if option(config, "strategy._target_") != LOCAL or said not in GRADIENTS:
+        return dict(config)
+    out = with_option(config, "strategy", {k: v for k, v in config["strategy"].items() if k != "gradient"})
+    if chosen == "auto":
+        return with_option(out, OF_OBJECTIVE, "path" if said == "path" else "reparameterized")
+    return with_option(out, OF_OBJECTIVE, "path") if before and chosen and said == "path" else out
 
 
 def _is_binary(flat: Mapping[str, Any]) -> bool:

@@ -11,11 +11,11 @@ from torch.random import fork_rng
 
 from vem.contracts import (
     Batch,
-    Bound,
     Family,
     GenerativeModel,
     Noise,
     NoiseSpec,
+    Objective,
     Posterior,
     Schedule,
     StepInfo,
@@ -25,7 +25,6 @@ from vem.errors import VemError
 from vem.families.checks import matching
 from vem.models.modes import evaluating
 from vem.models.units import in_units, units_of
-from vem.objectives.elbo import ELBO
 from vem.strategies.compiled import compiled
 from vem.strategies.gradient import Climber, OptimizerFactory, Slope, differentiate
 
@@ -51,11 +50,12 @@ class Amortized:
 
     no_elbo: str | None = None
     gap_name = "amortization"
+    family: Family  # made for the model, in setup
 
     def __init__(
         self,
         family: Callable[[int], Family],
-        objective: ELBO,
+        objective: Objective,
         optimizer: OptimizerFactory,
         encoder: nn.Module | EncoderFactory | Mirror,
         compile: bool = False,
@@ -130,21 +130,17 @@ class Amortized:
         with evaluating(self.encoder):
             return self.family(self.encoder(self._seen(model, batch.x)))
 
-    def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
-        """The ELBO of the encoder's q."""
-        posterior = self.family(self.encoder(self._seen(model, batch.x)))
-        bound = self.objective(model, batch.x, posterior, noise.get("z"))
-        return self.objective.annealed(bound, schedule.kl_weight)
-
     def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
         """One joint step on θ and φ."""
         slope = self.slope(model, batch, noise, schedule)
         self.climber.step(slope, schedule.rate)
-        evaluations = self.objective.evaluations(self.family, len(batch.x))
+        evaluations = self.objective.cost(self.family, len(batch.x))
         return StepInfo(slope.bound, {"gradient_norm": slope.norm}, evaluations, evaluations)
 
     def _slope(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Slope:
-        return differentiate(self.bound(model, batch, noise, schedule), 1.0, self.climber.params)
+        posterior = self.family(self.encoder(self._seen(model, batch.x)))
+        bound = self.objective(model, batch.x, posterior, noise.get("z"), schedule.kl_weight)
+        return differentiate(bound, 1.0, self.climber.params)
 
     def end_epoch(self, model: GenerativeModel) -> bool:
         """Nothing happens between epochs."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vem.contracts import (
     Batch,
-    Bound,
+    Family,
     GenerativeModel,
     Noise,
     NoiseSpec,
@@ -20,6 +20,7 @@ from vem.contracts import (
     StepInfo,
     TractableModel,
     TrainingSet,
+    WeighsTerms,
 )
 from vem.errors import VemError, at_least, choice
 from vem.models.columns import Standardizing
@@ -53,9 +54,9 @@ class ExactEM:
     q_n ← p(z | x_n; θ),  θ ← argmax Σ_n E_{q_n}[log p(x_n, z; θ)]
 
     The sufficient statistics are summed in float64 over the minibatches of an epoch, so the result does
-    not depend on the batch size and N × K responsibilities never exist at once. At the exact posterior the
-    bound equals log p(x). For a Gaussian posterior the shared ELBO is taken with one draw in its sampled
-    form, which has zero variance there, while the closed form would be noisy.
+    not depend on the batch size and N × K responsibilities never exist at once. At the exact posterior every bound
+    of q equals log p(x), whatever the ``objective``: the ELBO is taken, for a Gaussian posterior with one draw in its
+    sampled form, which has zero variance there, while the closed form would be noisy.
 
     ``start="closed"``: the maximum itself where the model can find it without EM (probabilistic PCA in closed form,
     factor analysis from many starts, ``restarts`` times as many); else, and with ``"model"`` (formerly ``"data"``),
@@ -81,6 +82,7 @@ class ExactEM:
 
     no_elbo: str | None = None
     gap_name = "optimization"
+    family: Family | None = None  # q is the posterior itself
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class ExactEM:
         at_least(restarts, 1, "strategy.restarts")
         at_least(restart_epochs, 1, "strategy.restart_epochs")
         at_least(tolerance, 0, "strategy.tolerance")
-        if isinstance(objective, ELBO) and objective.weighed:
+        if isinstance(objective, WeighsTerms) and not objective.reconstruction_weight == objective.kl_weight == 1:
             raise VemError(
                 f"objective.reconstruction_weight={objective.reconstruction_weight}, objective.kl_weight="
                 f"{objective.kl_weight}: exact EM maximizes the ELBO itself, both weights 1, in closed form. Leave "
@@ -103,7 +105,7 @@ class ExactEM:
             )
         if choice(start, ("closed", "model", "data", "keep"), "strategy.start") == "keep" and restarts > 1:
             raise VemError(f"strategy.start=keep has one start only: set strategy.restarts=1, not {restarts}.")
-        self.objective = ELBO(num_draws=1, kl="sampled") if isinstance(objective, ELBO) else objective
+        self.objective = ELBO(num_draws=1, kl="sampled")
         self.restarts = restarts
         self.restart_epochs = restart_epochs
         self.tolerance = tolerance
@@ -171,11 +173,6 @@ class ExactEM:
     def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
         """p(z | x), for training and held-out data alike."""
         return _tractable(model).exact_posterior(batch.x)
-
-    @torch.no_grad()
-    def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
-        """The ELBO at the exact posterior, which is log p(x)."""
-        return self.objective(model, batch.x, self.infer(model, batch, noise), noise.get("z"))
 
     @torch.no_grad()
     def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,8 +34,8 @@ def joins_lone_row(
 ) -> bool:
     """Whether the last batch of the training data x [N, *X] is one row that a network in training cannot take.
 
-    A batch norm on [1, C] cannot, one on pictures can, and what a network of the user's own does is tried out: the
-    bound of one row and, where that fails, of two. Nothing is changed by it.
+    A batch norm on [1, C] cannot, one on pictures can, and what a network of the user's own does is tried out on a
+    copy: a step on one row and, where that fails, on two.
 
     Raises:
         VemError: every batch is of one row.
@@ -70,17 +71,17 @@ def _mixes_rows(part: nn.Module) -> bool:
 
 
 def _failure(model: Any, strategy: Any, x: Tensor, schedule: Schedule, seed: int) -> str | None:
-    """Why the bound of these first rows cannot be had in training; None where it can."""
+    """Why a step on these first rows cannot be taken; None where it can, or where that cannot be tried."""
+    try:
+        model, strategy = copy.deepcopy((model, strategy))
+    except Exception:  # something of the user's own that cannot be copied: the step itself will tell
+        return None
     rows = torch.arange(len(x), device=x.device)
     noise = fill(strategy.noise(len(x)), generator(x.device, seed, "first rows"), x.dtype)
-    kept = [(buffer, buffer.clone()) for part in _modules(model, strategy) for buffer in part.buffers(recurse=False)]
     try:
         # A dropout draws from torch's global stream.
-        with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-            value = strategy.bound(model, Batch(x, rows), noise, schedule).value
-            return None if bool(value.isfinite().all()) else "the bound is not a finite number"
+        with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+            bound = strategy.step(model, Batch(x, rows), noise, schedule).bound
     except Exception as error:  # whatever a network of the user's own raises
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
-    finally:
-        for buffer, value in kept:
-            buffer.copy_(value)
+    return None if bound is None or bool(bound.value.isfinite().all()) else "the bound is not a finite number"
