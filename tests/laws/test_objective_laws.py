@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from members import CONF, PAIRS, ContractOnly, config, data, made, options, target
+from members import CONF, PAIRS, ContractOnly, config, data, hermite, made, options, target
 from omegaconf import OmegaConf
-from test_family_laws import hermite
 from torch import Tensor, nn
 
 from vem.contracts import PathPosterior
@@ -124,7 +123,7 @@ def test_the_expected_path_gradient_is_that_of_the_bound(pair: Any, name: str) -
 
 
 def test_the_yaml_of_local_rows_says_what_auto_means() -> None:
-    gradients = {
-        name: config(f"strategy={name}")["strategy"]["objective"]["gradient"] for name in ("local", "amortized")
-    }
-    assert gradients == {"local": "path", "amortized": "auto"}
+    said = {name: config(f"strategy={name}")["strategy"]["objective"] for name in ("local", "amortized")}
+    assert {name: objective["gradient"] for name, objective in said.items()} == {"local": "path", "amortized": "auto"}
+    typed = config("strategy=local", "strategy.gradient=objective")["strategy"]  # as it was called
+    assert typed["objective"]["gradient"] == "reparameterized" and "gradient" not in typed
