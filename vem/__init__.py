@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from vem.errors import VemError
 
 if TYPE_CHECKING:
-    from vem.config.build import load
+    from vem.config.loaded import load
     from vem.external.measure import measure
     from vem.report.compare import compare
 
 __version__ = "0.1.0"
 __all__ = ["VemError", "compare", "load", "measure"]
-_HOMES = {"compare": "vem.report.compare", "load": "vem.config.build", "measure": "vem.external.measure"}
+_HOMES = {"compare": "vem.report.compare", "load": "vem.config.loaded", "measure": "vem.external.measure"}
 
 
 def __getattr__(name: str) -> Any:

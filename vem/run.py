@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from vem.cli import messages, typed
 from vem.storage import streams
 from vem.sweep import ending, isolated, keys, plan, stopping
-from vem.sweep.job import Work
-from vem.sweep.jobs import Jobs
+from vem.sweep.jobs import Jobs, Work
 from vem.sweep.progress import watched
 from vem.training.signals import InterruptedRun, stop_requests, terminable
 
@@ -72,16 +70,6 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
     return None if math.isnan(ended.value) else ended.value
 
 
-def complain(error: BaseException | None) -> int:
-    """One message on stderr for an error that the user can mend, else the traceback; returns the exit code."""
-    explained = messages.explain(error)
-    if explained is None:
-        traceback.print_exception(error)
-        explained = "this error was not foreseen: it is a fault in vem, or in a module of your own."
-    print(f"vem: {explained}", file=sys.stderr)
-    return 1
-
-
 def main() -> None:
     """The command line; it goes on where nobody reads what it prints."""
     with streams.outlived():
@@ -91,13 +79,13 @@ def main() -> None:
 def _main() -> None:
     misplaced = typed.misplaced(sys.argv[1:])
     if misplaced:
-        sys.exit(complain(misplaced))
+        sys.exit(messages.complain(misplaced))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands every exception over, composition errors too
     with terminable(), keys.each_its_own(), watched() as sweeps:
         error = _error_of_task(sweeps)
     if sweeps:
-        sys.exit(ending.end(sweeps[0], error, complain))
-    sys.exit(0 if error is None else complain(error))
+        sys.exit(ending.end(sweeps[0], error, messages.complain))
+    sys.exit(0 if error is None else messages.complain(error))
 
 
 def _error_of_task(sweeps: list[Jobs]) -> BaseException | None:

@@ -18,7 +18,7 @@ from cli_support import contents, table
 
 import vem
 from vem.cli import messages, resume
-from vem.config import build
+from vem.config import loaded
 from vem.errors import VemError
 from vem.report import summarize
 from vem.storage import records, sealing
@@ -79,7 +79,7 @@ def test_an_unfinished_run_goes_on_as_it_was_begun(old, vem_run, name):
     for row, other in zip(made, expected, strict=True):
         # Another processor rounds otherwise; the start of today would be whole nats away.
         assert float(row["elbo"]) == pytest.approx(float(other["elbo"]), abs=1e-4)
-    run = build.load(path)
+    run = loaded.load(path)
     assert run.score("test").elbo.isfinite().all()
 
 
@@ -97,7 +97,7 @@ def test_a_file_that_is_now_read_as_another_table_is_no_run_to_go_on_with(old, v
     path = next(iter(records.run_directories([old / "sweep"])))
     records.write_json(path / records.RUN, records.read_json(path / records.RUN) | {"num_train": more})
     with pytest.raises(VemError, match=f"begun with {more} training data"):
-        build.load(path)
+        loaded.load(path)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_further_seed_of_a_sealed_sweep_joins_its_group(sealed, strategy):
     own = {run: f for run, f in facts.items() if f["strategy"] == strategy}
     assert {f["seed"]: f["config_hash"] for f in own.values()} == {seed: hashes[seed] for seed in (0, 1)}
     new = Path(shutil.copytree(min(own), sealed / "further"))
-    (new / records.CONFIG).write_text(yaml.safe_dump(build.read_config(new / records.CONFIG) | config[2]))
+    (new / records.CONFIG).write_text(yaml.safe_dump(loaded.read_config(new / records.CONFIG) | config[2]))
     sealing.write_run(new, {**own[min(own)], "seed": 2, "config_hash": hashes[2]})
     assert hashes[2] not in {f["config_hash"] for f in own.values()}
     rows = summarize([sealed])
@@ -141,7 +141,7 @@ def test_a_sealed_run_scores_what_its_evaluation_says(run):
 @pytest.mark.parametrize("path", [OLD / "unfinished" / name for name in UNFINISHED] + records.run_directories([SEALED]),
                          ids=lambda path: path.name[-9:])  # fmt: skip
 def test_the_hash_of_an_old_config_is_what_it_was(path):
-    config = build.read_config(path / records.CONFIG)
+    config = loaded.read_config(path / records.CONFIG)
     assert records.config_hash(config) == records.read_json(path / records.RUN)["config_hash"]
 
 

@@ -12,7 +12,7 @@ from cli_support import contents
 from sklearn.datasets import load_wine
 
 from vem.cli import evaluate
-from vem.config import build
+from vem.config import loaded
 from vem.report.markdown import markdown
 from vem.report.read import findings
 from vem.report.summary import terminal
@@ -47,7 +47,7 @@ def test_a_table_and_255_times_it(wine, vem_run, here):
     )
     for gap in ("approximation", "amortization"):
         assert other["gaps"][gap]["mean"] == pytest.approx(one["gaps"][gap]["mean"], abs=0.1)
-    small, large = build.load(here / "wine"), build.load(here / "large")
+    small, large = loaded.load(here / "wine"), loaded.load(here / "large")
     assert records.read_json(here / "wine" / records.RUN)["units"] == "common"
     x = small.data.test.x
     torch.testing.assert_close(large.encode(255 * x), small.encode(x), rtol=1e-3, atol=1e-3)
@@ -87,7 +87,7 @@ def test_a_finished_run_without_units_is_another_one(wine, vem_run, here):
     refused = vem_run(*command).bad()
     assert "-model.units=none" in refused.err.replace(" ", "") and "+model.units=auto" in refused.err.replace(" ", "")
     assert "left alone" in vem_run(*command, "model.units=none").good().text
-    assert contents(path) == before and build.load(path).model.units is None
+    assert contents(path) == before and loaded.load(path).model.units is None
 
 
 def test_what_failed_before_it_had_computed_anything_takes_the_units_of_today(wine, vem_run, here):

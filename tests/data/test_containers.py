@@ -16,7 +16,7 @@ import torch
 from pyarrow import feather, parquet
 from scipy import io, sparse
 
-from vem.data import named_arrays
+from vem.data import reading
 from vem.data.array import array
 from vem.data.dataset import Data
 from vem.errors import VemError
@@ -237,7 +237,7 @@ def test_a_sparse_matrix_has_no_labels_and_a_limit(tmp_path, monkeypatch):
     sparse.save_npz(path, sparse.csr_matrix(X))
     with pytest.raises(VemError, match=r"one sparse matrix.*np.savez\(FILE, x=matrix.toarray\(\), labels=labels\)"):
         array(str(path), label_array="y")
-    monkeypatch.setattr(named_arrays, "LARGEST_DENSE", 900)
+    monkeypatch.setattr(reading, "LARGEST_DENSE", 900)
     with pytest.raises(VemError, match=r"is sparse, and.*its 30 x 4 numbers take.*keep fewer columns"):
         array(str(path))
     sparse.save_npz(path, sparse.csr_matrix((10**6, 10**6)))  # is refused before it is made

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vem.data.tables import read_table
-from vem.data.wishes import Wishes
+from vem.data.arrays import read_table
+from vem.data.reading import Wishes
 
 Options = dict[str, Any]
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from vem.report.gather import at_work
-from vem.storage import clocks, ledger
+from vem.storage import ledger
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def clock(monkeypatch):
         passed = 0.0
 
     real = time.monotonic
-    monkeypatch.setattr(clocks.time, "monotonic", lambda: real() + Clock.passed)
+    monkeypatch.setattr(ledger.time, "monotonic", lambda: real() + Clock.passed)
     return Clock
 
 
@@ -39,7 +39,7 @@ def server(monkeypatch):
     class Server:
         ahead = 0.0
 
-    monkeypatch.setattr(clocks, "_told_by", lambda folder: time.time() + Server.ahead)
+    monkeypatch.setattr(ledger, "_told_by", lambda folder: time.time() + Server.ahead)
     return Server
 
 
@@ -85,6 +85,6 @@ def test_a_sweep_from_the_future_is_not_watched_for_ever(tmp_path, clock):
 
 def test_the_clock_of_a_folder_is_that_of_its_files_and_leaves_nothing_there(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    assert abs(clocks.now(tmp_path) - (tmp_path / "file").stat().st_mtime) < 2.0
+    assert abs(ledger.now(tmp_path) - (tmp_path / "file").stat().st_mtime) < 2.0
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert abs(clocks.now(tmp_path / "missing") - time.time()) < 2.0
+    assert abs(ledger.now(tmp_path / "missing") - time.time()) < 2.0

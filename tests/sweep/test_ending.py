@@ -23,7 +23,7 @@ def test_a_checkpoint_is_promised_where_there_is_one(tmp_path, kept):
     records.write_json(tmp_path / "job" / records.RUN, status)
     if kept:
         (tmp_path / "job" / records.CHECKPOINT).touch()
-    ending._bury(Jobs(sweep))
+    ending.mark_lost_jobs_failed(Jobs(sweep))
     found = records.read_json(tmp_path / "job" / records.RUN)
     assert found["status"] == "failed" and found["error"].startswith("killed: ")
     assert ("goes on from its checkpoint" in found["error"]) == kept

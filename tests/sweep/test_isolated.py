@@ -15,7 +15,7 @@ import pytest
 from vem.cli.messages import composed
 from vem.storage import ledger, records, sealing
 from vem.sweep import isolated, stopping
-from vem.sweep.job import Work
+from vem.sweep.jobs import Work
 
 TINY = (
     *("data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10", "data.dims=3", "latent_dim=2"),

@@ -9,7 +9,7 @@ from vem.cli.messages import composed
 from vem.config.build import identified
 from vem.storage import ledger, records
 from vem.sweep import child
-from vem.sweep.job import Work
+from vem.sweep.jobs import Work
 from vem.sweep.repeats import holder_of
 
 CONFIG = {"seed": 0, "data": {"name": "blobs"}, "rerun": None}

@@ -15,7 +15,7 @@ from vem.cli import messages, train
 from vem.errors import VemError
 from vem.storage import records
 from vem.storage import tensors as saving
-from vem.storage.logs import RunLog
+from vem.storage.streams import RunLog
 
 SMALL = [
     "data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10", "data.dims=3", "latent_dim=2", "device=cpu",

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vem.errors import VemError
 from vem.evaluation.kept import FOLDER
 from vem.storage import records, same_data, sealing
@@ -47,8 +45,7 @@ def prepare(run: Path, out: Path, status: Mapping[str, Any], config: Mapping[str
                 with records.replacing(out / name) as temporary:
                     shutil.copyfile(run / name, temporary)
         if config is not None:
-            text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-            records.write_text(out / records.CONFIG, text)
+            records.write_config(out, config)
     except OSError as error:
         raise records.unwritable(out, error) from error
 

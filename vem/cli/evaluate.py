@@ -9,13 +9,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from vem import __version__
 from vem.cli import messages
@@ -24,7 +21,7 @@ from vem.storage import records, sealing
 from vem.storage.streams import outlived
 
 if TYPE_CHECKING:
-    from vem.config.build import Run
+    from vem.config.loaded import Run
     from vem.evaluation.settings import Evaluation
 
 log = logging.getLogger("vem")
@@ -91,12 +88,12 @@ def _evaluate(directory: Path, overrides: Sequence[str], again: bool, out: Path 
     overrides, data = _where(overrides)
     asked = messages.composed([*_of_the_run(directory, overrides), *overrides])
     from vem.cli import beside, measure, train  # torch, and seconds: not needed where the command is not understood
-    from vem.config import build
+    from vem.config import loaded
     from vem.config.targets import check_targets, instantiate
     from vem.report.figures import draw_run
 
     section = asked["evaluation"]
-    run = build.load(directory, asked["device"], data, other_data)
+    run = loaded.load(directory, asked["device"], data, other_data)
     directory = out or run.directory  # of a job that repeats another one's run, that one's
     check_targets({"evaluation": section}, run.config.get("allow_targets") or [])
     settings: Evaluation = instantiate(section, "evaluation")
@@ -148,10 +145,7 @@ def _of_the_run(directory: Path, overrides: Sequence[str]) -> list[str]:
     keys = {_key(override) for override in overrides}
     if "evaluation" in keys or not path.exists():
         return []
-    try:
-        typed = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VemError(f"{path} cannot be read ({error}): say evaluation=quick|brief|gaps|full.") from None
+    typed = records.read_yaml(path)
     own = [str(override) for override in typed or []]
     return [o for o in own if _key(o).startswith("evaluation") and _key(o) not in keys]
 
@@ -164,7 +158,7 @@ def _key(override: str) -> str:
 def _measure(
     run: Run, directory: Path, section: Mapping[str, Any], settings: Evaluation, state: str, progress: bool, keep: bool
 ) -> None:
-    """Measure a run into a directory; what was measured before is put aside if it is to be kept."""
+    """Measure a run into a directory; what was measured before is archived if it is to be kept."""
     from vem.cli import beside, measure, resume, train
     from vem.config import build, sources
     from vem.evaluation.pictures import pictures
@@ -172,7 +166,7 @@ def _measure(
 
     seed = run.config["seed"]
     found = measure.measure(run.built, section, settings, seed, directory, state, progress)
-    place = measure.set_aside(directory) if keep else None
+    place = measure.archive(directory) if keep else None
     if place is not None:
         log.info("the earlier result is kept in %s", place)
     measure.write(directory, found, pictures(run.model, run.strategy, run.data, seed, found.per_datum))
@@ -208,14 +202,5 @@ def _main(arguments: Sequence[str] | None) -> int:
         print("vem: stopped by Ctrl-C: the same command goes on from the pieces that are kept.", file=sys.stderr)
         return 1
     except Exception as error:
-        return _complain(error)
+        return messages.complain(error)
     return 0
-
-
-def _complain(error: Exception) -> int:
-    explained: Any = messages.explain(error)
-    if explained is None:
-        traceback.print_exception(error)
-        explained = "this error was not foreseen: it is a fault in vem, or in a module of your own."
-    print(f"vem: {explained}", file=sys.stderr)
-    return 1

@@ -179,10 +179,10 @@ def made_by(directory: Path) -> str | None:
     return found
 
 
-def set_aside(directory: Path) -> Path | None:
+def archive(directory: Path) -> Path | None:
     """Copy the earlier result into ``evaluations/001`` (002, …) of the run; None where nothing was measured.
 
-    One that was put aside just before, by a command that was then killed, is not put aside twice.
+    One that was archived just before, by a command that was then killed, is not archived twice.
 
     Raises:
         VemError: it cannot be copied: then nothing has changed.

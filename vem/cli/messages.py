@@ -6,6 +6,7 @@ import errno
 import hashlib
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,16 @@ def explain(error: BaseException | None) -> str | None:
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return "a group cannot be null: what it holds can, with a dot, as in evaluation.best=null."
     return None
+
+
+def complain(error: BaseException | None) -> int:
+    """One message on stderr for an error that the user can mend, else the traceback; returns the exit code."""
+    explained = explain(error)
+    if explained is None:
+        traceback.print_exception(error)
+        explained = "this error was not foreseen: it is a fault in vem, or in a module of your own."
+    print(f"vem: {explained}", file=sys.stderr)
+    return 1
 
 
 def no_folder(error: OSError) -> Exception:

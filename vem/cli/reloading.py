@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vem.config.build import Built, build_model, checkpoint_name, seeded
+from vem.config.build import Built, build_model, seeded
+from vem.config.loaded import checkpoint_name
 from vem.config.targets import instantiate
 from vem.evaluation.elbo import SplitScores, score, spread
 from vem.models.units import units_of

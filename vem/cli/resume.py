@@ -1,4 +1,4 @@
-"""What an earlier start left in a run's directory: to go on with, to leave alone, to put aside, or to refuse."""
+"""What an earlier start left in a run's directory: to go on with, to leave alone, to archive, or to refuse."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vem import __version__
 from vem.config import sources
 from vem.errors import VemError, choice
 from vem.storage import ledger, locks, records, sealing
+from vem.storage.ledger import JobState
 
 log = logging.getLogger("vem")
 
@@ -64,12 +63,9 @@ def alone(directory: Path) -> Iterator[None]:
 
 def _holder(directory: Path) -> str:
     """``process 123 on HOST``, as far as run.json tells."""
-    try:
-        found = records.read_json(directory / records.RUN)
-    except VemError:  # it has not written it yet
-        found = {}
+    found = records.read_run(directory)  # empty where it has not written it yet
     host, pid = found.get("host"), found.get("pid")
-    if found.get("status") != "running" or pid is None or ledger.gone(host, pid):
+    if found.get("status") != JobState.RUNNING or pid is None or ledger.gone(host, pid):
         return "another process"
     return f"process {pid} on {host}"
 
@@ -83,12 +79,12 @@ def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] =
     """
     try:
         run = records.read_json(directory / records.RUN)
-        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
-    except (VemError, OSError, UnicodeDecodeError, yaml.YAMLError):
+        old = records.read_yaml(directory / records.CONFIG)
+    except VemError:
         return config  # no run yet, or a damaged one, of which others tell
     begun = has_begun(directory)
     # What failed before it had computed anything has nothing to go on from.
-    unfinished = run.get("status") != "done" and (begun or run.get("status") != "failed")
+    unfinished = run.get("status") != JobState.DONE and (begun or run.get("status") != JobState.FAILED)
     binary = run.get("likelihood") == "bernoulli"
     typed = {override.lstrip("+~").split("=", 1)[0] for override in overrides}
     old_values = {k: v for k, v in records.AS_BEFORE.items() if records.option(old, k) is None}
@@ -112,8 +108,8 @@ def as_written(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
     A third start, too, shall take their old values.
     """
     try:
-        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        old = records.read_yaml(directory / records.CONFIG)
+    except VemError:
         return config
     return records.without_later(
         config, keys={k: v for k, v in records.AS_BEFORE.items() if records.option(old, k) is None}
@@ -135,7 +131,7 @@ def has_begun(directory: Path) -> bool:
 
 
 def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False) -> dict[str, Any] | None:
-    """What an earlier start left; ``rerun=stale`` puts a damaged run aside, and one by other code or config.
+    """What an earlier start left; ``rerun=stale`` archives a damaged run, and one by other code or config.
 
     So is, in a sweep, a run of another config that failed: its config was mended.
 
@@ -146,23 +142,23 @@ def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False)
     again = stale(config)
     if (wrong := _damage(directory)) and again:
         log.warning("%s", wrong)
-        put_aside(directory)
+        archive(directory)
         return None
     if wrong:
         raise VemError(wrong)
     try:
         earlier = earlier_run(directory, config)
     except OtherConfig:
-        mended = sweeping and records.read_json(directory / records.RUN).get("status") == "failed"
+        mended = sweeping and records.read_json(directory / records.RUN).get("status") == JobState.FAILED
         if not (again or mended):
             raise
-        put_aside(directory)
+        archive(directory)
         return None
-    if earlier is not None and earlier.get("status") != "done":
-        return _to_go_on(directory, earlier, again or (sweeping and earlier.get("status") == "failed"))
+    if earlier is not None and earlier.get("status") != JobState.DONE:
+        return _to_go_on(directory, earlier, again or (sweeping and earlier.get("status") == JobState.FAILED))
     made = by_other_code(earlier) if earlier is not None else None
     if made and again:
-        put_aside(directory)
+        archive(directory)
         return None
     if made:
         log.warning("%s %s: it counts as done, and rerun=stale runs it again.", directory, made)
@@ -180,7 +176,7 @@ def _damage(directory: Path) -> str | None:
 
 
 def _to_go_on(directory: Path, run: dict[str, Any], again: bool) -> dict[str, Any] | None:
-    """An unfinished run, unless other code of the user's own began it: ``again`` puts that one aside.
+    """An unfinished run, unless other code of the user's own began it: ``again`` archives that one.
 
     Raises:
         OtherCode: it has computed something, and its code has changed.
@@ -189,12 +185,12 @@ def _to_go_on(directory: Path, run: dict[str, Any], again: bool) -> dict[str, An
     if not changes or not has_begun(directory):
         return run
     if again:
-        put_aside(directory)
+        archive(directory)
         return None
     lines = "".join(f"\n  {change}" for change in changes)
     raise OtherCode(
         f"{directory} was begun by other code of your own, and an unfinished run does not go on under it:{lines}\n"
-        "Put the old code back to go on with it, say rerun=stale to put it aside and begin again, or name a fresh "
+        "Put the old code back to go on with it, say rerun=stale to archive it and begin again, or name a fresh "
         "hydra.run.dir (or hydra.sweep.dir)."
     )
 
@@ -210,7 +206,7 @@ def by_other_code(run: Mapping[str, Any]) -> str | None:
     return f"was made by {'; and by '.join(parts)}" if parts else None
 
 
-def put_aside(directory: Path) -> None:
+def archive(directory: Path) -> None:
     """Move a run's files to ``earlier/001``, ``002``, …: what was computed is kept.
 
     Raises:
@@ -237,7 +233,7 @@ def _move(directory: Path, place: Path) -> None:
 
 
 def _end_the_move(directory: Path) -> None:
-    """After a kill between two files: what is left here is of the run that was put aside, and not of the next one."""
+    """After a kill between two files: what is left here is of the archived run, and not of the next one."""
     places = sorted((directory / records.ASIDE).glob("[0-9]*"))
     if places and not (directory / records.RUN).exists() and (places[-1] / records.RUN).exists():
         _move(directory, places[-1])
@@ -257,11 +253,11 @@ def earlier_run(directory: Path, config: dict[str, Any]) -> dict[str, Any] | Non
     if earlier.get("config_hash") == records.config_hash(config):
         return earlier
     begun = has_begun(directory)
-    if earlier.get("status") == "failed" and not begun:
+    if earlier.get("status") == JobState.FAILED and not begun:
         return None  # it failed before it had computed anything: a mended command may take its place
     try:
-        old = yaml.safe_load((directory / records.CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        old = records.read_yaml(directory / records.CONFIG)
+    except VemError:
         old = {}
     changes = difference(old or {}, config)
     file = (
@@ -272,7 +268,7 @@ def earlier_run(directory: Path, config: dict[str, Any]) -> dict[str, Any] | Non
     raise OtherConfig(
         f"{directory} holds a run of another config, and a run's config does not change:\n{changes}\n"
         "Give the old values to go on with it, name a fresh hydra.run.dir (or hydra.sweep.dir), or say rerun=stale to "
-        f"put it aside.{file}"
+        f"archive it.{file}"
     )
 
 

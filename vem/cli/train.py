@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from vem import __version__
 from vem.cli import measure, messages, reloading, resume
@@ -31,6 +30,7 @@ from vem.report.figures import draw_run
 from vem.report.runs import flat_settings
 from vem.report.starts import longer, rule
 from vem.storage import records, same_data, sealing
+from vem.storage.ledger import JobState
 from vem.training.fit import Progress, fit
 from vem.training.recorder import Recorder
 from vem.training.settings import Training
@@ -40,7 +40,7 @@ log = logging.getLogger("vem")
 
 OTHER_DATA = (
     "A run does not go on with other data: put the old ones back, name a fresh hydra.run.dir (or hydra.sweep.dir), or "
-    "say rerun=stale to put it aside."
+    "say rerun=stale to archive it."
 )
 
 
@@ -67,7 +67,7 @@ def execute(config: dict[str, Any], overrides: list[str], directory: Path, start
                     if not resume.stale(config):
                         raise
                     log.warning("%s", error)
-                    resume.put_aside(directory)
+                    resume.archive(directory)
                     return _execute(config, overrides, directory, start, paths)
     except KeyboardInterrupt:
         raise InterruptedRun(AT_ONCE) from None
@@ -79,7 +79,7 @@ def _execute(
     started = time.monotonic()
     digest = records.config_hash(config)
     earlier = resume.left_behind(directory, config, sweeping=start is not None)
-    if earlier is not None and earlier.get("status") == "done":
+    if earlier is not None and earlier.get("status") == JobState.DONE:
         _compare_data(config, earlier, directory)
         log.info("%s is finished: left alone. Another hydra.run.dir, or hydra.sweep.dir, runs it again.", directory)
         measure.judge(directory, config["evaluation"].get("strict", False))
@@ -88,8 +88,7 @@ def _execute(
     status = _status(config, overrides, digest, earlier, resume.has_begun(directory)) | {moved.KEY: paths}
     status |= {"start": start} if start else {}
     written = config if earlier is None else resume.as_written(directory, config)
-    records.write_text(directory / records.CONFIG, yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
-    records.write_text(directory / records.OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
+    records.write_config(directory, written, overrides)
     sealing.write_run(directory, status)
     try:
         _train_and_measure(config, directory, status, started)
@@ -97,7 +96,7 @@ def _execute(
         # An interrupted run can go on: it stays "running", with the reason beside it.
         told = InterruptedRun(AT_ONCE) if isinstance(error, KeyboardInterrupt) else error
         interrupted = isinstance(told, InterruptedRun)
-        status.update(status="running" if interrupted else "failed", error=messages.message(told))
+        status.update(status=JobState.RUNNING if interrupted else JobState.FAILED, error=messages.message(told))
         status["seconds"] = time.monotonic() - started
         _write_last_words(directory, status, error)
         raise
@@ -135,7 +134,7 @@ def _compare_data(config: dict[str, Any], earlier: dict[str, Any], directory: Pa
     target = str(config["data"].get("_target_"))
     if target.startswith("vem.") or same_data.KEY not in earlier:
         return
-    remedy = "rerun=stale puts the run aside and trains on these."
+    remedy = "rerun=stale archives the run and trains on these."
     try:
         check_targets(config, config.get("allow_targets") or [])
         data = make_data(config["data"])
@@ -152,7 +151,7 @@ def _status(
     """The first version of run.json. A run that has begun stays one of the data that it began with."""
     started = (earlier or {}).get("started") or datetime.now(UTC).isoformat(timespec="seconds")
     return {
-        "status": "running",
+        "status": JobState.RUNNING,
         "error": None,
         "config_hash": digest,
         "seed": config["seed"],
@@ -201,8 +200,8 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     for note in found_out:
         log.warning("%s", note)
     # The figures say what the run is, so run.json is complete before they are drawn.
-    status.update(status="done", error=None, notes=notes, seconds=time.monotonic() - started)
-    sealing.write_run(directory, {**status, "status": "running"})
+    status.update(status=JobState.DONE, error=None, notes=notes, seconds=time.monotonic() - started)
+    sealing.write_run(directory, {**status, "status": JobState.RUNNING})
     draw_run(directory)
     sealing.write_run(directory, status)
     measure.clear(directory)

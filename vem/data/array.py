@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from vem.data.arrays import numbers, read_table
 from vem.data.dataset import Data, Split, check
 from vem.data.labels import classes
 from vem.data.prepare import prepare, split_rows, take
-from vem.data.tables import Array, numbers, read_table
-from vem.data.wishes import Names, Wishes
+from vem.data.reading import Array, Names, Wishes
 from vem.errors import VemError, choice
 from vem.storage.folders import expanded
 from vem.storage.records import SPLITS

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from vem.data.reading import Array, Names, Wishes, listed
 from vem.data.rounding import tell_apart
-from vem.data.wishes import Names, Wishes
 from vem.errors import VemError, choice, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = npt.NDArray[Any]
 Place = Callable[[int], str]
 CATEGORIES = ("refuse", "onehot")
 UNKNOWN = "?"  # a missing cell, beside what pandas takes for one: an empty cell, NA, NaN, null and so on
@@ -121,7 +119,7 @@ def chosen(
     kept = [j for j in columns or range(len(names)) if j not in drop and (columns or j not in left_out)]
     if not kept:
         raise VemError(
-            f"data.path={path}: no column is left for x (of {_listed(names)}). Change data.columns, data.drop or "
+            f"data.path={path}: no column is left for x (of {listed(names)}). Change data.columns, data.drop or "
             "data.label_column."
         )
     return label[0] if label else None, kept
@@ -137,12 +135,8 @@ def _column(names: Sequence[str], wanted: str | int, key: str, path: Path, named
     unnamed = "" if named else " (numbers: the file has no line of names)"
     raise VemError(
         f"{key}={name!r} is not a column of data.path={path}{did_you_mean(name, names)} Its columns: "
-        f"{_listed(names)}{unnamed}."
+        f"{listed(names)}{unnamed}."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
 
 
 def typed(names: Sequence[str], j: int) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vem.data.reading import Array
 from vem.errors import VemError
-
-Array = npt.NDArray[Any]
 
 
 def classes(labels: Mapping[str, Array]) -> dict[str, Tensor]:

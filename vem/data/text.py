@@ -6,16 +6,15 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from vem.data.columns import arrays_of, as_numbers
+from vem.data.reading import OF_TABLES, OF_TEXT, Array, Wishes
 from vem.data.text_layout import DECIMAL_COMMA, THOUSANDS, Layout, cells_as_text, find_layout, named
 from vem.data.text_names import all_whole, asked_header, first_row, judge, like_the_rest, names_above, row_names
 from vem.data.text_rows import NOTHING, Row, opened, rows
-from vem.data.wishes import OF_TABLES, OF_TEXT, Wishes
 from vem.errors import VemError
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".dat")
 PACKED = ".gz"
-
-Array = npt.NDArray[Any]
 
 
 def is_text(path: Path) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from vem.data.reading import Wishes, unreadable
 from vem.data.text_rows import LINE_END, NOTHING, Row, opened, rows
-from vem.data.wishes import Wishes
 from vem.errors import VemError
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " "}
@@ -151,7 +151,7 @@ def find_layout(path: Path, wishes: Wishes) -> Layout:
             )
     if not trial.rows or (whole and body[trial.rows[-1].end :].strip()):
         reason = "a quote in it is not closed" if body.strip() else "it holds no row"
-        raise VemError(f"data.path={path} cannot be read ({reason}): is it whole? Save it again.")
+        raise unreadable(path, reason)
     sign, thousands = _decimal(path, encoding, start, trial.separator, decimal, line_1)
     return Layout(
         path, encoding, trial.separator, sign, thousands, start, line_1, trial.rows, comment, misfit

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vem.data.columns import as_numbers
+from vem.data.reading import Wishes
 from vem.data.text_layout import TRUTH, Layout
 from vem.data.text_rows import Row, rows
-from vem.data.wishes import Wishes
 from vem.errors import VemError
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple, TextIO
 
+from vem.data.reading import unreadable
 from vem.errors import VemError
 
 GZIP = b"\x1f\x8b"
@@ -54,12 +55,6 @@ def opened(path: Path, encoding: str) -> Iterator[TextIO]:
         raise _undecodable(path, encoding) from error
     except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas' ParserError is a ValueError
         raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> VemError:
-    """The message about a file that a library gives up on."""
-    reason = " ".join(str(error).split()) or type(error).__name__  # one line, whatever the library says
-    return VemError(f"data.path={path} cannot be read ({reason}): is it whole? Save it again.")
 
 
 def _unpacked(file: IO[bytes]) -> IO[bytes]:

@@ -109,7 +109,7 @@ def measure(
     out = Measurement(found.evaluation, found.per_datum, found.arrays, facts, section)
     if place is not None:
         if measuring.made_by(place) != found.evaluation["fingerprint"]:
-            measuring.set_aside(place)
+            measuring.archive(place)
         out.save(place, overwrite=True)
         measuring.clear(place)
     if settings.strict:

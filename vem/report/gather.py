@@ -13,7 +13,7 @@ from vem.errors import VemError
 from vem.report.findings import Unfinished
 from vem.report.groups import one_run, with_data, x_of
 from vem.report.runs import DONE, FAILED, RUNNING, UNREADABLE, RunRecord, read_run
-from vem.storage import clocks, folders, ledger
+from vem.storage import folders, ledger
 from vem.storage.records import BY_COLUMN, LOG, REPEATS, RUN
 from vem.storage.sealing import mapping
 
@@ -121,7 +121,7 @@ def at_work(sweep: ledger.Sweep, ended: bool = False) -> bool:
         return True
     plan = sweep.directory / ledger.FOLDER
     signs = [plan / "sweep.json", plan / "alive", *(sweep.directory / job.folder / RUN for job in sweep.jobs)]
-    changed = [clocks.lately(sign, ledger.SILENCE, plan) for sign in signs]  # a look at each, for the next time
+    changed = [ledger.lately(sign, ledger.SILENCE, plan) for sign in signs]  # a look at each, for the next time
     return any(changed)
 
 

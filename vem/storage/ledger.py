@@ -19,25 +19,53 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from vem.errors import VemError
-from vem.storage import clocks, folders, locks, records
+from vem.storage import folders, locks, records
 
 FOLDER = folders.PLAN
 BEAT = 5.0  # seconds between two signs of life
+HELD = 5.0  # seconds for which a look at a file system's clock serves
 SILENCE = 60.0  # seconds without one after which a job is taken for dead
 DETACHED = ("submitit_local", "submitit_slurm")  # launchers whose jobs may wait long, and outlive who waits for them
 
 
+class JobState(StrEnum):
+    """The state of a run in its run.json, and of a job of a sweep as it is seen from outside."""
+
+    WAITING = "waiting"  # planned, and not begun
+    RUNNING = "running"
+    STOPPED = "stopped"  # it was asked to stop, and can be resumed
+    LOST = "lost"  # its process is gone
+    DONE = "done"
+    FAILED = "failed"
+    REPEATS = records.REPEATS  # another folder, named beside it, runs it
+    UNREADABLE = "unreadable"  # run.json is damaged
+
+
+# What run.json says (None: there is none), and whether the process gives signs of life → the state of the job.
+# A run whose process is gone while run.json says "running" has left an error where it was asked to stop.
+SEEN = {
+    (None, True): JobState.RUNNING,
+    (None, False): JobState.WAITING,
+    ("running", True): JobState.RUNNING,
+    ("running", False): JobState.LOST,
+    ("interrupted", True): JobState.RUNNING,
+    ("interrupted", False): JobState.STOPPED,
+}
+
+
 class Outcome(NamedTuple):
-    """How a job ended: ``done``, ``failed``, ``stopped``, or ``repeats`` (then ``message`` is the other folder)."""
+    """How a job ended: done, failed, stopped, or a repeat (then ``message`` is the other folder)."""
 
     status: str
     message: str = ""
@@ -231,11 +259,11 @@ def is_alive(directory: Path, folder: str) -> bool:
         said = json.loads(path.read_text(encoding="utf-8") or "{}")
     except (OSError, ValueError):
         return False
-    return not gone(said.get("host"), said.get("pid")) and clocks.lately(path, SILENCE, directory / FOLDER)
+    return not gone(said.get("host"), said.get("pid")) and lately(path, SILENCE, directory / FOLDER)
 
 
 def gone(host: object, pid: object) -> bool:
-    """Whether that process of this machine is no more, or waits to be buried; of other machines nothing is known."""
+    """Whether that process of this machine has exited or is a zombie; of other machines nothing is known."""
     if host != socket.gethostname() or not isinstance(pid, int):
         return False
     try:
@@ -251,20 +279,18 @@ def gone(host: object, pid: object) -> bool:
 
 
 def state(directory: Path, folder: str) -> str:
-    """``waiting``, ``running``, ``stopped`` (it was asked to), ``lost`` (its process is gone), or run.json's status.
-
-    ``unreadable`` where run.json is damaged.
-    """
-    path = directory / folder / records.RUN
-    if not path.exists():
-        return "running" if is_alive(directory, folder) else "waiting"
-    try:
-        found = records.read_json(path)
-    except VemError:
-        return "unreadable"
-    if found.get("status") != "running" or is_alive(directory, folder):
-        return str(found.get("status"))
-    return "stopped" if found.get("error") else "lost"
+    """The :class:`JobState` of a job by its run.json and its signs of life; another status as run.json has it."""
+    path, recorded = directory / folder / records.RUN, None
+    if path.exists():
+        try:
+            found = records.read_json(path)
+        except VemError:
+            return JobState.UNREADABLE
+        recorded = str(found.get("status"))
+        if recorded != JobState.RUNNING:
+            return recorded
+        recorded = "interrupted" if found.get("error") else recorded
+    return SEEN[recorded, is_alive(directory, folder)]
 
 
 def _make(folder: Path) -> None:
@@ -272,3 +298,58 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise records.unwritable(folder, error) from error
+
+
+class _Look(NamedTuple):
+    """What this process saw of a file, or of a clock."""
+
+    stamp: float
+    when: float  # on this process's monotonic clock
+
+
+_files: dict[Path, _Look] = {}  # its time of change (ns), and when it was changed
+_clocks: dict[Path, _Look] = {}
+
+
+def lately(path: Path, seconds: float, folder: Path) -> bool:
+    """Whether a file was changed in the last ``seconds``; False where there is none.
+
+    Its time is held against the clock that gave it, that of its file system, which a ``folder`` in it tells; while it
+    stays as it is, it ages on a clock that nobody sets. What has a time to come may just have been written, before the
+    clock was set back: that counts as a change now.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        _files.pop(path, None)
+        return False
+    look = _files.get(path)
+    if look is None or look.stamp != found.st_mtime_ns:
+        look = _files[path] = _Look(found.st_mtime_ns, time.monotonic() - _age(found.st_mtime, seconds, folder))
+    return time.monotonic() - look.when < seconds
+
+
+def _age(changed: float, seconds: float, folder: Path) -> float:
+    age = now(folder) - changed
+    if age >= seconds:  # the clock may have been set back since it was looked at
+        age = now(folder, 0.1 * HELD) - changed
+    return max(0.0, age)
+
+
+def now(folder: Path, held: float = HELD) -> float:
+    """The time by the clock of the folder's file system, seconds; by this machine's where nothing can be written.
+
+    held: how old a look at that clock may be.
+    """
+    look = _clocks.get(folder)
+    if look is None or time.monotonic() - look.when > held:
+        look = _clocks[folder] = _Look(_told_by(folder), time.monotonic())
+    return look.stamp + time.monotonic() - look.when
+
+
+def _told_by(folder: Path) -> float:
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".clock") as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()

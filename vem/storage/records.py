@@ -34,6 +34,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from vem.errors import VemError
 from vem.storage import folders
 
@@ -178,6 +180,39 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} holds {type(content).__name__}, not an object: delete the run's directory and run it again."
         )
     return content
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """What run.json says; empty where there is none, or one that cannot be read."""
+    try:
+        return read_json(directory / RUN)
+    except VemError:
+        return {}
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a yaml file.
+
+    Raises:
+        VemError: the file is missing or broken.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VemError(f"{path} is missing: is {path.parent} the directory of a run?") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise VemError(f"{path} cannot be read ({error}): run it again in a fresh hydra.run.dir.") from None
+
+
+def write_config(directory: Path, config: Mapping[str, Any], overrides: Sequence[str] | None = None) -> None:
+    """Write config.yaml and, where they are given, the overrides that were typed.
+
+    Raises:
+        VemError: the disk is full or the folder cannot be written.
+    """
+    write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    if overrides is not None:
+        write_text(directory / OVERRIDES, yaml.safe_dump(list(overrides), allow_unicode=True))
 
 
 def valid_elbo(directory: Path) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from vem.errors import VemError
 from vem.storage import records
+from vem.storage.ledger import JobState
 
 OWN, FILES = "sha256", "files"  # keys of run.json: the hash of the rest of it, and what it says of the other files
 MEASURED = (records.EVALUATION, records.PER_DATUM, records.PICTURES)  # python -m vem.evaluate writes them anew
@@ -30,7 +31,7 @@ def write_run(directory: Path, status: Mapping[str, Any], written: Collection[st
         VemError: the disk is full, the folder cannot be written, or a file in it cannot be read.
     """
     content = unsealed(status)
-    if content.get("status") == "done":
+    if content.get("status") == JobState.DONE:
         said = mapping(status.get(FILES))
         content[FILES] = {
             name: said[name] if name in said and name not in written else _entry(directory / name)
@@ -56,7 +57,7 @@ def damage(
     own, said = status.get(OWN), status.get(FILES)
     if own is not None and own != _hash({key: value for key, value in status.items() if key != OWN}):
         return [f"{directory / records.RUN} is not as it was written: {_remedy(records.RUN, directory, status)}"]
-    if status.get("status") != "done" or not isinstance(said, Mapping):
+    if status.get("status") != JobState.DONE or not isinstance(said, Mapping):
         return []
     wrong = {name: _wrong(directory / name, said.get(name), deep) for name in SEALED if name in names}
     return [f"{directory / name} {text}: {_remedy(name, directory, status)}" for name, text in wrong.items() if text]
@@ -103,7 +104,7 @@ def _remedy(name: str, directory: Path, status: Mapping[str, Any]) -> str:
         return "the same call of vem.measure measures again."  # that wrote it
     if name in MEASURED:
         return f"python -m vem.evaluate {directory} --again measures the run again."
-    return "put it back, or run again in a fresh hydra.run.dir (or here with rerun=stale, which puts this run aside)."
+    return "put it back, or run again in a fresh hydra.run.dir (or here with rerun=stale, which archives this run)."
 
 
 def _entry(path: Path) -> dict[str, Any]:

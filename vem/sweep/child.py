@@ -16,8 +16,9 @@ from types import FrameType
 from tqdm import tqdm
 
 from vem.storage import ledger, records
+from vem.storage.ledger import JobState
 from vem.storage.streams import outlived
-from vem.sweep.job import JobResult, Work, record, write_failure
+from vem.sweep.jobs import JobResult, Work, write_failure
 from vem.training.signals import AT_ONCE
 
 
@@ -69,13 +70,13 @@ def _job(work: Work) -> JobResult:
     if holder is not None:
         write_repeat(config, list(work.overrides), work.directory, holder, work.start)
         measure.judge(holder, config["evaluation"].get("strict", False))
-        return JobResult(ledger.Outcome(records.REPEATS, holder.name), records.valid_elbo(holder))
+        return JobResult(ledger.Outcome(JobState.REPEATS, holder.name), records.valid_elbo(holder))
     place = gpus.slot(gpus.visible(config["device"]), config["jobs_per_gpu"])
     with threadpoolctl.threadpool_limits(limits=config["threads"]), place as number:
         if number is not None:
             config["device"] = f"cuda:{number}"
         value = train.execute(config, list(work.overrides), work.directory, start=work.start)
-    return JobResult(ledger.Outcome("done"), value)
+    return JobResult(ledger.Outcome(JobState.DONE), value)
 
 
 def _explained(work: Work, error: BaseException) -> JobResult:
@@ -85,14 +86,14 @@ def _explained(work: Work, error: BaseException) -> JobResult:
     from vem.training.signals import InterruptedRun
 
     if isinstance(error, KeyboardInterrupt | InterruptedRun):
-        message = str(record(work.directory).get("error") or AT_ONCE) if not str(error) else str(error)
-        return JobResult(ledger.Outcome("stopped", message), math.nan)
+        message = str(records.read_run(work.directory).get("error") or AT_ONCE) if not str(error) else str(error)
+        return JobResult(ledger.Outcome(JobState.STOPPED, message), math.nan)
     message = messages.message(error)
-    found = record(work.directory)
+    found = records.read_run(work.directory)
     if message != found.get("error") or found.get("start") != work.start:
         logging.getLogger("vem").error("%s", message)
     refused = isinstance(error, OtherConfig | AtWork)  # what lies there is not this job's
-    if not refused and (found.get("start") != work.start or found.get("status") == "running"):
+    if not refused and (found.get("start") != work.start or found.get("status") == JobState.RUNNING):
         logging.getLogger("vem").debug("traceback", exc_info=error)
         write_failure(work.directory, message, work.start, work.config.get("seed"))
-    return JobResult(ledger.Outcome("failed", message), math.nan)
+    return JobResult(ledger.Outcome(JobState.FAILED, message), math.nan)

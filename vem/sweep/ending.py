@@ -14,9 +14,9 @@ from pathlib import Path
 from vem.cli import messages
 from vem.errors import VemError
 from vem.storage import ledger, records
+from vem.storage.ledger import JobState
 from vem.sweep import plan, stopping
-from vem.sweep.job import write_failure
-from vem.sweep.jobs import Jobs
+from vem.sweep.jobs import Jobs, write_failure
 from vem.training.signals import InterruptedRun
 
 
@@ -42,7 +42,7 @@ def _end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseExcept
         settle(jobs, error is not None, stopped)
     except KeyboardInterrupt:
         error = error or InterruptedRun("stopped: not all jobs were waited for.")
-    _bury(jobs)
+    mark_lost_jobs_failed(jobs)
     _report(jobs)
     if error is not None:
         complain(error if stopped else _broken(jobs, error))
@@ -97,7 +97,7 @@ def worth_another_go(sweeps: Sequence[Jobs], error: BaseException | None, ended_
         return None
     stopping.wait_while_running(jobs)
     states = list(jobs.states().values())
-    ended = sum(state in ("done", "failed") for state in states)
+    ended = sum(state in (JobState.DONE, JobState.FAILED) for state in states)
     if ended == len(states) or ended <= ended_before:
         return None
     print(f"vem: {_broken(jobs, error)} It is started again for the other jobs.", file=sys.stderr)
@@ -124,15 +124,16 @@ def settle(jobs: Jobs, broken: bool, stopped: bool) -> None:
         stopping.wait_while_running(jobs)
 
 
-def _bury(jobs: Jobs) -> None:
-    """Write down as failed the runs whose process is gone."""
+def mark_lost_jobs_failed(jobs: Jobs) -> None:
+    """Record as failed the runs whose process is gone."""
     for folder, state in jobs.states().items():
-        if state == "lost":
+        if state == JobState.LOST:
             kept = (jobs.sweep.directory / folder / records.CHECKPOINT).exists()
             onward = "goes on from its checkpoint" if kept else "begins it again"
-            message = f"killed: the process that saw to this run is gone. The same command {onward}."
+            message = f"killed: the process of this run is gone. The same command {onward}."
             write_failure(jobs.sweep.directory / folder, message, jobs.sweep.start)
-            ledger.write_outcome(jobs.sweep.directory, folder, jobs.sweep.start, ledger.Outcome("failed", message))
+            failed = ledger.Outcome(JobState.FAILED, message)
+            ledger.write_outcome(jobs.sweep.directory, folder, jobs.sweep.start, failed)
 
 
 def _wait_for_signs_of_life(jobs: Jobs) -> None:
@@ -140,9 +141,9 @@ def _wait_for_signs_of_life(jobs: Jobs) -> None:
     last = time.monotonic()
     while time.monotonic() - last < 2 * ledger.SILENCE:
         states = set(jobs.states().values())
-        if not states & {"running", "waiting"}:
+        if not states & {JobState.RUNNING, JobState.WAITING}:
             return
-        if "running" in states:
+        if JobState.RUNNING in states:
             last = time.monotonic()
         time.sleep(1.0)
 
@@ -151,19 +152,20 @@ def verdict(jobs: Jobs) -> tuple[int, str]:
     """The exit code, and a sentence: 0 where every job is done."""
     states = jobs.states()
     for folder, state in states.items():  # one that was done, and was then removed
-        if state == "done" and not (jobs.sweep.directory / folder / records.RUN).exists():
-            states[folder] = "lost"
+        if state == JobState.DONE and not (jobs.sweep.directory / folder / records.RUN).exists():
+            states[folder] = JobState.LOST
     counts = Counter(states.values())
-    missing = [folder for folder, state in states.items() if state != "done"]
+    missing = [folder for folder, state in states.items() if state != JobState.DONE]
     if not missing:
         return 0, _made_by_other_code(jobs)
-    parts = [f"{counts[s]} {words}" for s, words in WORDS.items() if counts[s]]
+    parts = [f"{counts[s]} {WORDS.get(s, s)}" for s in UNDONE if counts[s]]
     text = f"{len(missing)} of {len(states)} jobs are not done: {', '.join(parts)}."
     place = shlex.quote(f"hydra.sweep.dir={jobs.sweep.directory}")
     return 1, f"{text} The same command with {place} runs these, and leaves the rest alone."
 
 
-WORDS = {"failed": "failed", "stopped": "stopped", "running": "at work", "waiting": "not begun", "lost": "lost"}
+UNDONE = (JobState.FAILED, JobState.STOPPED, JobState.RUNNING, JobState.WAITING, JobState.LOST)
+WORDS = {JobState.RUNNING: "at work", JobState.WAITING: "not begun"}
 
 
 def _made_by_other_code(jobs: Jobs) -> str:
@@ -174,10 +176,7 @@ def _made_by_other_code(jobs: Jobs) -> str:
     for folder in jobs.folders():
         if jobs.ran(folder):
             continue
-        try:
-            made = by_other_code(records.read_json(jobs.sweep.directory / folder / records.RUN))
-        except VemError:
-            continue
+        made = by_other_code(records.read_run(jobs.sweep.directory / folder))
         old.update([made] if made else [])
     if not old:
         return ""

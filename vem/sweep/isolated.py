@@ -1,7 +1,7 @@
 """One job of a sweep in a child process of its own, whatever launched it.
 
-A job that is killed costs itself alone; its threads, its peak memory and the last bits of its numbers are those of any
-other launcher. Children are forked from a server that has torch loaded already, so that a job starts at once.
+A job that is killed does not affect the others; its threads, its peak memory and the last bits of its numbers are the
+same under every launcher. Children are forked from a server that has torch loaded already, so a job starts at once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 from vem.errors import VemError
 from vem.storage import ledger, records
+from vem.storage.ledger import JobState
 from vem.sweep import child, stopping
-from vem.sweep.job import JobResult, Work, record, write_failure
+from vem.sweep.jobs import JobResult, Work, write_failure
 from vem.training.signals import Asked, stop_requests
 
 POLL = 0.2  # seconds between two looks for a signal
@@ -40,13 +41,13 @@ class Ended(NamedTuple):
 
 
 def run(work: Work) -> Ended:
-    """Do the job in a child process, wait for it, and write its outcome down, for one that died without a word, too.
+    """Do the job in a child process, wait for it, and record its outcome, even if the child exits without reporting.
 
     SIGTERM and Ctrl-C are handed on: the child writes a checkpoint and stops. A job that has ended in this start
     already is not tried again when a launcher that broke is started again, or a search comes to its values again.
     """
     already = ledger.outcome(work.sweep, work.directory.name, work.start)
-    if already is not None and already.status != "stopped":
+    if already is not None and already.status != JobState.STOPPED:
         return Ended(already, _value(work, already), None)
     name = stopping.told(work.sweep, work.start)
     if name is not None:
@@ -76,9 +77,9 @@ def _told(receiver: Connection) -> JobResult | None:
 
 def _value(work: Work, outcome: ledger.Outcome) -> float:
     """The validation ELBO of a run that has ended well, or of the run that it repeats; else NaN."""
-    if outcome.status not in ("done", records.REPEATS):
+    if outcome.status not in (JobState.DONE, JobState.REPEATS):
         return math.nan
-    directory = work.directory if outcome.status == "done" else work.sweep / outcome.message
+    directory = work.directory if outcome.status == JobState.DONE else work.sweep / outcome.message
     try:
         return records.valid_elbo(directory)
     except VemError:
@@ -86,7 +87,7 @@ def _value(work: Work, outcome: ledger.Outcome) -> float:
 
 
 def _not_begun(name: str) -> ledger.Outcome:
-    return ledger.Outcome("stopped", f"stopped by {name} before it began: the same command goes on.")
+    return ledger.Outcome(JobState.STOPPED, f"stopped by {name} before it began: the same command goes on.")
 
 
 def _end(process: BaseProcess, seconds: float) -> None:
@@ -143,14 +144,14 @@ def _killed(work: Work, code: int | None, asked: str | None) -> JobResult:
     how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
     if asked is not None and how == asked:
         return JobResult(_not_begun(how))
-    found = record(work.directory)
-    if found.get("status") == "done" and found.get("start") == work.start:
-        done = ledger.Outcome("done")
+    found = records.read_run(work.directory)
+    if found.get("status") == JobState.DONE and found.get("start") == work.start:
+        done = ledger.Outcome(JobState.DONE)
         return JobResult(done, _value(work, done))
     hint = " It may have asked for more memory than there is." if how == "SIGKILL" else ""
-    message = f"killed: the process of this run ended by {how} without a word.{hint}"
+    message = f"killed: the process of this run ended by {how} without reporting.{hint}"
     write_failure(work.directory, message, work.start, work.config.get("seed"))
-    return JobResult(ledger.Outcome("failed", message))
+    return JobResult(ledger.Outcome(JobState.FAILED, message))
 
 
 def without_console(content: Mapping[str, Any]) -> dict[str, Any]:

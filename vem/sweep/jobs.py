@@ -1,11 +1,49 @@
-"""The states of a sweep's jobs, read from its directory."""
+"""The jobs of a sweep: what the process of one is given and gives back, and the states of all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from vem.errors import VemError
-from vem.storage import ledger, records
+from vem.storage import ledger, records, sealing
+from vem.storage.ledger import JobState
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a child needs to know. ``start`` says which start of the sweep this is."""
+
+    config: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    directory: Path
+    sweep: Path
+    start: str
+    logging: Mapping[str, Any]
+
+
+class JobResult(NamedTuple):
+    """What a child says at its end: its outcome, and the validation ELBO (NaN where there is none)."""
+
+    outcome: ledger.Outcome
+    value: float = math.nan
+
+
+def write_failure(directory: Path, message: str, start: str, seed: Any = None) -> None:
+    """Make run.json say ``failed``; what else it says is kept, and so is everything that the run computed.
+
+    What is done stays done, and a damaged file stays as it is, for people to look at.
+    """
+    status = records.read_run(directory)
+    if status.get("status") in (JobState.DONE, JobState.REPEATS) or (not status and (directory / records.RUN).exists()):
+        return
+    status = status or {"config_hash": None, "seed": seed}
+    with suppress(VemError):  # a full disk: the line on the terminal says so, too
+        sealing.write_run(directory, {**status, "status": JobState.FAILED, "error": message, "start": start})
 
 
 class Jobs:
@@ -43,23 +81,19 @@ class Jobs:
 
     def _state(self, folder: str) -> str:
         told = self.outcome(folder)
-        if told is not None and told.status == records.REPEATS:
+        if told is not None and told.status == JobState.REPEATS:
             told = self.outcome(told.message)
             return told.status if told is not None else self._look(self._final[folder].message)
         return told.status if told is not None else self._look(folder)
 
     def _look(self, folder: str) -> str:
         state = ledger.state(self.sweep.directory, folder)
-        if state in ("lost", "stopped") and not self.ran(folder):
-            return "waiting"
-        return state if state in ("done", "running", "lost", "stopped") else "waiting"
+        of_this_start = state in (JobState.LOST, JobState.STOPPED) and self.ran(folder)
+        return state if of_this_start or state in (JobState.DONE, JobState.RUNNING) else JobState.WAITING
 
     def ran(self, folder: str) -> bool:
         """Whether this start has run it, to an end or not."""
-        try:
-            return records.read_json(self.sweep.directory / folder / records.RUN).get("start") == self.sweep.start
-        except VemError:
-            return False
+        return records.read_run(self.sweep.directory / folder).get("start") == self.sweep.start
 
     def begun(self) -> bool:
         """Whether this start has begun any job. A job that was killed in an earlier one has left its sign of life."""

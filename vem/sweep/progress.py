@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
 from vem.storage import ledger
+from vem.storage.ledger import JobState
 from vem.sweep import plan, stopping
 from vem.sweep.jobs import Jobs
 
@@ -46,7 +47,7 @@ class Line:
     def __init__(self, jobs: Jobs, stream: TextIO | None = None) -> None:
         self.jobs, self.stream = jobs, stream or sys.stderr
         self.began = time.monotonic()
-        self._already = Counter(jobs.states().values())["done"]
+        self._already = Counter(jobs.states().values())[JobState.DONE]
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._show, name="vem-progress", daemon=True)
         self._told: set[str] = set()
@@ -70,7 +71,7 @@ class Line:
         if not self.jobs.begun():
             return  # the sweep may still be refused
         if self.jobs.sweep.launcher in ledger.DETACHED and not final:  # a job that the cluster took off queues again
-            states = {folder: "waiting" if state == "lost" else state for folder, state in states.items()}
+            states = {folder: JobState.WAITING if state == JobState.LOST else state for folder, state in states.items()}
         self._tell_failures(states)
         text = summary(states, self._left(states))
         before, when = self._last
@@ -85,17 +86,17 @@ class Line:
 
     def _tell_failures(self, states: dict[str, str]) -> None:
         """A line of its own for each job that failed, as soon as it is seen."""
-        for folder, state in states.items():
+        for folder in states:
             told = self.jobs.outcome(folder)
-            if state == "failed" and told is not None and told.status == "failed" and folder not in self._told:
+            if told is not None and told.status == JobState.FAILED and folder not in self._told:
                 self._told.add(folder)
                 start = "\r" if self.stream.isatty() else ""
                 print(f"{start}failed: {folder}: {' '.join(told.message.split())}", file=self.stream, flush=True)
 
     def _left(self, states: dict[str, str]) -> float | None:
         """Seconds, from the jobs that this start has finished; None before the first."""
-        ended = sum(state in ("done", "failed") for state in states.values()) - self._already
-        left = sum(state in ("waiting", "running") for state in states.values())
+        ended = sum(state in (JobState.DONE, JobState.FAILED) for state in states.values()) - self._already
+        left = sum(state in (JobState.WAITING, JobState.RUNNING) for state in states.values())
         return (time.monotonic() - self.began) / ended * left if ended > 0 and left else None
 
 
@@ -108,8 +109,9 @@ def summary(states: dict[str, str], left: float | None = None) -> str:
     'sweep: 1 of 2 done, 1 failed'
     """
     counts = Counter(states.values())
-    parts = [f"{counts['done']} of {len(states)} done"]
-    parts += [f"{counts[s]} {s}" for s in ("running", "stopped", "failed", "lost") if counts[s]]
+    parts = [f"{counts[JobState.DONE]} of {len(states)} done"]
+    shown = (JobState.RUNNING, JobState.STOPPED, JobState.FAILED, JobState.LOST)
+    parts += [f"{counts[state]} {state}" for state in shown if counts[state]]
     parts += [f"about {duration(left)} left"] if left is not None else []
     return "sweep: " + ", ".join(parts)
 

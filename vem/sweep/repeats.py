@@ -10,18 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vem.cli.resume import by_other_code
-from vem.errors import VemError
 from vem.storage import ledger, records, sealing
+from vem.storage.ledger import JobState
 
 
 def holder_of(config: Mapping[str, Any], sweep: Path, directory: Path) -> Path | None:
     """The folder of the run that another job of this sweep has for the same config; None if it is this job's own."""
     digest, folder = records.config_hash(config), directory.name
-    own = _record(directory)
-    if own is not None and own.get("config_hash") == digest and own.get("status") == "done":
+    own = records.read_run(directory)
+    if own.get("config_hash") == digest and own.get("status") == JobState.DONE:
         return None  # from a time before the claims
     holder = ledger.claim(sweep, digest, folder)
     while holder != folder:
@@ -36,31 +34,22 @@ def _will_have_run(sweep: Path, folder: str, digest: str, stale: bool) -> bool:
 
     One that is done counts only if no run by newer code is asked for.
     """
-    plan, found = ledger.read(sweep), _record(sweep / folder)
+    plan, found = ledger.read(sweep), records.read_run(sweep / folder)
     coming = ledger.is_alive(sweep, folder) or (plan is not None and folder in plan.current)
-    if found is None:
+    if not found:
         return coming
     if found.get("config_hash") != digest:
         return False  # it was claimed, and refused, for the folder holds another run
-    return coming or (found.get("status") == "done" and not (stale and by_other_code(found)))
-
-
-def _record(directory: Path) -> dict[str, Any] | None:
-    try:
-        return records.read_json(directory / records.RUN)
-    except VemError:
-        return None
+    return coming or (found.get("status") == JobState.DONE and not (stale and by_other_code(found)))
 
 
 def write_repeat(
     config: Mapping[str, Any], overrides: Sequence[str], directory: Path, holder: Path, start: str
 ) -> None:
     """The files of a job that another one does: its config, what was typed, and run.json, which names the other."""
-    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-    records.write_text(directory / records.CONFIG, text)
-    records.write_text(directory / records.OVERRIDES, yaml.safe_dump(list(overrides), allow_unicode=True))
+    records.write_config(directory, config, overrides)
     status = {
-        "status": records.REPEATS,
+        "status": JobState.REPEATS,
         "repeats": holder.name,
         "error": None,
         "config_hash": records.config_hash(config),

@@ -56,7 +56,7 @@ def obeyed(jobs: Jobs) -> Iterator[None]:
 def wait_while_running(jobs: Jobs) -> None:
     """Until no job is at work, or the time is over."""
     deadline = time.monotonic() + GRACE
-    while "running" in jobs.states().values() and time.monotonic() < deadline:
+    while ledger.JobState.RUNNING in jobs.states().values() and time.monotonic() < deadline:
         time.sleep(0.2)
 
 

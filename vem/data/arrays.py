@@ -1,4 +1,4 @@
-"""Reading a user's own arrays: .npy and .npz; other kinds of files by the modules that know them."""
+"""Reading a user's own file: .npy and .npz here, other kinds by the modules that know them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vem.data.annotated import read_annotated
-from vem.data.frames import FEATHER, PARQUET, read_frame
-from vem.data.matlab import read_matlab
-from vem.data.named_arrays import is_sparse, pick, read_sparse
+from vem.data.containers import FEATHER, PARQUET, read_annotated, read_frame, read_matlab, read_sparse
+from vem.data.reading import OF_ARRAYS, Array, Wishes, pick, unreadable
 from vem.data.rounding import tell_apart
 from vem.data.text import is_text, read_text
-from vem.data.wishes import OF_ARRAYS, Wishes
 from vem.errors import VemError
 
 SUFFIXES = (".npy", ".npz")
-
-Array = npt.NDArray[Any]
 
 
 def read_table(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -56,13 +50,13 @@ def read_table(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str,
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return {"x": content}, ()
-            if is_sparse(content.files):
+            if {"format", "shape", "data"} <= set(content.files):  # of scipy.sparse.save_npz
                 return read_sparse(path, wishes), ()
             arrays = {key: _of_plain_kind(content, key) for key in content.files}
     except VemError:
         raise
     except Exception as error:  # numpy passes on whatever zipfile, zlib and pickle meet in damaged bytes
-        raise _unreadable(path, error) from error
+        raise _not_read(path, error) from error
     picked = pick({key: () if values is None else values.shape for key, values in arrays.items()}, wishes, path)
     found = {}
     for role, key in picked.items():
@@ -87,16 +81,14 @@ def _of_plain_kind(content: Any, key: str) -> Array | None:
         return None
 
 
-def _unreadable(path: Path, error: Exception) -> VemError:
+def _not_read(path: Path, error: Exception) -> VemError:
     if "Object arrays" in str(error):
         return VemError(
             f"data.path={path} holds objects, not numbers, and reading them could run code. Save it again "
             "from an array of numbers: np.save(path, np.asarray(values, dtype=np.float32))."
         )
-    reason = " ".join(str(error).split()) or type(error).__name__  # one line, whatever the library says
-    if "pickle" in reason:  # numpy takes bytes that it does not know for a pickle, and says how to run it
-        reason = "it is not a NumPy file"
-    return VemError(f"data.path={path} cannot be read ({reason}): is it whole? Save it again.")
+    # numpy takes bytes that it does not know for a pickle, and says how to run it
+    return unreadable(path, "it is not a NumPy file" if "pickle" in str(error) else error)
 
 
 def numbers(values: Array, place: str, single: bool = False) -> Tensor:
