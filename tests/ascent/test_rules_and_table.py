@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import pytest
@@ -62,20 +61,6 @@ def test_absent_rows_keep_everything(rule: Adam | SGD | Natural, device: torch.d
         assert torch.equal(old[absent], new[absent])
     assert table.rows.steps.tolist() == [2, 0, 0, 1, 1, 1]
     assert not torch.equal(before[0][again], table.params[again])
-
-
-def test_scatter_and_loading_work_in_place(device: torch.device) -> None:
-    rule = Adam()
-    table = RowTable(fresh(torch.randn(6, 4, device=device), rule.moments))
-    places = [t.data_ptr() for t in (table.params, table.rows.steps, *table.rows.moments.values())]
-    index = torch.tensor([1, 5], device=device)
-    state = copy.deepcopy(table.state_dict())
-    table.scatter(index, rule(DiagonalGaussian(2), table.gather(index), torch.ones(2, 4, device=device), 1.0))
-    assert not torch.equal(table.params, state["params"])
-    table.load_state_dict(state)
-    assert torch.equal(table.params, state["params"]) and table.rows.steps.sum() == 0
-    assert places == [t.data_ptr() for t in (table.params, table.rows.steps, *table.rows.moments.values())]
-    assert len(table) == 6
 
 
 def test_sgd_is_rate_times_gradient(device: torch.device) -> None:

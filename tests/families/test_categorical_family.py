@@ -36,11 +36,6 @@ def test_draws_enumerate_the_support(device: torch.device, dtype: torch.dtype) -
         q.transport(logits)
 
 
-def test_start_is_uniform_at_zero(device: torch.device) -> None:
-    params = Categorical(4).start(torch.zeros(2, 4, device=device), torch.ones(2, 4, device=device))
-    torch.testing.assert_close(Categorical(4)(params).mean(), torch.full((2, 4), 0.25, device=device))
-
-
 def test_one_natural_step_lands_on_the_exact_posterior(device: torch.device) -> None:
     model, x = mixture(device, torch.float64)
     family = Categorical(3)

@@ -86,14 +86,16 @@ def config(*overrides: str) -> dict[str, Any]:
     return composed([*overrides, f"latent_dim={LATENT}", "device=cpu"])
 
 
-def made(strategy: str, model: str, kind: str, family: str, further: str = "", dtype: str = "float64") -> Built:
+def made(
+    strategy: str, model: str, kind: str, family: str, further: str = "", dtype: str = "float64", device: str = "cpu"
+) -> Built:
     """The model and the strategy, set up on the data; a mixture of three."""
     size = ("model.components=3",) if model == "mixture" else ()
     small = ("model.decoder.widths=[8]",) if model == "deep" else ()
     for partner in PARTNERS:
         typed = (f"strategy={strategy}", f"model={model}", f"family={family}", *size, *small, *partner, further)
         try:
-            built = build({**config(*filter(None, typed)), "dtype": dtype}, data(kind))
+            built = build({**config(*filter(None, typed)), "dtype": dtype, "device": device}, data(kind))
             x = built.data.train.x
             built.strategy.setup(built.model, built.data.training_set(), generator(x.device, "setup"))
             return built

@@ -145,18 +145,6 @@ def lower_bounds(judge: GaussianMixture, x: np.ndarray, steps: int) -> list[floa
     return [judge.fit(x).lower_bound_ for _ in range(steps)]
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_em_never_decreases(device: torch.device, name: str, dtype: torch.dtype) -> None:
-    x = data(name, device, dtype)
-    strategy, model = started(name, x, tolerance=0.0)
-    strategy.tolerance = -1.0  # go on, whatever happens
-    strategy.by_gain = False
-    bounds = run(strategy, model, x, 60)
-    assert len(bounds) == 60 and bounds[-1] > bounds[0] + 0.01
-    allowed = 1e-10 if dtype == torch.float64 else 1e-5
-    assert min(b - a for a, b in itertools.pairwise(bounds)) > -allowed
-
-
 @pytest.mark.parametrize("name", [*COVARIANCES, "factor_analysis"])
 def test_em_never_decreases_at_its_floors(device: torch.device, name: str, dtype: torch.dtype) -> None:
     """Four data a component, and two constant dimensions: every covariance is singular."""
@@ -181,46 +169,6 @@ def test_minibatches_add_up_to_the_full_batch(device: torch.device, name: str) -
     np.testing.assert_allclose(bounds[0], bounds[1], rtol=0, atol=1e-9)
     for key, value in states[0].items():
         torch.testing.assert_close(value, states[1][key], rtol=1e-7, atol=1e-7)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_bound_is_log_marginal(device: torch.device, name: str) -> None:
-    x = data(name, device, torch.float64)
-    strategy, model = started(name, x)
-    batch = Batch(x[:50], None)
-    noise = fill(strategy.noise(50), generator(device, 1), x.dtype)
-    info = strategy.step(model, batch, noise, SCHEDULE)
-    torch.testing.assert_close(info.bound.value, model.log_marginal(x[:50]).detach(), rtol=0, atol=1e-9)
-    assert info.decoder_evaluations == 50 * (4 if model.latent == "index" else 1)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_resume_within_an_epoch_is_bit_for_bit(device: torch.device, name: str, dtype: torch.dtype) -> None:
-    x = data(name, device, dtype)
-
-    def steps(strategy: ExactEM, model: Any, numbers: range) -> None:
-        for i in numbers:
-            noise = fill(strategy.noise(100), generator(device, i), dtype)
-            strategy.step(model, Batch(x[(i % 4) * 100 :][:100], None), noise, SCHEDULE)
-            if i % 4 == 3:
-                strategy.end_epoch(model)
-
-    strategy, model = started(name, x)
-    steps(strategy, model, range(6))
-    saved = {
-        "strategy": strategy.state_dict(),
-        "model": {k: v.clone() for k, v in model.state_dict().items()},
-    }
-    steps(strategy, model, range(6, 12))
-    other = MODELS[name](x.shape[1]).to(device, dtype)
-    again = ExactEM(ELBO())
-    if strategy.longer:  # what tries steps of its own knows the data
-        again.setup(other, TrainingSet(x, redrawn=False), generator(device, 0))
-    other.load_state_dict(saved["model"])
-    again.load_state_dict(saved["strategy"])
-    steps(again, other, range(6, 12))
-    assert again.last == strategy.last
-    assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
 
 
 def test_restarts_keep_the_best_start(device: torch.device) -> None:
