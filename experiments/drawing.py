@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from study import Run
 
-from vem.report.style import QUIET, Look, grid, tidy
-from vem.report.style import looks as looks
-from vem.report.style import new_figure as new_figure
-from vem.report.style import save as save_png
+from vem.report.figures.style import QUIET, Look, grid, tidy
+from vem.report.figures.style import looks as looks
+from vem.report.figures.style import new_figure as new_figure
+from vem.report.figures.style import save as save_png
 
 Numbers = NDArray[np.float64]
 COSTS = {  # columns of metrics.csv, and their names on an axis

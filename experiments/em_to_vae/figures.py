@@ -9,7 +9,7 @@ import numpy as np
 from drawing import COSTS, Numbers, band, finish, legend_below, looks, new_figure, over_seeds, save
 from tables import ALGORITHMS, Groups, truth
 
-from vem.report.style import robust_limits
+from vem.report.figures.style import robust_limits
 
 LOOKS = dict(zip(ALGORITHMS, looks(len(ALGORITHMS)), strict=True))
 BANDS = "bands: one standard error over seeds"

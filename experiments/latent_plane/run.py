@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the studies' com
 from drawing import new_figure, save
 from study import SEEDS, Run, arguments, grouped, markdown, over_seeds, runs, shown, sweep, write
 
-from vem.report.panels import decoded_grid, latent_plane
-from vem.report.style import tidy
+from vem.report.figures.panels import decoded_grid, latent_plane
+from vem.report.figures.style import tidy
 from vem.storage import records
 
 QUICK = ["data=digits", "data.max_train=100", "training.epochs=2", "seed=0"]

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from matplotlib.text import Text
 
-from vem.report.style import save_both
+from vem.report.figures.style import save_both
 
 
 def beyond_limits(axis):

@@ -16,7 +16,7 @@ from vem.evaluation.measured import ESS
 from vem.evaluation.paired import Sample, between, gap, overshoot, raised, sample, shortfall
 from vem.evaluation.surgery import surgery_terms
 from vem.evaluation.thresholds import Thresholds
-from vem.report.panels import principal_plane
+from vem.report.figures.panels import principal_plane
 
 ONE = torch.tensor([-90.0], dtype=torch.float64)
 UNKNOWN = torch.full((1,), torch.nan, dtype=torch.float64)

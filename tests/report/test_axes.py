@@ -11,7 +11,7 @@ from matplotlib.markers import CARETUPBASE
 from scipy import stats
 from synthetic_runs import write_gaps, write_run
 
-from vem.report.axes_figures import axis_figure
+from vem.report.figures.axes import axis_figure
 from vem.report.read import findings
 
 

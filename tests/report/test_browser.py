@@ -13,7 +13,7 @@ import pytest
 from rich_runs import NUM_DATA, rich_sweep
 from synthetic_runs import write_run
 
-from vem.report.figure_set import draw
+from vem.report.figures.catalogue import draw
 from vem.report.findings import Sentence
 from vem.report.page import render
 from vem.report.read import findings

@@ -15,10 +15,11 @@ from figures_drawn import assert_nothing_is_cut_off
 from rich_runs import rich_run, rich_sweep
 from synthetic_runs import write_run
 
-from vem.report.axes_figures import axis_figure
-from vem.report.curves import Curve, comparison_figure, seed_average, settings_to_colour, strategies_figure
-from vem.report.distributions import PAIRS, distributions_figure, spread_of
-from vem.report.figure_set import Group, draw, ranked, sketches, spread_over_strategies
+from vem.report.figures.axes import axis_figure
+from vem.report.figures.catalogue import Group, draw, ranked, sketches, spread_over_strategies
+from vem.report.figures.curves import Curve, comparison_figure, seed_average, settings_to_colour, strategies_figure
+from vem.report.figures.gaps import MIDDLE, PAIRS, distributions_figure, gap_of_each
+from vem.report.figures.style import save_both
 from vem.report.findings import Axis
 from vem.report.read import findings
 
@@ -102,8 +103,8 @@ def test_the_best_groups_of_every_strategy_are_chosen():
 
 
 def test_what_is_not_drawn_is_named(many, monkeypatch):
-    monkeypatch.setattr("vem.report.figure_set.MOST_BARS", 4)
-    monkeypatch.setattr("vem.report.figure_set.MOST_ROWS", 4)
+    monkeypatch.setattr("vem.report.figures.catalogue.MOST_BARS", 4)
+    monkeypatch.setattr("vem.report.figures.catalogue.MOST_ROWS", 4)
     words = {sketch.kind: sketch.caption for sketch in sketches(many.tables[0], many.base)}
     for kind in ("gaps", "gap_distributions", "side_by_side"):
         _, _, rest = words[kind].partition("Not drawn")
@@ -123,7 +124,7 @@ def test_of_many_strategies_the_best_have_rows_and_the_others_are_named(tmp_path
 
 
 def test_curves_beyond_the_most_that_are_drawn_are_named(many, monkeypatch):
-    monkeypatch.setattr("vem.report.figure_set.MOST_CURVES", 7)
+    monkeypatch.setattr("vem.report.figures.catalogue.MOST_CURVES", 7)
     words = next(one.caption for one in sketches(many.tables[0], many.base) if one.section == "curves")
     _, _, rest = words.partition("Not drawn, with a lower test ELBO: ")
     assert "gmm" in rest and rest.count(";") == 2 and "unequal" not in words
@@ -191,19 +192,19 @@ def test_decoder_evaluations_are_averaged_where_every_seed_counted(tmp_path):
     assert seed_average([tmp_path / f"{seed}" for seed in range(3)])["decoder_evaluations"].isna().all()
 
 
-def test_spreads_are_quantiles_over_data():
+def test_lines_are_quantiles_over_data():
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"split": "test", "best_elbo": rng.normal(size=99), "elbo": -5.0, "log_marginal_lower": 3.0})
     rows.loc[0, "best_elbo"] = np.nan
     gaps = (rows["best_elbo"] + 5.0).dropna()
-    spread = spread_of(rows, "test", ("best_elbo", "elbo"))
-    np.testing.assert_allclose(spread.quantiles, gaps.quantile([0.05, 0.25, 0.5, 0.75, 0.95]))
-    assert spread.mean == pytest.approx(gaps.mean()) and spread.num_data == 98
-    assert spread_of(rows, "train", ("best_elbo", "elbo")) is None
+    np.testing.assert_allclose(gap_of_each(rows, "test", MIDDLE), gaps)
+    assert len(gap_of_each(rows, "train", MIDDLE)) == 0
     figure = distributions_figure([("a", rows), ("b", rows[:0])], "t")
     assert [ax.get_title("left") for ax in figure.axes] == list(PAIRS)
-    medians = [line for line in figure.axes[1].lines if line.get_marker() == "o"]
-    assert [line.get_xdata()[0] for line in medians] == [pytest.approx(gaps.median())]
+    whole, half, (median,), (mean,) = (line.get_xdata() for line in figure.axes[1].lines[:4])
+    np.testing.assert_allclose([whole[0], half[0], median, half[1], whole[1]],
+                               gaps.quantile([0.05, 0.25, 0.5, 0.75, 0.95]))  # fmt: skip
+    assert mean == pytest.approx(gaps.mean())
     assert distributions_figure([("b", rows[:0])], "t") is None
 
 

@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 from synthetic_runs import image_pictures, mixture_pictures, write_run
 
 from vem.errors import VemError
-from vem.report import draw_run, panels, write_report
-from vem.report.comparison import _model_cell
-from vem.report.curves import seed_average
-from vem.report.figures import elbo_figure
-from vem.report.style import robust_limits
+from vem.report import draw_run, write_report
+from vem.report.figures import panels
+from vem.report.figures.curves import seed_average
+from vem.report.figures.panels import model_cell
+from vem.report.figures.run import elbo_figure
+from vem.report.figures.style import robust_limits
 
 
 def names(paths):
@@ -126,7 +127,7 @@ def test_a_thinned_grid_keeps_its_places():
     z1, z2 = np.meshgrid(axis, axis[::-1])
     grid = (z1 + 10 * z2)[..., None, None] * np.ones((2, 2))
     ax = Figure().add_subplot()
-    _model_cell(ax, {"decoded_grid": grid, "grid_axis": axis})
+    model_cell(ax, {"decoded_grid": grid, "grid_axis": axis})
     sheet = np.asarray(ax.images[0].get_array())[::3, ::3]
     kept = axis[::2]
     np.testing.assert_allclose(sheet, kept[None] + 10 * kept[::-1, None])

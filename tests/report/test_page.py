@@ -15,7 +15,7 @@ from rich_runs import NUM_DATA, fail, rich_run, rich_sweep
 from synthetic_runs import write_run
 
 from vem.report.comparison_cells import comparison_cells
-from vem.report.figure_set import draw
+from vem.report.figures.catalogue import draw
 from vem.report.findings import Sentence, Unfinished
 from vem.report.page import render
 from vem.report.read import findings

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from synthetic_runs import image_pictures, write_run
 
 from vem.report import draw_run
-from vem.report.posteriors import density, mass_levels, path_figure, posterior_figure
+from vem.report.figures.densities import density, mass_levels, path_figure, posterior_figure
 
 
 def gaussian(axes, mean, scale):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from figures_drawn import assert_nothing_is_cut_off
 
-from vem.report.axes_figures import axis_figure
+from vem.report.figures.axes import axis_figure
 from vem.report.findings import Axis
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from rich_runs import rich_run
 from synthetic_runs import write_scored
 
-from vem.report.figure_set import sketches
+from vem.report.figures.catalogue import sketches
 from vem.report.page import render
 from vem.report.read import findings
 from vem.report.worst import ARRAYS, NUMBERS, worst_of, worst_rows

@@ -90,7 +90,7 @@ def _evaluate(directory: Path, overrides: Sequence[str], again: bool, out: Path 
     from vem.cli import beside, measure, train  # torch, and seconds: not needed where the command is not understood
     from vem.config import loaded
     from vem.config.targets import check_targets, instantiate
-    from vem.report.figures import draw_run
+    from vem.report.figures.run import draw_run
 
     section = asked["evaluation"]
     run = loaded.load(directory, asked["device"], data, other_data)
@@ -162,7 +162,7 @@ def _measure(
     from vem.cli import beside, measure, resume, train
     from vem.config import build, sources
     from vem.evaluation.pictures import pictures
-    from vem.report.figures import draw_run
+    from vem.report.figures.run import draw_run
 
     seed = run.config["seed"]
     found = measure.measure(run.built, section, settings, seed, directory, state, progress)

@@ -26,7 +26,7 @@ from vem.evaluation.instrument import snake
 from vem.evaluation.kept import FOLDER as KEPT
 from vem.evaluation.pictures import pictures
 from vem.models.units import units_of
-from vem.report.figures import draw_run
+from vem.report.figures.run import draw_run
 from vem.report.runs import flat_settings
 from vem.report.starts import longer, rule
 from vem.storage import records, same_data, sealing

@@ -19,7 +19,7 @@ from vem.evaluation.instrument import Result
 from vem.report.checks import failed as failed_checks
 from vem.report.checks import not_tested
 from vem.report.ends import ends_text, known_ends
-from vem.report.figures import draw_run
+from vem.report.figures.run import draw_run
 from vem.report.runs import read_pictures
 from vem.report.table import align
 from vem.storage import records, sealing

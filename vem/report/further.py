@@ -9,8 +9,8 @@ from typing import Any
 from vem.report.comparison_cells import DATA, EMPTY, Cell, bounded, marginal_bounds
 from vem.report.ends import AT_LEAST, ONE_END
 from vem.report.estimates import FAMILY_PARTS, GAPS, GENERALIZATION, MODEL_GENERALIZATION, OTHERS
+from vem.report.figures.gaps import FORMULAS
 from vem.report.findings import Table
-from vem.report.gap_figures import FORMULAS
 from vem.report.quantities import present
 from vem.report.table import UNDEFINED, number
 from vem.storage.records import SPLITS

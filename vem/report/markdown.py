@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vem.report.comparison_cells import Cell, comparison_cells, signed
 from vem.report.ends import ends_text
-from vem.report.figure_set import Drawn
+from vem.report.figures.catalogue import Drawn
 from vem.report.findings import Axis, Findings, Table, alike
 from vem.report.further import further_tables
 from vem.report.labels import value_names, whole

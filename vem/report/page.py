@@ -15,12 +15,12 @@ import jinja2
 from markupsafe import Markup
 
 from vem.report.comparison_cells import comparison_cells, signed
-from vem.report.figure_set import Drawn
+from vem.report.figures.catalogue import Drawn
+from vem.report.figures.style import DPI
 from vem.report.findings import Findings, alike
 from vem.report.further import further_tables
 from vem.report.labels import whole
 from vem.report.quantities import present
-from vem.report.style import DPI
 from vem.report.worst import NUMBERS, worst_of
 
 REFRESH_SECONDS = 20

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vem.errors import VemError
-from vem.report.figure_set import draw
+from vem.report.figures.catalogue import draw
 from vem.report.findings import Findings, Table, Unfinished
 from vem.report.frame import frame
 from vem.report.gather import gather, who

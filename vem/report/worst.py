@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from vem.report.figure_set import Group, Reader, groups_of, named, reader_of, spread_over_strategies
+from vem.report.figures.catalogue import Group, Reader, groups_of, named, reader_of, spread_over_strategies
+from vem.report.figures.panels import is_image, is_point, value_limits
 from vem.report.files import read_pictures
 from vem.report.findings import Findings, Table
-from vem.report.panels import is_image, is_point, value_limits
 from vem.report.words import EXACT
 from vem.storage.records import PICTURES
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vem.report.style import make_folder
+from vem.report.figures.style import make_folder
 from vem.storage import locks
 from vem.storage.ledger import gone
 from vem.storage.records import Unwritable, unwritable, write_json

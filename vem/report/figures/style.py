@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from vem.storage.records import replacing, unwritable
 
@@ -25,14 +25,12 @@ DPI = 150
 ELBO_LABEL = "ELBO (nats per datum)"
 CHARACTERS_PER_INCH = 11.5  # of a title
 QUIET = "0.35"  # grey of what must be legible without drawing the eye
+BEHIND = "0.78"  # grey of lines behind those in colour
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (7, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-NUM_COLOURS = 10
-COSTS = {
-    "epoch": "epoch",
-    "seconds": "training time (seconds)",
-    "decoder_evaluations": "decoder evaluations",
-}
+COLOURS: list[Any] = sns.color_palette("colorblind", 10)
+COUNTED = "decoder_evaluations"
+COSTS = {"epoch": "epoch", "seconds": "training time (seconds)", COUNTED: "decoder evaluations"}
 
 
 class Look(NamedTuple):
@@ -42,15 +40,19 @@ class Look(NamedTuple):
     dash: Any
     marker: str
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """As keywords of :meth:`matplotlib.axes.Axes.plot`."""
+        return {"color": self.colour, "linestyle": self.dash, "marker": self.marker}
+
 
 def looks(num: int) -> list[Look]:
     """``num`` looks, for colour-blind readers and for print in grey.
 
     Dashes and markers cycle with other periods than colours, so that a combination returns late.
     """
-    colours = sns.color_palette("colorblind", NUM_COLOURS)
-    markers = MARKERS[: NUM_COLOURS - 1]
-    return [Look(colours[i % NUM_COLOURS], DASHES[i % len(DASHES)], markers[i % len(markers)]) for i in range(num)]
+    markers = MARKERS[: len(COLOURS) - 1]
+    return [Look(COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], markers[i % len(markers)]) for i in range(num)]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -58,22 +60,10 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, png: Path) -> Path:
     """Write a PNG atomically, without a date or a program's name in it.
 
-    Raises:
-        VemError: the folder cannot be written, or the disk is full.
-    """
-    make_folder(path.parent)
-    with replacing(path) as temporary, _any_script():
-        figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
-    return path
-
-
-def save_both(figure: Figure, png: Path) -> tuple[Path, Path]:
-    """Write a PNG and, beside it, an SVG of the same layout; both have the same bytes each time.
-
-    The canvases print directly: ``savefig`` would draw each figure twice over to find its layout.
+    The canvas prints directly: ``savefig`` would draw each figure twice over to find its layout.
 
     Raises:
         VemError: the folder cannot be written, or the disk is full.
@@ -84,6 +74,16 @@ def save_both(figure: Figure, png: Path) -> tuple[Path, Path]:
         figure.draw_without_rendering()  # equal scales change the limits, and with them the room that ticks need
     with replacing(png) as temporary, _any_script():
         FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
+    return png
+
+
+def save_both(figure: Figure, png: Path) -> tuple[Path, Path]:
+    """Write a PNG and, beside it, an SVG of the same layout.
+
+    Raises:
+        VemError: the folder cannot be written, or the disk is full.
+    """
+    save(figure, png)
     figure.set_layout_engine("none")  # the layout that the PNG has found is kept, not sought again
     svg = png.with_suffix(".svg")
     fixed: Any = {"svg.hashsalt": "vem", "svg.fonttype": "path"}  # names of clip paths; letters that need no font
@@ -120,103 +120,30 @@ def tidy(ax: Axes) -> None:
     ax.yaxis.label.set_fontsize(9)
 
 
+def grid(ax: Axes, zero: bool = False) -> None:
+    """A grid behind the curves; behind horizontal bars, which have a line at ``zero``, upright lines alone."""
+    ax.grid(True, axis="x" if zero else "both", color="0.9", linewidth=0.7)
+    ax.set_axisbelow(True)
+    if zero:
+        ax.axvline(0.0, color=QUIET, linewidth=0.8)
+
+
 def label_time(ax: Axes, x: str) -> None:
     """Name the axis of epochs, of seconds or of decoder evaluations; epochs are whole."""
     ax.set_xlabel(COSTS[x])
     if x == "epoch":
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if x == "decoder_evaluations":
-        ax.xaxis.set_major_formatter(lambda value, _: short(value))
+    if x == COUNTED:
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def short(value: float) -> str:
-    """A count in a few characters.
-
-    >>> short(0), short(2500), short(1.25e6), short(3e9)
-    ('0', '2.5k', '1.25M', '3B')
-    """
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
-
-
-def note_cut(ax: Axes, cut: bool) -> None:
-    """Say where curves begin below the axes."""
+def label_elbo(ax: Axes, curves: Sequence[np.ndarray]) -> None:
+    """Name the axis of the ELBO, with limits that the first epochs do not stretch: where they lie below, it says so."""
+    low, high, cut = robust_limits([curve for curve in curves if curve.size])
+    ax.set(ylim=(low, high), ylabel=ELBO_LABEL)
     if cut:
-        ax.text(
-            0.98,
-            0.02,
-            "the first epochs lie below ↓",
-            transform=ax.transAxes,
-            fontsize=7.5,
-            color=QUIET,
-            ha="right",
-        )
-
-
-def grid(ax: Axes) -> None:
-    """A grid behind the curves."""
-    ax.grid(True, color="0.9", linewidth=0.7)
-    ax.set_axisbelow(True)
-
-
-def wrapped(name: str, width: int = 32, lines: int = 4) -> str:
-    """A name in a few lines that a figure has room for; what it holds is never taken for mathematics.
-
-    >>> wrapped("amortized, latent_dim=2, strategy.rate=0.001", width=24)
-    'amortized, latent_dim=2,\\nstrategy.rate=0.001'
-    """
-    return _literal(textwrap.fill(one_line(name), width, max_lines=lines, placeholder=" …"))
-
-
-def plain(text: str) -> str:
-    """Text of the user's for a figure: one line, and nothing in it is taken for mathematics.
-
-    >>> plain("costs $5\\nor $6")
-    'costs \\\\$5 or \\\\$6'
-    """
-    return _literal(one_line(text))
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks, and without characters that neither a figure nor XML can hold.
-
-    >>> one_line("a\\n b\\x00c")
-    'a b c'
-    """
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-
-
-def _literal(text: str) -> str:
-    return text.replace("$", r"\$")
-
-
-def titled(figure: Figure, title: str, table: str) -> None:
-    """A figure's title: what it shows, and on which data; in as many lines as its width asks for."""
-    room = int(CHARACTERS_PER_INCH * figure.get_size_inches()[0])
-    figure.suptitle(wrapped(f"{title}: {table}", room, 4), fontsize=10.5, x=0.01, ha="left")
-
-
-def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str], handle_length: float = 3.5) -> None:
-    """A legend below the panels, in as many columns as the figure's width has room for."""
-    longest = max(len(line) for name in names for line in name.split("\n"))
-    room = int((figure.get_size_inches()[0] - 0.3) / (0.075 * longest + 0.125 * handle_length + 0.4))  # inches at 9 pt
-    figure.legend(
-        handles=list(handles),
-        labels=list(names),
-        loc="outside lower center",
-        ncols=max(1, min(len(names), room, 4)),
-        fontsize=9,
-        frameon=False,
-        handlelength=handle_length,
-    )
-
-
-def say(ax: Axes, text: str) -> None:
-    """A sentence in place of a picture."""
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET, transform=ax.transAxes, wrap=True)
+        text = "the first epochs lie below ↓"
+        ax.text(0.98, 0.02, text, transform=ax.transAxes, fontsize=7.5, color=QUIET, ha="right")
 
 
 def robust_limits(curves: Sequence[np.ndarray]) -> tuple[float, float, bool]:
@@ -237,3 +164,51 @@ def robust_limits(curves: Sequence[np.ndarray]) -> tuple[float, float, bool]:
     low = kept - 0.15 * (highest - kept) if cut else lowest
     pad = 0.05 * (highest - low) or 0.05 * max(1.0, abs(highest))
     return low - pad, highest + pad, cut
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, and without characters that neither a figure nor XML can hold.
+
+    >>> one_line("a\\n b\\x00c")
+    'a b c'
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def plain(text: str) -> str:
+    """Text of the user's for a figure: one line, and nothing in it is taken for mathematics.
+
+    >>> plain("costs $5\\nor $6")
+    'costs \\\\$5 or \\\\$6'
+    """
+    return one_line(text).replace("$", r"\$")
+
+
+def wrapped(name: str, width: int = 32, lines: int = 4) -> str:
+    """A name in a few lines that a figure has room for; what it holds is never taken for mathematics.
+
+    >>> wrapped("amortized, latent_dim=2, strategy.rate=0.001", width=24)
+    'amortized, latent_dim=2,\\nstrategy.rate=0.001'
+    """
+    return textwrap.fill(one_line(name), width, max_lines=lines, placeholder=" …").replace("$", r"\$")
+
+
+def titled(figure: Figure, title: str, of: str) -> None:
+    """A figure's title: what it shows, and on which data or of which run; in as many lines as its width asks for."""
+    room = int(CHARACTERS_PER_INCH * figure.get_size_inches()[0])
+    figure.suptitle(wrapped(f"{title}: {of}", room, 4), fontsize=10.5, x=0.01, ha="left")
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str], handle_length: float = 3.5) -> None:
+    """A legend below the panels, in as many columns as the figure's width has room for."""
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    room = int((figure.get_size_inches()[0] - 0.3) / (0.075 * longest + 0.125 * handle_length + 0.4))  # inches at 9 pt
+    columns = max(1, min(len(names), room, 4))
+    figure.legend(list(handles), list(names), loc="outside lower center", ncols=columns, fontsize=9, frameon=False,
+                  handlelength=handle_length)  # fmt: skip
+
+
+def say(ax: Axes, text: str) -> None:
+    """A sentence in place of a picture."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET, transform=ax.transAxes, wrap=True)

@@ -12,22 +12,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vem.errors import VemError
-from vem.report import curves, posteriors
-from vem.report.axes_figures import axis_figure, omitted
-from vem.report.comparison import side_by_side_figure
-from vem.report.curves import MOST_TOGETHER, Curve
-from vem.report.distributions import caption, distributions_figure
+from vem.report.figures import curves, densities, panels
+from vem.report.figures.axes import axis_figure, omitted
+from vem.report.figures.curves import MOST_TOGETHER, Curve
+from vem.report.figures.gaps import MOST_BARS, caption, distributions_figure, gaps_figure, gaps_of
+from vem.report.figures.style import make_folder, new_figure, one_line, save_both, titled, wrapped
 from vem.report.files import read_metrics, read_per_datum, read_pictures
 from vem.report.findings import Axis, Findings, Table
-from vem.report.gap_figures import MOST_BARS, gaps_figure
-from vem.report.quantities import present
-from vem.report.style import make_folder, one_line, save_both
+from vem.report.quantities import estimate, present
 from vem.storage.records import METRICS, PER_DATUM, PICTURES
 
 MOST_CURVES = 60  # of them most are grey
 MOST_ROWS = 6
 MOST_POSTERIORS = 5
 MOST_NAMES = 8  # in a caption
+ROW_HEIGHT = 2.7  # inches: of a seed's pictures
 
 Read = TypeVar("Read")
 
@@ -75,9 +74,9 @@ def draw(findings: Findings, folder: Path) -> list[Drawn]:
     drawn = []
     for index, table in enumerate(findings.tables):
         suffix = "" if len(findings.tables) == 1 else f"_{index + 1}_{_slug(table.name)}"
+        names = named([str(label) for label in table.groups["label"]])
         for sketch in sketches(table, findings.base):
             png, svg = save_both(sketch.figure, folder / f"{sketch.kind}{suffix}.png")
-            names = named([str(label) for label in table.groups["label"]])
             alt = one_line(f"{sketch.title} ({table.name}). {sketch.caption} Groups: {names}.")
             drawn.append(Drawn(sketch.section, index, sketch.title, sketch.caption, png, svg, alt))
     return drawn
@@ -102,21 +101,23 @@ def ranked(groups: Sequence[Group]) -> list[Group]:
     """The groups by test ELBO, the best first and those without one last."""
 
     def key(group: Group) -> float:
-        elbo = group.row.get("test_elbo_mean")
-        return np.inf if elbo is None else -float(elbo)
+        elbo = estimate(group.row, "test", "elbo").mean
+        return np.inf if elbo is None else -elbo
 
     return sorted(groups, key=key)
 
 
 def spread_over_strategies(groups: Sequence[Group], most: int) -> list[Group]:
     """At most that many groups: the best of each strategy, then the second of each, …, in the order of ``groups``."""
-    seen: dict[str, int] = {}
-    rounds = []
-    for group in ranked(groups):
-        rounds.append((seen.get(group.strategy, 0), group))
-        seen[group.strategy] = seen.get(group.strategy, 0) + 1
-    chosen = {group.name for _, group in sorted(rounds, key=lambda pair: pair[0])[:most]}
-    return [group for group in groups if group.name in chosen]
+    best = ranked(groups)
+    own = [
+        [group.name for group in best if group.strategy == strategy]
+        for strategy in dict.fromkeys(g.strategy for g in best)
+    ]
+    chosen = sorted(best, key=lambda group: next(names.index(group.name) for names in own if group.name in names))[
+        :most
+    ]
+    return [group for group in groups if group in chosen]
 
 
 class Reader:
@@ -147,7 +148,7 @@ class Reader:
     def note(self) -> str:
         """A sentence on what was left out since the last one; empty where nothing was."""
         found, self.damaged = list(self.damaged), {}
-        return f" Left out, because a file is damaged: {named(found)}." if found else ""
+        return _also("Left out, because a file is damaged", found)
 
 
 def reader_of(table: Table, base: Path) -> Reader:
@@ -166,37 +167,40 @@ def sketches(table: Table, base: Path) -> Iterator[Sketch]:
 
 
 def _curves(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketch]:
-    found, shortened = [], []
+    best, shortened = [], []
     drawable = [group for group in ranked(groups) if group.directories]
     for group in drawable[:MOST_CURVES]:
-        whole = [d for d in group.directories if (rows := read(read_metrics, d, METRICS)) is not None and len(rows)]
-        rows = curves.seed_average(whole) if whole else pd.DataFrame()
+        whole = {
+            d: rows for d in group.directories if (rows := read(read_metrics, d, METRICS)) is not None and len(rows)
+        }
+        rows = curves.seed_average(list(whole)) if whole else pd.DataFrame()
         if len(rows):
-            found.append(Curve(group.name, group.strategy, rows))
-            end, longest = int(rows["epoch"].max()), max(int(read_metrics(d)["epoch"].max()) for d in whole)
+            best.append(Curve(group.name, group.strategy, rows))
+            end, longest = int(rows["epoch"].max()), max(int(own["epoch"].max()) for own in whole.values())
             shortened += [f"{group.name} at {end} of {longest}"] if end < longest else []
-    if not found:
+    if not best:
         return
-    best = list(found)
     order = [group.name for group in groups]
-    found.sort(key=lambda curve: order.index(curve.name))
-    words = _curve_words(found)
-    if shortened:
-        words += f" Where seeds trained for unequal epochs a curve ends with the shortest: {named(shortened)}."
-    rest = [group.name for group in drawable[MOST_CURVES:]]
-    words += (f" Not drawn, with a lower test ELBO: {named(rest)}." if rest else "") + read.note()
+    found = sorted(best, key=lambda curve: order.index(curve.name))
+    several = any((curve.rows["seeds"] > 1).any() for curve in found)
+    words = (
+        f"Each curve is the mean over seeds at equal epochs, its band {curves.BANDS}." if several else "One seed each."
+    )
+    words += " Seconds compare on one machine, decoder evaluations within one decoder; neither counts what a strategy "
+    words += "spends on test data." + _also("Without a count of decoder evaluations", curves.uncounted(found))
+    words += _also("Where seeds trained for unequal epochs a curve ends with the shortest", shortened)
+    words += _also("Not drawn, with a lower test ELBO", [group.name for group in drawable[MOST_CURVES:]]) + read.note()
     if len(found) <= MOST_TOGETHER:
         yield Sketch("curves", "curves", "ELBO while training", words, curves.comparison_figure(found, table))
         return
     in_rows = curves.strategies_with_rows(best)
     coloured = curves.settings_to_colour([curve for curve in best if curve.strategy in in_rows])
+    settings = dict.fromkeys(curves.beyond(c.name, c.strategy) for c in found if c.strategy in in_rows)
     words += " Behind each strategy's curves, those of the others in grey."
-    shown = {"", *coloured}
-    own = [curve for curve in found if curve.strategy in in_rows]
-    grey = dict.fromkeys(setting for c in own if (setting := curves.beyond(c.name, c.strategy)) not in shown)
-    words += f" In grey throughout, because others are better: {named(list(grey))}." if grey else ""
+    grey = [setting for setting in settings if setting and setting not in coloured]
+    words += _also("In grey throughout, because others are better", grey)
     without = list(dict.fromkeys(curve.strategy for curve in best if curve.strategy not in in_rows))
-    words += f" Without a row, in grey, because others are better: {named(without)}." if without else ""
+    words += _also("Without a row, in grey, because others are better", without)
     for split, title in (("valid", "held-out data"), ("train", "training data")):
         if any((curve.rows["split"] == split).any() for curve in found):
             figure = curves.strategies_figure(found, in_rows, coloured, split, table)
@@ -204,39 +208,25 @@ def _curves(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketc
             words = "The same on the training data, as running averages of each epoch."
 
 
-def _curve_words(found: Sequence[Curve]) -> str:
-    several = any((c.rows["seeds"] > 1).any() for c in found)
-    words = (
-        f"Each curve is the mean over seeds at equal epochs, its band {curves.BANDS}." if several else "One seed each."
-    )
-    words += " Seconds compare on one machine, decoder evaluations within one decoder; neither counts what a strategy "
-    words += "spends on test data."
-    without = curves.uncounted(found)
-    return words + (f" Without a count of decoder evaluations: {named(without)}." if without else "")
-
-
 def _gaps(table: Table, base: Path, groups: Sequence[Group], read: Reader) -> Iterator[Sketch]:
-    measured = [g for g in groups if any(k.endswith("_gap_mean") and v is not None for k, v in g.row.items())]
-    shown = [g for g in measured if g in ranked(measured)[:MOST_BARS]]
-    rest = [g.name for g in measured if g not in shown]
-    more = f" Not drawn, with a lower test ELBO: {named(rest)}." if rest else ""
-    if not shown:
-        return
+    measured = [group for group in groups if gaps_of(group.row)]
+    best = ranked(measured)[:MOST_BARS]
+    shown = [group for group in measured if group in best]
+    more = _also("Not drawn, with a lower test ELBO", [group.name for group in measured if group not in best])
     figure = gaps_figure([g.name for g in shown], pd.DataFrame([g.row for g in shown]), table.name)
-    if figure is not None:
-        words = (
-            "Smaller is better. Lines are 95 % intervals: over seeds, or over the data of the one seed; "
-            "≥ and an arrow mark a gap from a lower bound on log p(x), which may be larger: its interval has a lower "
-            "end alone (97.5 %)." + more
-        )
-        yield Sketch("gaps", "gaps", "Gaps", words, figure)
+    if figure is None:
+        return
+    words = (
+        "Smaller is better. Lines are 95 % intervals: over seeds, or over the data of the one seed; "
+        "≥ and an arrow mark a gap from a lower bound on log p(x), which may be larger: its interval has a lower "
+        "end alone (97.5 %)."
+    )
+    yield Sketch("gaps", "gaps", "Gaps", words + more, figure)
     data = []
     for group in shown:
-        other = group.row.get("other_gaps") or ()  # gaps of another budget
-        alike = [d for d in group.directories if not any(d == base / name for name in other)]
-        rows = [found for d in alike if (found := read.rows(d)) is not None]
-        if rows:
-            data.append((group.name, pd.concat(rows)))
+        other = {base / name for name in group.row.get("other_gaps") or ()}  # gaps of another budget
+        rows = [found for d in group.directories if d not in other and (found := read.rows(d)) is not None]
+        data += [(group.name, pd.concat(rows))] if rows else []
     figure, damaged = distributions_figure(data, table.name), read.note()
     if figure is not None:
         words = caption([group.row for group in shown]) + more + damaged
@@ -244,30 +234,40 @@ def _gaps(table: Table, base: Path, groups: Sequence[Group], read: Reader) -> It
 
 
 def _pictures(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketch]:
-    chosen = spread_over_strategies([g for g in groups if g.directories], MOST_ROWS)
+    drawable = [group for group in groups if group.directories]
+    chosen = spread_over_strategies(drawable, MOST_ROWS)
     found = [(g.name, pictures) for g in chosen if (pictures := read(read_pictures, g.directories[0], PICTURES))]
     damaged = read.note()
     if found:
-        rest = [g.name for g in groups if g.directories and g not in chosen]
         words = "Each row is one seed: where the data lie in z, what the model makes, and data with reconstructions."
-        words += f" Not drawn: {named(rest)}." if rest else ""
-        figure = side_by_side_figure(found, table)
-        yield Sketch("pictures", "side_by_side", "Side by side", words + damaged, figure)
-    planes = []
-    for group in groups:
-        plane = group.directories and group.row.get("latent_dim") == 2
+        words += _also("Not drawn", [group.name for group in drawable if group not in chosen]) + damaged
+        yield Sketch("pictures", "side_by_side", "Side by side", words, side_by_side_figure(found, table))
+    planes = {}
+    for group in drawable:
+        plane = group.row.get("latent_dim") == 2
         pictures = read(read_pictures, group.directories[0], PICTURES) if plane else None
-        if pictures and all(name in pictures for name in posteriors.ARRAYS):
-            planes.append((group, pictures))
+        if pictures and all(name in pictures for name in densities.ARRAYS):
+            planes[group.name] = pictures
     if planes:
-        few = spread_over_strategies([group for group, _ in planes], MOST_POSTERIORS)
-        kept = [(group.name, pictures) for group, pictures in planes if group in few]
-        rest = [group.name for group, _ in planes if group not in few]
+        own = [group for group in drawable if group.name in planes]
+        few = [group.name for group in spread_over_strategies(own, MOST_POSTERIORS)]
         words = "Models with a two-dimensional z: contours hold 25, 50, 75 and 95 % of the mass. Each strategy has "
         words += "trained a model of its own, so its true posterior is its own too."
-        words += f" Not drawn: {named(rest)}." if rest else ""
-        figure = posteriors.posteriors_figure(kept, table)
+        words += _also("Not drawn", [name for name in planes if name not in few])
+        figure = densities.posteriors_figure([(name, planes[name]) for name in few], table)
         yield Sketch("pictures", "posteriors_by_strategy", "Posteriors in the latent plane", words, figure)
+
+
+def side_by_side_figure(rows: Sequence[tuple[str, dict[str, np.ndarray]]], table: str) -> Figure:
+    """A row for each group, of one seed: where the data lie in z, what the model makes, reconstructions."""
+    figure = new_figure(11, ROW_HEIGHT * len(rows) + 0.7)
+    axes = figure.subplots(len(rows), 3, squeeze=False, width_ratios=(1, 1, 1.5))
+    for row, (name, pictures) in zip(axes, rows, strict=True):
+        for ax, cell in zip(row, (panels.latent_cell, panels.model_cell, panels.reconstruction_cell), strict=True):
+            cell(ax, pictures)
+        row[0].set_title(wrapped(name, 36, 3), fontsize=11 if len(name) <= 36 else 8, loc="left", weight="bold")
+    titled(figure, "Side by side, one seed each", table)
+    return figure
 
 
 def _axis(axis: Axis, table: str) -> Iterator[Sketch]:
@@ -280,9 +280,13 @@ def _axis(axis: Axis, table: str) -> Iterator[Sketch]:
     words += f" Level lines do not use {axis.key}." if axis.absent else ""
     if axis.together:
         words += f" Changed together with it: {named(axis.together)}; which of them moved the numbers is not known."
-    grey = omitted(axis)
-    words += f" In grey, with a lower value: {named(grey)}." if grey else ""
+    words += _also("In grey, with a lower value", omitted(axis))
     yield Sketch("axes", f"axis_{_slug(axis.key)}", f"Along {axis.key}", words, figure)
+
+
+def _also(text: str, names: Sequence[str]) -> str:
+    """A sentence to be added, on these names; empty where there are none."""
+    return f" {text}: {named(names)}." if names else ""
 
 
 def named(names: Sequence[str]) -> str:
