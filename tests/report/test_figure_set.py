@@ -19,7 +19,6 @@ from vem.report.figures.axes import axis_figure
 from vem.report.figures.catalogue import Group, draw, ranked, sketches, spread_over_strategies
 from vem.report.figures.curves import Curve, comparison_figure, seed_average, settings_to_colour, strategies_figure
 from vem.report.figures.gaps import MIDDLE, PAIRS, distributions_figure, gap_of_each
-from vem.report.figures.style import save_both
 from vem.report.findings import Axis
 from vem.report.read import findings
 

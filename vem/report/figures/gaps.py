@@ -30,9 +30,8 @@ FORMULAS = {
     "inference": "inference: log p(x) − L[q]",
 }
 LOOKS = dict(zip(GAPS, ((COLOURS[0], ""), (COLOURS[1], "///"), (COLOURS[2], "..."), ("0.8", "")), strict=True))
-SLOTS = dict(
-    zip(GAPS, (-0.27, 0.0, 0.0, 0.27), strict=True)
-)  # of a bar beside its group: one of the middle two is there
+# Places beside a group; of the middle two one is there.
+SLOTS = dict(zip(GAPS, (-0.27, 0.0, 0.0, 0.27), strict=True))
 # Columns of per_datum.csv: the gap of a data point is the first less the second.
 APPROXIMATION, MIDDLE = ("log_marginal_lower", "best_elbo"), ("best_elbo", "elbo")
 PAIRS = {
@@ -93,17 +92,16 @@ def gaps_figure(names: Sequence[str], groups: pd.DataFrame, table: str) -> Figur
 
 
 def _bar(ax: Axes, gap: Estimate, place: float, colour: Any, hatch: str) -> None:
-    ax.barh(place, gap.mean, height=0.25, color=colour, hatch=hatch, edgecolor="0.25", linewidth=0.6)
+    mean = gap.mean or 0.0
+    ax.barh(place, mean, height=0.25, color=colour, hatch=hatch, edgecolor="0.25", linewidth=0.6)
     beyond = 4
     if gap.low is not None and (gap.high is not None or gap.one_sided):
         ends, marked = [gap.low, _end(gap) if gap.high is None else gap.high], [0] if gap.high is None else [0, 1]
-        ax.plot(
-            ends, [place] * 2, "-|", color="black", linewidth=1.3, solid_capstyle="butt", markersize=5, markevery=marked
-        )
+        ax.plot(ends, [place] * 2, "k-|", linewidth=1.3, solid_capstyle="butt", markersize=5, markevery=marked)
         if gap.high is None:  # the truth may lie anywhere to the right
             ax.plot(_end(gap), place, marker=CARETRIGHTBASE, color="black", markersize=ARROW, linestyle="")
             beyond += ARROW // 2
-    text = f"{'≥ ' if gap.one_sided else ''}{number(gap.mean or 0.0)}"
+    text = f"{'≥ ' if gap.one_sided else ''}{number(mean)}"
     ax.annotate(text, (_end(gap), place), (beyond, 0), textcoords="offset points", va="center", fontsize=7.5)
 
 
