@@ -307,9 +307,9 @@ def test_bars_are_where_the_numbers_are(tmp_path):
     assert [round(bar.get_width(), 6) for bar in test.patches] == [1.5, 4.5, 6.0, 1.2, 0.7, 1.9]
     assert [round(bar.get_width(), 6) for bar in train.patches] == [1.5, 3.5, 5.0, 1.2, -0.3, 0.9]
     lines = [list(line.get_xdata()) for line in test.lines]
-    assert lines[0] == pytest.approx([1.3, 1.5]) and lines[2] == pytest.approx([1.5])  # one end, an arrow
-    assert test.lines[1].get_markevery() == [0] and test.lines[2].get_marker() == CARETRIGHTBASE
-    assert lines[3] == pytest.approx([4.3, 4.7])
+    assert lines[0] == pytest.approx([1.3, 1.5]) and lines[1] == pytest.approx([1.5])  # one end, an arrow
+    assert test.lines[0].get_markevery() == [0] and test.lines[1].get_marker() == CARETRIGHTBASE
+    assert lines[2] == pytest.approx([4.3, 4.7])
     assert [label.get_text() for label in train.get_yticklabels()] == ["A\nCHECKS FAILED", "B"]
     assert [t.get_text() for t in test.texts][:2] == ["≥ 1.50", "4.50"]
 

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.markers import CARETUPBASE
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from vem.report.labels import value_names
 from vem.report.figures.style import (
     BEHIND,
     Look,
@@ -27,6 +26,7 @@ from vem.report.figures.style import (
     wrapped,
 )
 from vem.report.findings import Axis
+from vem.report.labels import value_names
 
 MOST_SERIES = 8
 COLUMNS = 3

@@ -15,9 +15,8 @@ from matplotlib.markers import CARETRIGHTBASE
 from matplotlib.patches import Patch
 
 from vem.report.figures.style import COLOURS, QUIET, grid, legend_below, looks, new_figure, tidy, titled, wrapped
-from vem.report.quantities import GAPS, Estimate, estimate
+from vem.report.quantities import GAPS, Estimate, estimate, present
 from vem.report.quantities import gaps_of as measured
-from vem.report.quantities import present
 from vem.report.table import number
 
 MOST_BARS = 16  # groups in one figure
