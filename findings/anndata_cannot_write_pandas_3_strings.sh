@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # anndata 0.12.6 with pandas 3.1.1 and pyarrow 26.0.1: an AnnData whose obs has an index of text cannot be written.
 #
-# pandas 3 keeps text as its own string type, backed by pyarrow where that is installed, and anndata 0.12.6 has no
-# writer for it: IORegistryError. Where the indices of obs and var are of dtype object, it is written. Seen:
-# {'plain': 'IORegistryError', 'object': 'written'}. Fails if either changes.
+# pandas 3 stores text as its own string type, backed by pyarrow where that is installed, and anndata 0.12.6 has no
+# writer for it: IORegistryError. Where the indices of obs and var are of dtype object, it is written.
+# Seen:
+#   {'plain': 'IORegistryError', 'object': 'written'}
+# Fails if either changes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
