@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -47,4 +48,15 @@ def rows_of(page, look):
 
 
 def text_of(html: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", html)))
+
+
+def cells(shown):
+    """The rows of a table: by part and title of its columns, their cells."""
+    titles = [": ".join(filter(None, (column.part.partition(",")[0], column.title))) for column in shown.columns]
+    return [dict(zip(titles, row, strict=True)) for row in shown.rows]
+
+
+def texts(shown):
+    """The same as text on one line."""
+    return [{title: shown.plain(cell) for title, cell in row.items()} for row in cells(shown)]

@@ -220,7 +220,7 @@ def test_a_failed_check_in_a_sweep(here, vem_run):
     assert ended.code == 1 and "Traceback" not in ended.text
     found = [records.read_json(path / records.RUN) for path in records.run_directories([here / "s"])]
     assert [run["status"] for run in found] == ["done", "done"]
-    assert ended.err.count("evaluation.strict=true") == 2 and "gaps of" in ended.out
+    assert ended.err.count("evaluation.strict=true") == 2 and "Gaps in numbers" in ended.out
 
 
 # --- bad input

@@ -224,7 +224,7 @@ def test_brief_gaps_stand_in_the_table_and_in_the_answer(here, vem_run):
             test["log_marginal"]["lower"]["mean"] - test["elbo"]["mean"], abs=1e-9
         )
     out = " ".join(write_report([here / "s"], here / "s").split())
-    assert "gaps of on approximation amortization" in out and "gmm loses nothing" in out
+    assert "Gaps in numbers: Group Data Approximation Amortization" in out and "gmm loses nothing" in out
     assert "amortized loses" in out or "amortized: no loss is shown" in out
 
 

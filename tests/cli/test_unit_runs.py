@@ -13,7 +13,7 @@ from sklearn.datasets import load_wine
 
 from vem.cli import evaluate
 from vem.config import loaded
-from vem.report.markdown import markdown
+from vem.report.page import markdown
 from vem.report.read import findings
 from vem.report.summary import terminal
 from vem.storage import records, sealing

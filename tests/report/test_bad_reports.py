@@ -19,7 +19,7 @@ from vem import __version__
 from vem.errors import VemError
 from vem.report import write_report
 from vem.report.__main__ import main
-from vem.report.markdown import markdown
+from vem.report.page import markdown
 from vem.report.read import findings
 from vem.report.runs import read_config
 from vem.report.summary import terminal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from pages import cells
 from scipy import stats
 from synthetic_runs import (
     doctored,
@@ -21,7 +22,7 @@ from synthetic_runs import (
     write_run,
 )
 
-from vem.report.comparison_cells import comparison_cells
+from vem.report.comparison_table import comparison_table
 from vem.report.explain import Lead
 from vem.report.intervals import Scores, paired
 from vem.report.read import findings
@@ -107,8 +108,8 @@ def test_the_loss_against_an_exact_log_p_has_its_interval(tmp_path, entries):
 
 def test_the_loss_against_an_exact_log_p_stands_in_the_table(tmp_path):
     write_hard(tmp_path, [0.65, 0.70, 0.75])
-    (row,) = (shown := comparison_cells(findings([tmp_path]).tables[0])).rows
-    (cell,) = (cell for cell, column in zip(row.cells, shown.columns, strict=True) if column.title == "Inference")
+    (row,) = cells(comparison_table(findings([tmp_path]).tables[0]))
+    cell = row["Gaps on test data: Inference"]
     assert (cell.text, cell.error) == ("0.70", "± 0.03")
 
 

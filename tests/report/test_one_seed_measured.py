@@ -81,7 +81,7 @@ def test_measuring_one_seed_tears_nothing(three):
     assert "No other group" not in said and "same training" not in said and table.axes == ()
     assert "The gaps of amortized are over 1 of 3 seeds: they were not measured in a0, a2." in said
     text = "\n".join(terminal(found, three))
-    assert "amortized (1 of 3 seeds)" in text and "measured:" not in text
+    assert "(1 of 3 seeds)" in text and "measured:" not in text
 
 
 def test_with_one_strategy_too(three):
@@ -104,7 +104,7 @@ def test_gaps_of_two_budgets_are_two_numbers(tmp_path):
     assert row["test_amortization_gap_data_se"] < 0.1  # of the two, datum by datum
     said = [s.text for s in table.answer if s.kind == "caution"]
     assert any("over 2 of 3 seeds: they were measured by other settings in a2" in text for text in said)
-    assert "amortized (2 of 3 seeds)" in "\n".join(terminal(found, tmp_path))
+    assert "(2 of 3 seeds)" in "\n".join(terminal(found, tmp_path))
 
 
 def test_more_draws_make_no_other_number(tmp_path):

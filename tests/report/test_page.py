@@ -14,7 +14,7 @@ from pages import Page, rows_of
 from rich_runs import NUM_DATA, fail, rich_run, rich_sweep
 from synthetic_runs import write_run
 
-from vem.report.comparison_cells import comparison_cells
+from vem.report.comparison_table import comparison_table
 from vem.report.figures.catalogue import draw
 from vem.report.findings import Sentence, Unfinished
 from vem.report.page import render
@@ -205,8 +205,8 @@ def test_events_of_every_shape_have_a_picture(shape, kind):
 
 
 def test_every_row_has_a_cell_for_every_column(sweep):
-    shown = comparison_cells(sweep[0].tables[0])
+    shown = comparison_table(sweep[0].tables[0])
     assert sum(span for _, span in shown.parts) == len(shown.columns)
-    assert all(len(row.cells) == len(shown.columns) for row in shown.rows)
+    assert all(len(row) == len(shown.columns) for row in shown.rows)
     assert sum(column.sorted for column in shown.columns) == 1
     assert any("paired" in remark for remark in shown.remarks)

@@ -54,7 +54,7 @@ def test_other_data_of_one_name_are_never_paired(tmp_path):
     assert all(x in found.apart[0] for x in short) and all(
         x in t.name for x, t in zip(short, found.tables, strict=True)
     )
-    assert "paired over" not in "\n".join(terminal(found, tmp_path))
+    assert "are paired" not in "\n".join(terminal(found, tmp_path))
 
 
 def test_fewer_training_data_still_allow_test_comparisons(tmp_path):

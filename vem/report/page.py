@@ -1,4 +1,4 @@
-"""The report as one page: everything is inside it, and nothing is fetched."""
+"""The report as one page, in which everything is and nothing is fetched, and as Markdown with links to the figures."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import base64
 import hashlib
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from vem.report.comparison_cells import comparison_cells, signed
+from vem.report.comparison_table import comparison_table, interval
 from vem.report.figures.catalogue import Drawn
 from vem.report.figures.style import DPI
-from vem.report.findings import Findings, alike
-from vem.report.further import further_tables
-from vem.report.labels import whole
-from vem.report.quantities import present
-from vem.report.worst import NUMBERS, worst_of
+from vem.report.findings import Axis, Findings, alike
+from vem.report.gap_tables import gap_tables
+from vem.report.labels import value_names, whole
+from vem.report.quantities import plain_rows, present
+from vem.report.table import EMPTY, Cell, Column, Table, number, table
+from vem.report.words import plural
+from vem.report.worst import worst_table
 
 REFRESH_SECONDS = 20
 RUNNING = ("running", "waiting")  # keys of Findings.progress
 BROAD = 640  # CSS pixels: a wider figure is not shrunk further than this on a phone, where it scrolls
 MOST_SENTENCES = 5  # of a list; the others open on demand
-MOST_ROWS = 15  # of a table beside the comparison; a longer one opens on demand
+MOST_ROWS = 15  # of a table that cannot be sorted; a longer one opens on demand
 LONG_WORD = 18  # characters that a column of labels has room for on a phone
 CSS_DPI = 96  # a CSS inch
 TITLES = {
@@ -39,6 +42,9 @@ TITLES = {
     "axes": "What was swept",
     "provenance": "Where the numbers come from",
 }
+TEMPLATES = {"answer": "answer.html", "comparison": "comparison.html", "gaps": "gaps.html",
+             "provenance": "provenance.html"}  # fmt: skip
+NOTHING = "No run got far enough to be compared: the last section says which failed, and why."
 ABSENT = {
     "curves": ("No run has recorded an ELBO while training, so there are no curves.", ""),
     "gaps": ("No gap was measured. This measures those of a finished run:",
@@ -47,31 +53,18 @@ ABSENT = {
     "axes": ("Nothing but the strategy and the seed was swept. This sweeps a setting:",
              "python -m vem.run -m strategy=local,amortized latent_dim=2,10,50 seed=0,1,2"),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure inside the page."""
-
-    section: str
-    table: int
-    title: str
-    caption: str
-    alt: str
-    source: str
-    width: int
-    height: int
-    look: str  # classes of the style sheet: a chart may be turned over in the dark, pictures may not
+# Within a line of Markdown: what would begin an element, a cell, emphasis or HTML.
+SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&])")
 
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the page; ``absent``: why it is empty, and ``command`` what would fill it."""
+    """One section; ``absent``: why it is empty, and ``command`` what would fill it."""
 
     key: str
     title: str
     template: str
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[Drawn, ...] = ()
     absent: str = ""
     command: str = ""
 
@@ -89,40 +82,60 @@ def render(findings: Findings, drawn: Sequence[Drawn]) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     return environment.get_template("page.html").render(
-        findings=findings,
-        title=findings.title,
-        written=findings.provenance.written,
+        **_shown(findings, drawn),
         policy=policy,
         style=Markup(style),  # both are files of this package: nothing of the user's is in them
         script=Markup(script),
-        sections=_sections(findings, [_figure(one) for one in drawn]),
-        comparisons=[comparison_cells(table) for table in findings.tables],
-        further=[further_tables(table) for table in findings.tables],
-        worst=worst_of(findings),
-        numbers=NUMBERS,
-        most_rows=MOST_ROWS,
-        differences=_differences(findings),
-        unfinished=alike(findings.unfinished),
         running=any(findings.progress.get(state) for state in RUNNING),
-        counts=", ".join(f"{num} {state}" for state, num in findings.progress.items() if num),
         refresh_seconds=REFRESH_SECONDS,
-        signed=signed,
     )
+
+
+def markdown(findings: Findings, drawn: Sequence[Drawn], folder: Path) -> str:
+    """The whole report as Markdown; links to figures are relative to ``folder``."""
+    shown = _shown(findings, drawn, pictures=False)
+    axes = [[(axis, _axis_tables(axis)) for axis in found.axes] for found in findings.tables]
+    text = _environment().get_template("report.md").render(**shown, folder=folder, axes=axes, code=_code)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _shown(findings: Findings, drawn: Sequence[Drawn], pictures: bool = True) -> dict[str, Any]:
+    """What both templates show."""
+    worst = [worst_table(found, findings.base, pictures) for found in findings.tables]
+    further = [gap_tables(found) + [w for w in [own] if w] for found, own in zip(findings.tables, worst, strict=True)]
+    return {
+        "findings": findings,
+        "sections": _sections(findings, drawn),
+        "comparisons": [comparison_table(found) for found in findings.tables],
+        "further": further,
+        "differences": _differences(findings),
+        "unfinished": alike(findings.unfinished),
+        "counts": ", ".join(f"{num} {state}" for state, num in findings.progress.items() if num),
+    }
 
 
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vem.report"),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["typeset"] = _typeset
-    environment.filters["breakable"] = _breakable
-    environment.globals["most_sentences"] = MOST_SENTENCES  # macros see globals alone
+    filters = {"typeset": _typeset, "breakable": _breakable, "md": escaped, "plural": plural, "inlined": _inlined}
+    environment.filters |= filters
+    environment.globals |= {"most_sentences": MOST_SENTENCES, "most_rows": MOST_ROWS}  # macros see globals alone
     return environment
+
+
+def escaped(text: object) -> str:
+    """Text that Markdown shows as it is, on one line.
+
+    >>> escaped("a|b_c"), escaped("<script>\\n1 * 2")
+    ('a\\\\|b\\\\_c', '\\\\<script\\\\> 1 \\\\* 2')
+    """
+    return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
 
 
 def _typeset(text: str) -> str:
@@ -150,42 +163,72 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _figure(drawn: Drawn) -> Figure:
-    """The smaller of a figure's two files, inside the page."""
+def _code(text: str) -> str:
+    """A block of Markdown code that no line of ``text`` can end."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _inlined(drawn: Drawn) -> dict[str, Any]:
+    """The smaller of a figure's two files, its size on the page, and its classes in the style sheet.
+
+    A chart may be turned over in the dark, pictures may not.
+    """
     png, svg = drawn.png.read_bytes(), drawn.svg.read_bytes()
     kind, content = min(("svg+xml", svg), ("png", png), key=lambda file: len(file[1]))
     width, height = (round(n * CSS_DPI / DPI) for n in struct.unpack(">II", png[16:24]))
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    look = "pictures" if drawn.section == "pictures" else "chart"
-    look += " broad" if width > BROAD else ""
-    return Figure(drawn.section, drawn.table, drawn.title, drawn.caption, drawn.alt, source, width, height, look)
+    look = ("pictures" if drawn.section == "pictures" else "chart") + (" broad" if width > BROAD else "")
+    return {"source": source, "width": width, "height": height, "look": look}
 
 
-def _sections(findings: Findings, figures: Sequence[Figure]) -> list[Section]:
-    found = []
+def _sections(findings: Findings, drawn: Sequence[Drawn]) -> list[Section]:
+    sections = []
     for key, title in TITLES.items():
-        own = tuple(figure for figure in figures if figure.section == key)
+        own = tuple(figure for figure in drawn if figure.section == key)
         absent, command = ABSENT.get(key, ("", "")) if not own else ("", "")
         if key in ("answer", "comparison") and not findings.tables:
-            absent = "No run got far enough to be compared: the last section says which failed, and why."
+            absent = NOTHING
         elif key in ABSENT and not findings.tables:
             continue  # nothing was measured at all: the first section says so
-        template = {"answer": "answer", "comparison": "table", "gaps": "gaps", "provenance": "provenance"}.get(
-            key, "figures"
-        )
-        found.append(Section(key, title, f"{template}.html", own, absent, command))
-    return found
+        sections.append(Section(key, title, TEMPLATES.get(key, "figures.html"), own, absent, command))
+    return sections
 
 
-def _differences(findings: Findings) -> Mapping[str, Any]:
+def _differences(findings: Findings) -> Table | None:
     """The settings that differ, with the shorter of the two lists, groups or settings, as columns."""
     frame = findings.provenance.differences
     names = [str(name) for name in frame.columns]
     rows = [["" if present(v) is None else str(whole(v)) for v in row] for row in frame.itertuples(index=False)]
-    if len(names) < 2:
-        return {"columns": names, "rows": []}
-    if len(names) - 1 <= len(rows):
-        return {"columns": ["Strategy", *names[1:]], "rows": rows}
-    columns = list(zip(*rows, strict=True))
-    settings = [[name, *values] for name, values in zip(names[1:], columns[1:], strict=True)]
-    return {"columns": ["Setting", *columns[0]], "rows": settings}
+    if len(names) < 2 or not rows:
+        return None
+    names[0] = "Strategy"
+    if len(names) - 1 > len(rows):
+        names[0] = "Setting"
+        names, *rows = map(list, zip(names, *rows, strict=True))
+    columns = [Column(name, numeric=False) for name in names]
+    body = tuple(tuple(Cell(text) for text in row) for row in rows)
+    return Table("Settings that differ", tuple(columns), body, look="plain")
+
+
+def _axis_tables(axis: Axis) -> list[Table]:
+    """For Markdown, what the page has as a figure: for each number a row for each series, a column for each value."""
+    points = plain_rows(axis.points)
+    made = []
+    for metric, what in axis.metrics.items():
+        found = {(p["series"], p["value"]): _point(p) for p in points if p["metric"] == metric}
+        columns = [
+            Column(what),
+            *(Column(f"{axis.key}={text}", always=True) for text in value_names(axis.values).values()),
+        ]
+        body = [
+            [Cell(name), *(found.get((name, value)) or found.get((name, None)) or EMPTY for value in axis.values)]
+            for name in dict.fromkeys(name for name, _ in found)
+        ]
+        made += [table(what, columns, body)] if body else []
+    return made
+
+
+def _point(point: dict[str, Any]) -> Cell:
+    sign = "≥ " if point["at_least"] else ""
+    return Cell(sign + number(point["mean"]), ends=interval(point["low"], point["high"]))

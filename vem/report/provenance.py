@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from vem.report.gather import Gathered, who
 from vem.report.groups import own_settings, x_of
 from vem.report.labels import MEASUREMENT
 from vem.report.own_code import about_code
-from vem.report.quantities import present
+from vem.report.quantities import plain_rows
 from vem.report.runs import DONE, RunRecord
 from vem.report.words import plural
 
@@ -34,9 +34,9 @@ def provenance(
     runs = gathered.runs
     return Provenance(
         commands=tuple(_commands(gathered)),
-        commits=_counted(str(run.facts.get("commit") or UNKNOWN) for run in runs),
+        commits=Counter(str(run.facts.get("commit") or UNKNOWN) for run in runs),
         versions=_versions(runs),
-        machines=_counted(_machine(run) for run in runs if run.status == DONE),
+        machines=Counter(_machine(run) for run in runs if run.status == DONE),
         differences=_differences(framed, groups),
         rebuild=shlex.join(rebuild),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -51,13 +51,6 @@ def _commands(gathered: Gathered) -> list[str]:
     return list(dict.fromkeys([*of_sweeps, *(command for command in alone if command)]))
 
 
-def _counted(names: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
 def _versions(runs: Sequence[RunRecord]) -> dict[str, tuple[str, ...]]:
     found: dict[str, dict[str, None]] = {}
     for run in runs:
@@ -68,31 +61,26 @@ def _versions(runs: Sequence[RunRecord]) -> dict[str, tuple[str, ...]]:
 
 def _machine(run: RunRecord) -> str:
     device, threads, host = (run.facts.get(key) for key in ("device", "threads", "host"))
-    parts = [str(device or UNKNOWN)]
-    parts += [] if threads is None else [f"{int(threads)} thread{'' if threads == 1 else 's'}"]
-    return ", ".join([*parts, *([f"on {host}"] if host else [])])
+    used = "" if threads is None else plural(int(threads), "thread")
+    parts = (str(device or UNKNOWN), used, f"on {host}" if host else "")
+    return ", ".join(filter(None, parts))
 
 
 def _differences(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """A row for each group: its table, its label, and the settings that are not the same in all groups."""
-    rows = [(table, g["label"], g["directories"]) for table, part in groups.items() for g in part.to_dict("records")]
-    settings = []
-    for _, _, directories in rows:
-        run = _typical([framed.runs[d] for d in directories if d in framed.runs])
-        settings.append({} if run is None else data_settings(run) | own_settings(run))
-    known = [s for s in settings if s]
+    rows = []
+    for table, part in groups.items():
+        for label, directories in zip(part["label"], part["directories"], strict=True):
+            run = _typical([framed.runs[d] for d in directories if d in framed.runs])
+            settings = {} if run is None else data_settings(run) | own_settings(run)
+            rows.append({"table": table, "label": label} | settings)
+    known = [row for row in rows if len(row) > 2]
+    keys = [key for key in dict.fromkeys(key for row in known for key in row) if key not in ("table", "label")]
     # What a class is called (_target_) says nothing that the names of the options do not, but for the user's own data.
-    told = {key for found in known for key in found if not key.rpartition(".")[2].startswith("_")} | {DATA_CLASS}
-    keys = [key for key in dict.fromkeys(key for found in known for key in found) if key in told]
-    varying = [k for k in keys if len({found.get(k) for found in known}) > 1]
-    wide = ["table"] if len(groups) > 1 else []
-    return pd.DataFrame(
-        [
-            {"table": table, "label": label} | {key: found.get(key) for key in varying}
-            for (table, label, _), found in zip(rows, settings, strict=True)
-        ],
-        columns=["table", "label", *varying],
-    )[[*wide, "label", *varying]]
+    keys = [key for key in keys if not key.rpartition(".")[2].startswith("_") or key == DATA_CLASS]
+    varying = [key for key in keys if len({row.get(key) for row in known}) > 1]
+    shown = [*(["table"] if len(groups) > 1 else []), "label", *varying]
+    return pd.DataFrame([{key: row.get(key) for key in shown} for row in rows], columns=shown)
 
 
 def _typical(runs: Sequence[RunRecord]) -> RunRecord | None:
@@ -103,7 +91,7 @@ def _typical(runs: Sequence[RunRecord]) -> RunRecord | None:
 
 def remarks(gathered: Gathered, framed: Framed) -> list[str]:
     """Notes of runs, repeats, damaged files, and several versions of the code, a sentence each."""
-    rows = [{str(k): present(v) for k, v in row.items()} for row in framed.rows.to_dict("records")]
+    rows = plain_rows(framed.rows)
     out = [f"{row['directory']} ({who(row)}): {text}" for row in rows for text in _split(row["damaged"])]
     notes: dict[str, list[str]] = {}
     for row in rows:
@@ -111,7 +99,16 @@ def remarks(gathered: Gathered, framed: Framed) -> list[str]:
             notes.setdefault(note, []).append(who(row))
     out += [f"{some(names, len(rows))}: {note}" for note, names in notes.items()]
     out += [repeated(row) for row in rows if row["repeated_in"]]
-    return [*out, *_from_before(gathered), *_several_codes(gathered)]
+    done = [run for run in gathered.runs if run.status == DONE]
+    if silent := [who(run.facts) for run in done if not x_of(run)]:
+        out.append(f"{some(silent, len(done))}: run.json holds no digest of the data, as in runs of older versions: "
+                   "that they saw the same data is taken from their settings.")  # fmt: skip
+    commits = Counter(str(run.facts["commit"]) for run in done if run.facts.get("commit"))
+    if len(commits) > 1:
+        shown = ", ".join(f"{commit} ({plural(number, 'run')})" for commit, number in commits.items())
+        out.append(f"The runs were made by {len(commits)} versions of the code: {shown}; "
+                   "rerun=stale runs the old ones again.")  # fmt: skip
+    return out
 
 
 def repeated(row: Mapping[str, Any]) -> str:
@@ -138,25 +135,6 @@ def _own_code(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> list[str]:
         }
         found += [f"{table}: {text}" if len(groups) > 1 else text for text in about_code(members)]
     return found
-
-
-def _from_before(gathered: Gathered) -> list[str]:
-    """Runs that do not say which data they saw, in one sentence."""
-    done = [run for run in gathered.runs if run.status == DONE]
-    silent = [who(run.facts) for run in done if not x_of(run)]
-    if not silent:
-        return []
-    return [f"{some(silent, len(done))}: run.json holds no digest of the data, as in runs of older versions: that they "
-            "saw the same data is taken from their settings."]  # fmt: skip
-
-
-def _several_codes(gathered: Gathered) -> list[str]:
-    done = [run for run in gathered.runs if run.status == DONE]
-    commits = _counted(str(run.facts.get("commit")) for run in done if run.facts.get("commit"))
-    if len(commits) < 2:
-        return []
-    shown = ", ".join(f"{commit} ({plural(number, 'run')})" for commit, number in commits.items())
-    return [f"The runs were made by {len(commits)} versions of the code: {shown}; rerun=stale runs the old ones again."]
 
 
 def some(names: Sequence[str], total: int) -> str:

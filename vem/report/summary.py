@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vem.errors import VemError
+from vem.report.comparison_table import comparison_table
 from vem.report.figures.catalogue import draw
-from vem.report.findings import Findings, Table, Unfinished
+from vem.report.findings import Findings, Table, Unfinished, alike
 from vem.report.frame import frame
+from vem.report.gap_tables import gap_tables
 from vem.report.gather import gather, who
-from vem.report.markdown import markdown
-from vem.report.page import render
+from vem.report.page import markdown, render
 from vem.report.provenance import repeated
-from vem.report.quantities import present
+from vem.report.quantities import plain_rows
 from vem.report.read import findings
-from vem.report.table import comparison_table
 from vem.report.words import plural
 from vem.report.writing import staged
 from vem.storage.records import FIGURES, write_csv, write_text
@@ -79,8 +79,7 @@ def write_tables(found: Findings, folder: Path) -> None:
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as they stand in a CSV file: None for what is missing, lists joined by spaces."""
-    clean = ({str(k): present(v) for k, v in row.items()} for row in rows.to_dict("records"))
-    return [{k: " ".join(v) if isinstance(v, list) else v for k, v in row.items()} for row in clean]
+    return [{k: " ".join(v) if isinstance(v, list) else v for k, v in row.items()} for row in plain_rows(rows)]
 
 
 # --- on the terminal
@@ -100,7 +99,9 @@ def comparison_text(found: Findings) -> list[str]:
     """The comparison as lines: tables, remarks and the answer."""
     lines: list[str] = []
     for table in found.tables:
-        lines += [f"Data: {table.name}", "", *comparison_table(table.groups, table.baseline), ""]
+        lines += [f"Data: {table.name}", "", *comparison_table(table).lines(), ""]
+        for further in gap_tables(table):
+            lines += [f"{further.title}:", *further.lines(), ""]
     lines += [*found.apart, ""] if found.apart else []
     lines += _remarks(found)
     for table in found.tables:
@@ -109,16 +110,11 @@ def comparison_text(found: Findings) -> list[str]:
 
 
 def _said(table: Table, alone: bool) -> list[str]:
-    said = [sentence.text for sentence in table.answer if sentence.kind == "finding"]
-    losses = [sentence.text for sentence in table.answer if sentence.kind == "loss"]
-    cautions = sum(sentence.kind == "caution" for sentence in table.answer)
-    careful = f"{plural(cautions, 'reason')} to be careful"
-    if len(losses) <= MOST_LOSSES:
-        said += losses
-    else:
-        said.append("What each loses stands in the report.")
-    if cautions:
-        said.append(f"{careful} {'stands' if cautions == 1 else 'stand'} in the report.")
+    texts = {kind: [s.text for s in table.answer if s.kind == kind] for kind in ("finding", "loss", "caution")}
+    few = len(texts["loss"]) <= MOST_LOSSES
+    said = texts["finding"] + (texts["loss"] if few else ["What each loses stands in the report."])
+    if count := len(texts["caution"]):
+        said.append(f"{plural(count, 'reason')} to be careful {'stands' if count == 1 else 'stand'} in the report.")
     lines = [
         line for text in said for line in textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
     ]
@@ -128,45 +124,26 @@ def _said(table: Table, alone: bool) -> list[str]:
 def _remarks(found: Findings) -> list[str]:
     """Below the tables: runs without a result, checks that failed, damaged files, notes, repeats."""
     rows = records(found.runs)
-    bad = _without_result(found.unfinished)
-    doubted = [
-        f"  {r['directory']} ({who(r)}): {r['checks_failed']}; read evaluation.json"
-        for r in rows
-        if r.get("checks_failed")
-    ]
-    untested = [f"  {r['directory']} ({who(r)}): {r['not_tested']}" for r in rows if r.get("not_tested")]
-    notes = [f"  {text}" for text in found.provenance.remarks if text not in _repeats(rows)]
-    return [
-        line
-        for title, entries in (
-            ("Not in the means, because not finished:", bad),
-            ("Checks failed:", doubted),
-            ("Not tested:", untested),
-            ("Notes:", notes),
-            ("Counted once, because seed and settings are the same:", [f"  {text}" for text in _repeats(rows)]),
-        )
-        if entries
-        for line in (title, *entries, "")
-    ]
+    named = {r["directory"]: f"{r['directory']} ({who(r)})" for r in rows}
+    repeats = [repeated(r) for r in rows if r["repeated_in"]]
+    sections = {
+        "Not in the means, because not finished:": [line for runs in alike(found.unfinished) for line in _alike(runs)],
+        "Checks failed:": [f"{named[r['directory']]}: {r['checks_failed']}; read evaluation.json"
+                           for r in rows if r.get("checks_failed")],
+        "Not tested:": [f"{named[r['directory']]}: {r['not_tested']}" for r in rows if r.get("not_tested")],
+        "Notes:": [text for text in found.provenance.remarks if text not in repeats],
+        "Counted once, because seed and settings are the same:": repeats,
+    }  # fmt: skip
+    return [line for title, own in sections.items() if own for line in (title, *(f"  {text}" for text in own), "")]
 
 
-def _without_result(found: Sequence[Unfinished]) -> list[str]:
+def _alike(runs: Sequence[Unfinished]) -> list[str]:
     """A line for each run without a result; several of the very same reason have it once."""
-    alike: dict[tuple[str, str], list[str]] = {}
-    for run in found:
-        alike.setdefault((run.status, run.reason), []).append(f"{run.directory} ({run.who})")
-    lines = []
-    for (status, reason), names in alike.items():
-        if len(names) < ALIKE:
-            lines += [f"  {name}: {status}: {reason}" for name in names]
-        else:
-            more = f" and {len(names) - ALIKE} more" if len(names) > ALIKE else ""
-            lines += [f"  {plural(len(names), 'run')} {status}: {reason}", f"    {'; '.join(names[:ALIKE])}{more}"]
-    return lines
-
-
-def _repeats(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [repeated(row) for row in rows if row["repeated_in"]]
+    names, why = [f"{run.directory} ({run.who})" for run in runs], f"{runs[0].status}: {runs[0].reason}"
+    if len(names) < ALIKE:
+        return [f"{name}: {why}" for name in names]
+    more = f" and {len(names) - ALIKE} more" if len(names) > ALIKE else ""
+    return [f"{plural(len(names), 'run')} {why}", f"  {'; '.join(names[:ALIKE])}{more}"]
 
 
 def report_folder(roots: Sequence[Path], out: Path | None) -> Path:

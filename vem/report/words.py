@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vem.report import table
 from vem.report.intervals import Difference
 from vem.report.quantities import present
+from vem.report.table import number
 
 NAMES_SHOWN = 4
 MOST_DIGITS = 3
@@ -18,15 +18,6 @@ EXACT = 1e-3  # nats per datum; what differs by less is called equal
 BOUND_CHECKS = {"finite", "best_above_q", "richer_family", "best_below_upper", "lower_above_best", "interval_ordered",
                 "quadrature"}  # fmt: skip
 Row = Mapping[str, Any]
-
-
-def number(value: float, places: int) -> str:
-    """A number as a sentence writes it.
-
-    >>> number(-98.4, 2)
-    '−98.40'
-    """
-    return table.number(value, places).replace("-", "−")
 
 
 def digits(half: float | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from vem.report import findings
 from vem.report.figures.catalogue import Group, Reader, groups_of, named, reader_of, spread_over_strategies
 from vem.report.figures.panels import is_image, is_point, value_limits
 from vem.report.files import read_pictures
-from vem.report.findings import Findings, Table
+from vem.report.table import EMPTY, Cell, Column, Table, number, table
 from vem.report.words import EXACT
 from vem.storage.records import PICTURES
 
@@ -27,6 +28,11 @@ REFERENCES = {"log_marginal_lower": "log p(x) − L[q]", "best_elbo": "L[q*] −
 ORDERS = {**{gap: f"the largest {gap}" for gap in REFERENCES.values()}, LOWEST: f"the lowest {LOWEST}"}
 ARRAYS = tuple(f"worst_{name}" for name in ("x", "reconstruction", "split", "row"))
 SIZE = 56  # pixels of a picture's longer side, at least
+WORDS = tuple(Column(title, numeric=False) for title in ("Strategy", "Datum", "Class"))
+PICTURES_OF = tuple(Column(title, numeric=False, pictures=True) for title in ("x", "Reconstruction"))
+NUMBERS = tuple(
+    Column(title, larger_first=True) for title in ("L[q]", "L[q*]", "log p(x)", *reversed(REFERENCES.values()))
+)
 
 
 class Case(NamedTuple):
@@ -48,47 +54,39 @@ class Case(NamedTuple):
     x: str
     reconstruction: str
 
-    @property
-    def inference_gap(self) -> float | None:
-        """log p(x) − L[q]."""
-        return None if self.log_marginal is None else self.log_marginal - self.elbo
-
-    @property
-    def gap_to_best(self) -> float | None:
-        """L[q*] − L[q]."""
-        return None if self.best_elbo is None else self.best_elbo - self.elbo
-
-
-class Cases(NamedTuple):
-    """The worst cases of one table, the columns of numbers that they have, and what is to be said of them."""
-
-    table: int
-    rows: tuple[Case, ...]
-    titles: tuple[str, ...]
-    caption: str
-
-    @property
-    def pictured(self) -> bool:
-        return any(case.x for case in self.rows)
-
-    @property
-    def labelled(self) -> bool:
-        return any(case.label for case in self.rows)
+    def cells(self) -> list[Cell]:
+        """Its row of the table."""
+        seed = () if self.seed is None else (f"seed {self.seed}",)
+        pictures = (
+            (f"x, row {self.row} of {self.split}", self.x),
+            (f"its reconstruction by {self.group}", self.reconstruction),
+        )
+        sign = "≥ " if self.at_least else ""
+        numbers = (
+            ("", self.elbo), ("", self.best_elbo), (sign, self.log_marginal),
+            ("", None if self.best_elbo is None else self.best_elbo - self.elbo),
+            (sign, None if self.log_marginal is None else self.log_marginal - self.elbo),
+        )  # fmt: skip
+        return [
+            Cell(self.group, value=self.group, remarks=seed),
+            *(Cell(text, picture=uri) if uri else EMPTY for text, uri in pictures),
+            Cell(f"{self.split}, row {self.row}", value=f"{self.split} {self.row}"),
+            Cell(self.label or EMPTY.text, value=self.label),
+            *(EMPTY if value is None else Cell(sign + number(value), value=value) for sign, value in numbers),
+        ]
 
 
-def worst_of(findings: Findings, pictures: bool = True) -> list[Cases]:
-    """The worst cases of every table that has some; without their pictures where these are not wanted."""
-    found = []
-    for i, table in enumerate(findings.tables):
-        read = reader_of(table, findings.base)
-        cases = worst_cases(table, findings.base, read, pictures)
-        if not cases:
-            continue
-        titles = tuple(title for title in NUMBERS if any(NUMBERS[title](case)[1] is not None for case in cases))
-        caption = _caption(cases) + read.note()
-        caption += " These runs hold no pictures of them." if pictures and not any(case.x for case in cases) else ""
-        found.append(Cases(i, tuple(cases), titles, caption))
-    return found
+def worst_table(compared: findings.Table, base: Path, pictures: bool = True) -> Table | None:
+    """The worst cases of a table's groups, where there are some; without their pictures where these are not wanted."""
+    read = reader_of(compared, base)
+    cases = worst_cases(compared, base, read, pictures)
+    if not cases:
+        return None
+    caption = _caption(cases) + read.note()
+    caption += " These runs hold no pictures of them." if pictures and not any(case.x for case in cases) else ""
+    strategy, datum, label = WORDS
+    columns = [strategy, *PICTURES_OF, datum, label, *NUMBERS]
+    return table("The worst cases", columns, [case.cells() for case in cases], [caption], look="worst", sortable=True)
 
 
 def _caption(cases: Sequence[Case]) -> str:
@@ -101,10 +99,10 @@ def _caption(cases: Sequence[Case]) -> str:
     words += "".join(f"; of {named(list(groups[by]))} those with {ORDERS[by]}" for by in others) + "."
     if others and LOWEST in groups:
         words += f" {LOWEST} counts where no gap was measured, or where q is the posterior and each gap is rounding."
-    return words + (" ≥: log p(x) is known from below alone." if any(case.at_least for case in cases) else "")
+    return words
 
 
-def worst_cases(table: Table, base: Path, read: Reader, pictures: bool = True) -> list[Case]:
+def worst_cases(table: findings.Table, base: Path, read: Reader, pictures: bool = True) -> list[Case]:
     """The worst data of each group, of the first of its seeds whose rows can be used: the largest gap first."""
     groups = [group for group in groups_of(table, base) if group.directories]
     chosen = spread_over_strategies(groups, MOST_CASES)
@@ -148,27 +146,16 @@ def _case(
     label = row.get("label")
     x, again = pictures.get(key, ("", ""))
     name = "" if label is None or pd.isna(label) else f"{label:g}" if isinstance(label, float) else str(label)
-    best, lower, upper = (_number(row.get(k)) for k in ("best_elbo", "log_marginal_lower", "log_marginal_upper"))
+    best, lower, upper = (_finite(row.get(k)) for k in ("best_elbo", "log_marginal_lower", "log_marginal_upper"))
     at_least = lower is not None and (upper is None or upper - lower >= EXACT)
     return Case(group, seed, *key, name, float(row["elbo"]), best, lower, at_least, by, x, again)
 
 
-# Title of a column → of a case the sign before its number, and the number.
-NUMBERS: Mapping[str, Callable[[Case], tuple[str, float | None]]] = {
-    "L[q]": lambda case: ("", case.elbo),
-    "L[q*]": lambda case: ("", case.best_elbo),
-    "log p(x)": lambda case: ("≥ " if case.at_least else "", case.log_marginal),
-    "L[q*] − L[q]": lambda case: ("", case.gap_to_best),
-    "log p(x) − L[q]": lambda case: ("≥ " if case.at_least else "", case.inference_gap),
-}
-
-
-def _number(value: Any) -> float | None:
+def _finite(value: Any) -> float | None:
     try:
-        number = float(value)
+        return float(value) if np.isfinite(float(value)) else None
     except (TypeError, ValueError):
         return None
-    return number if np.isfinite(number) else None
 
 
 def _pictures(directory: Path) -> dict[tuple[str, int], tuple[str, str]]:
