@@ -18,9 +18,9 @@ from torch import Tensor
 
 import vem
 from vem.contracts import GenerativeModel, Posterior
-from vem.evaluation.bounds.annealing_path import Annealing, find_path
-from vem.evaluation.bounds.annealing_run import Path as AnnealingPath
-from vem.evaluation.bounds.annealing_run import forward
+from vem.evaluation.bounds.annealing import forward
+from vem.evaluation.bounds.annealing_path import Annealing, pilot
+from vem.evaluation.bounds.annealing_path import Path as AnnealingPath
 from vem.evaluation.bounds.hmc import JITTER, Refresh, Target, frozen, refreshes
 from vem.families.gaussian import DiagonalGaussianPosterior, log_standard_normal
 from vem.noise import fill, generator
@@ -100,7 +100,7 @@ class Case:
         q = DiagonalGaussianPosterior(pairs["z"], zeros - 1)
         self.target, self.plain = Target(self.model, x, q), Uncached(self.model, x, q)
         with frozen(self.model):
-            self.path = find_path(self.target, self.settings, generator("cpu", 0, "pilot"))
+            self.path = pilot(self.target, self.settings, generator("cpu", 0, "pilot")).path
         draws = refreshes(generator("cpu", 0, "anneal"), (self.settings.chains, num, self.target.size), dtype)
         self.eps = next(draws).momentum
         self.noise = [next(draws) for _ in range(self.settings.temperatures - 1)]

@@ -21,8 +21,8 @@ from torch import Tensor
 import vem
 from vem.ascent.best import BestSettings, best_q
 from vem.contracts import Batch, Posterior
+from vem.evaluation.bounds.annealing import Simulated, bidirectional, enclose
 from vem.evaluation.bounds.annealing_path import Annealing
-from vem.evaluation.bounds.bidirectional import Simulated, bidirectional, enclose
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior
 from vem.noise import fill, generator
 

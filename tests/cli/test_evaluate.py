@@ -21,7 +21,7 @@ import torch
 from cli_support import CHECKOUT, TINY, TINY_GMM, Ended, contents, table
 
 from vem.cli import messages
-from vem.evaluation.kept import FOLDER
+from vem.evaluation.progress import FOLDER
 from vem.report.checks import failed
 from vem.storage import records, sealing
 

@@ -18,9 +18,8 @@ from oracle_models import (
 from torch import Tensor, nn
 
 from vem.errors import VemError
-from vem.evaluation.bounds.annealing import anneal, kind, num_ticks
-from vem.evaluation.bounds.annealing_path import Annealing, equal_shares, find_path, fixed_betas, prepare
-from vem.evaluation.bounds.annealing_run import Path, backward, forward, path_ess
+from vem.evaluation.bounds.annealing import anneal, backward, forward, kind, num_ticks, path_ess
+from vem.evaluation.bounds.annealing_path import Annealing, Path, equal_shares, fixed_betas, pilot, prepare
 from vem.evaluation.bounds.curvature import with_curvature
 from vem.evaluation.bounds.hmc import Refresh, Target, frozen, log_ratio, refreshes, tempered, transition
 from vem.evaluation.bounds.importance import importance_bound
@@ -444,6 +443,6 @@ def test_whitening_undoes_the_transport(family: type, device: torch.device, dtyp
 def test_find_path_has_the_shape_of_the_run(device: torch.device) -> None:
     model, x = small_vae(2, device)
     with frozen(model):
-        path = find_path(Target(model, x, None), Annealing(temperatures=5), generator(device, 0))
+        path = pilot(Target(model, x, None), Annealing(temperatures=5), generator(device, 0)).path
     assert path.betas.shape == (6, 2) and path.step_sizes.shape == (4, 2)
     assert (path.step_sizes > 0).all() and torch.equal(path.betas[0], torch.zeros_like(path.betas[0]))

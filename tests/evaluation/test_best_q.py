@@ -28,7 +28,8 @@ from vem.ascent.starting import params_of, prior_params
 from vem.contracts import Draws, Family, GenerativeModel, NoiseSpec
 from vem.errors import VemError
 from vem.evaluation.instrument import Instrument, SplitData
-from vem.evaluation.pieces import search
+from vem.evaluation.progress import Progress
+from vem.evaluation.search import search
 from vem.evaluation.settings import Evaluation
 from vem.families.gaussian import DiagonalGaussian, FullGaussian, log_standard_normal, uniform_log_weight
 from vem.models.linear_gaussian import LinearGaussian
@@ -455,11 +456,8 @@ def test_a_start_in_the_wrong_mode_is_left_for_the_right_one() -> None:
 
     alone = best_q(model, family, x, {"q": wrong}, BestSettings(), generator("cpu", "wrong"))
     assert not finds_the_mode(alone.elbo, alone.mc_variance) and bool(alone.converged.all())
-    settings = Evaluation(best=BestSettings())
-    searched = search(
-        model, x, family(wrong), {"diagonal_gaussian": family}, settings,
-        lambda purpose: generator("cpu", purpose), lambda stage: None, lambda: None,
-    )  # fmt: skip
+    families, streams = {"diagonal_gaussian": family}, lambda purpose: generator("cpu", purpose)
+    searched = search(model, x, family(wrong), families, BestSettings(), streams, Progress())
     found = searched.scores["diagonal_gaussian"]
     assert finds_the_mode(found.elbo, found.mc_variance) and bool((found.elbo > alone.elbo + 0.5).all())
     assert bool((found.start_spread > 0.5).all()) and bool((alone.start_spread == 0).all())
@@ -512,7 +510,7 @@ def test_a_decoder_in_training_mode_is_measured_without_its_dropout() -> None:
     model = Dropping(10.0, plain.bias.detach()).double()
     model.train()
     instrument = Instrument(model, FromThePrior(5), Evaluation(best=BestSettings(score_draws=1000)), seed=0)
-    found = instrument.run({"test": SplitData(x, False)}).measured["test"].families["diagonal_gaussian"]
+    found = instrument.split("test", SplitData(x, False)).families["diagonal_gaussian"]
     assert model.training
     truth = plain.best_bound(x).sum()
     allowed = 4 * found.mc_variance.sum().sqrt() + 0.02 * len(x)

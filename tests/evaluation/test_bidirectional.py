@@ -12,9 +12,8 @@ from torch import Tensor
 
 from vem.contracts import Draws, NoiseSpec
 from vem.errors import VemError
-from vem.evaluation.bounds.annealing import num_ticks
+from vem.evaluation.bounds.annealing import bidirectional, enclose, num_ticks, upper_bound
 from vem.evaluation.bounds.annealing_path import Annealing
-from vem.evaluation.bounds.bidirectional import bidirectional, enclose, upper_bound
 from vem.families.gaussian import DiagonalGaussianPosterior, FullGaussianPosterior
 from vem.noise import generator
 

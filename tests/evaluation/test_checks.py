@@ -11,12 +11,12 @@ from gap_cases import Case, by_hand, case, family, measure
 from vem.contracts import LogMarginal
 from vem.errors import VemError
 from vem.evaluation.bounds.importance import LogMeanExp
-from vem.evaluation.checks import Thresholds, as_json, check, width_check
-from vem.evaluation.effective import effective
+from vem.evaluation.checks import as_json, check, width_check
 from vem.evaluation.elbo import joined, prior_scores, scored
 from vem.evaluation.gaps import summarize
 from vem.evaluation.measured import ESS, MC_VARIANCE, Measured
 from vem.evaluation.paired import influence, outliers, sample, shortfall
+from vem.evaluation.thresholds import Thresholds, effective
 from vem.families.gaussian import DiagonalGaussianPosterior
 from vem.noise import generator
 

@@ -23,10 +23,10 @@ from vem.errors import VemError
 from vem.evaluation import instrument
 from vem.evaluation.bounds.annealing_path import Annealing
 from vem.evaluation.checks import Thresholds
-from vem.evaluation.instrument import Instrument, Result, SplitData
-from vem.evaluation.kept import FOLDER, Keep
+from vem.evaluation.instrument import Instrument, SplitData
+from vem.evaluation.measured import Result
+from vem.evaluation.progress import FOLDER, Progress, drop_pieces
 from vem.evaluation.settings import Diagnostics, Evaluation, Importance, Prior, SimulatedData
-from vem.evaluation.watch import Watch
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, FullGaussian
 from vem.report.checks import failed
 from vem.training.fit import fit
@@ -328,15 +328,14 @@ def test_cut_off_work_goes_on(strategy: str, ticks: int, device: torch.device, t
     built = trained(strategy, 3, device, torch.float32)
     whole = uninterrupted(strategy, device)
     with pytest.raises(Stopped):
-        run(built, CUT, keep=Keep(tmp_path, "f"), watch=Watch(stop=stopping_after(ticks)))
+        run(built, CUT, progress=Progress(stop=stopping_after(ticks)).keep(tmp_path, "f"))
     kept = sorted(path.name for path in (tmp_path / FOLDER).glob("*.pt"))
     assert bool(kept) == (ticks > 1)
-    found: list[None] = []
-    keep = Keep(tmp_path, "f", lambda: found.append(None))
-    same(run(built, CUT, keep=keep), whole)
-    assert len(found) == len(kept)
+    progress = Progress().keep(tmp_path, "f")
+    same(run(built, CUT, progress=progress), whole)
+    assert progress.found == len(kept)
     assert len(list((tmp_path / FOLDER).iterdir())) == 3 * 3 + 2  # three splits, and the simulated data
-    keep.clear()
+    drop_pieces(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -344,16 +343,16 @@ def test_cut_off_work_goes_on(strategy: str, ticks: int, device: torch.device, t
 def test_pieces_of_another_measurement_and_damaged_ones_are_made_again(device: torch.device, tmp_path: Path) -> None:
     built = trained("amortized", 3, device, torch.float32)
     whole = uninterrupted("amortized", device)
-    run(built, CUT, seed=1, keep=Keep(tmp_path, "another"))
-    found: list[None] = []
-    same(run(built, CUT, keep=Keep(tmp_path, "f", lambda: found.append(None))), whole)
-    assert found == []
+    run(built, CUT, seed=1, progress=Progress().keep(tmp_path, "another"))
+    progress = Progress().keep(tmp_path, "f")
+    same(run(built, CUT, progress=progress), whole)
+    assert progress.found == 0
     pieces = sorted((tmp_path / FOLDER).iterdir())
     pieces[0].write_bytes(pieces[0].read_bytes()[:100])
     pieces[1].write_bytes(b"")
     torch.save([1, 2], pieces[2])
-    same(run(built, CUT, keep=Keep(tmp_path, "f", lambda: found.append(None))), whole)
-    assert len(found) == len(pieces) - 3
+    same(run(built, CUT, progress=progress), whole)
+    assert progress.found == len(pieces) - 3
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -362,14 +361,11 @@ def test_the_bar_counts_every_piece(device: torch.device, tmp_path: Path) -> Non
     splits = measure.splits_of(built.data)
 
     def counted() -> tuple[int, int, int]:
-        watch, calls = Watch(), {"done": 0, "found": 0}
-        done = watch.done
-        watch.done = lambda: (done(), calls.update(done=calls["done"] + 1))[0]  # type: ignore[method-assign]
-        tool = Instrument(built.model, built.strategy, CUT, seed=0, watch=watch)
-        tool.keep = Keep(tmp_path, "f", lambda: calls.update(found=calls["found"] + 1))
+        progress = Progress().keep(tmp_path, "f")
+        tool = Instrument(built.model, built.strategy, CUT, seed=0, progress=progress)
         seconds = tool.run(splits).seconds
         assert {"q", "diagnostics"} <= set(seconds) and all(s >= 0 for s in seconds.values())
-        return tool.pieces(splits), calls["done"], calls["found"]
+        return tool.pieces(splits), progress.made, progress.found
 
     assert counted() == (11, 11, 0)
     (tmp_path / FOLDER / "train-0001.pt").unlink()

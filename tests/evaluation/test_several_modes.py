@@ -13,15 +13,13 @@ from torch import Tensor, nn
 
 from vem.ascent.best import BestSettings
 from vem.contracts import LogMarginal, NoiseSpec
-from vem.evaluation.bounds.annealing import anneal, with_starts
+from vem.evaluation.bounds.annealing import anneal, enclose, forward, with_starts
 from vem.evaluation.bounds.annealing_path import Annealing, pilot
-from vem.evaluation.bounds.annealing_run import forward
-from vem.evaluation.bounds.bidirectional import enclose
-from vem.evaluation.bounds.hmc import refreshes, starting_point
+from vem.evaluation.bounds.hmc import Target, refreshes, starting_point
 from vem.evaluation.bounds.modes import MixtureTarget, find_modes, mixture_of
 from vem.evaluation.checks import check
-from vem.evaluation.instrument import Instrument, SplitData
-from vem.evaluation.pieces import QUADRATURE
+from vem.evaluation.instrument import QUADRATURE, Instrument, SplitData
+from vem.evaluation.progress import never
 from vem.evaluation.settings import Evaluation, Prior
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, log_standard_normal
 from vem.noise import generator
@@ -88,7 +86,9 @@ def streams(name: str, seed: int = 0) -> torch.Generator:
 
 def bound(model: Any, x: Tensor, q: DiagonalGaussianPosterior, seed: int = 0, **settings: Any) -> LogMarginal:
     budget = Annealing(**{"modes": 64} | settings)
-    return anneal(model, x, q, budget, streams("pilot", seed), streams("annealing", seed), None, streams("modes", seed))
+    return anneal(
+        model, x, q, budget, streams("pilot", seed), streams("annealing", seed), never, streams("modes", seed)
+    )
 
 
 def at(x: Tensor, z: Any, scale: float = 0.1) -> DiagonalGaussianPosterior:
@@ -215,7 +215,7 @@ def test_bidirectional_bounds_from_a_mixture_enclose_the_truth() -> None:
     wide: dict[int, Tensor] = {}
     for modes in (1, 64):
         noise = (streams(name) for name in ("pilot", "annealing"))
-        found = enclose(model, z, x, at(x, x), Annealing(modes=modes), *noise, None, streams("modes")).log_marginal
+        found = enclose(model, z, x, at(x, x), Annealing(modes=modes), *noise, never, streams("modes")).log_marginal
         assert found.lower is not None and found.upper is not None
         wide[modes] = found.upper - found.lower
         error = 4 * float((found.lower - truth).std()) / math.sqrt(len(x)) + 1e-3
@@ -281,5 +281,5 @@ def test_a_decoder_that_gives_nan_far_away_spoils_no_search() -> None:
     model = Coordinates(3, lambda z: torch.where(z.abs() > 1.5, torch.nan, z.abs()))
     x = some(3, 4)
     settled = torch.full((4,), -10.0, dtype=torch.float64)
-    found = find_modes(model, x, x, 64, settled, streams("modes"), lambda: None)
+    found = find_modes(Target(model, x, at(x, x)), 64, settled, streams("modes"))
     assert found.rows.tolist() == [0, 1, 2, 3] and found.modes.tolist() == [8] * 4

@@ -29,8 +29,7 @@ import vem
 from vem.cli import measure as measuring
 from vem.errors import VemError
 from vem.evaluation import instrument
-from vem.evaluation.kept import FOLDER
-from vem.evaluation.watch import Watch
+from vem.evaluation.progress import FOLDER, Piece, Progress
 from vem.external.measurement import Measurement
 from vem.noise import generator
 from vem.report.checks import failed
@@ -451,6 +450,20 @@ def test_saved_and_reported(tmp_path: Path, decoder: nn.Module, trunk: nn.Module
         result.save(tmp_path / "run", overwrite=True)
 
 
+def count_kept(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each piece of work was there already."""
+    found, piece = [], Progress.piece
+
+    def counted(self: Progress, name: str, work: Callable[[], Piece]) -> Piece:
+        before = self.found
+        out = piece(self, name, work)
+        found.append(self.found > before)
+        return out
+
+    monkeypatch.setattr(Progress, "piece", counted)
+    return found
+
+
 def test_a_directory_keeps_what_is_finished(
     tmp_path: Path, decoder: nn.Module, trunk: nn.Module, binary: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -460,13 +473,13 @@ def test_a_directory_keeps_what_is_finished(
     whole = measure(decoder, **given)
     left = [250]
 
-    def tick(self: Watch) -> None:
+    def tick(self: Progress) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise InterruptedRun("stopped")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "tick", tick)
+        patch.setattr(Progress, "tick", tick)
         with pytest.raises(InterruptedRun):
             measure(decoder, directory=tmp_path / "d", **given)
     kept = list((tmp_path / "d" / FOLDER).iterdir())
@@ -477,10 +490,9 @@ def test_a_directory_keeps_what_is_finished(
         mean, log_variance = halves(trunk)(x)
         return mean, log_variance + 1e-3
 
-    found: list[None] = []
-    monkeypatch.setattr(Watch, "found", lambda self: found.append(None))
+    found = count_kept(monkeypatch)
     measure(decoder, directory=tmp_path / "d", **{**given, "encoder": wider})
-    assert not found
+    assert not any(found)
     earlier = (tmp_path / "d" / "evaluation.json").read_bytes()
 
     result = measure(decoder, directory=tmp_path / "d", **given)
@@ -501,7 +513,6 @@ def test_interrupted_pieces_are_used(
         patch.setattr(Measurement, "save", lambda *_, **__: (_ for _ in ()).throw(VemError("the disk is full")))
         with pytest.raises(VemError, match="disk is full"):
             measure(decoder, directory=tmp_path, **given)
-    found: list[None] = []
-    monkeypatch.setattr(Watch, "found", lambda self: found.append(None))
+    found = count_kept(monkeypatch)
     measure(decoder, directory=tmp_path, **given)
-    assert len(found) == 3
+    assert sum(found) == 3

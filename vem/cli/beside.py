@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vem.errors import VemError
-from vem.evaluation.kept import FOLDER
+from vem.evaluation.progress import FOLDER
 from vem.storage import records, same_data, sealing
 
 COPIED = (records.CONFIG, records.OVERRIDES, records.METRICS)

@@ -20,10 +20,10 @@ from vem import __version__
 from vem.config.build import Built
 from vem.data.dataset import Data
 from vem.errors import VemError
-from vem.evaluation.instrument import Instrument, Result, SplitData
-from vem.evaluation.kept import FOLDER, Keep
+from vem.evaluation.instrument import Instrument, SplitData
+from vem.evaluation.measured import Result
+from vem.evaluation.progress import FOLDER, Progress, drop_pieces
 from vem.evaluation.settings import Evaluation
-from vem.evaluation.watch import Watch
 from vem.report.checks import failed, not_tested
 from vem.report.ends import ends_text, known_ends, sides
 from vem.storage import records
@@ -58,19 +58,19 @@ def measure(
         VemError: the model or q gives numbers that are not finite.
     """
     splits = splits_of(built.data)
-    with stop_requests() as asked, watching(progress, asked) as watch:
-        return instrument(built.model, built.strategy, section, settings, seed, directory, state, watch, splits)
+    with stop_requests() as asked, progressing(progress, asked) as work:
+        return instrument(built.model, built.strategy, section, settings, seed, directory, state, work, splits)
 
 
 def instrument(
     model: Any, strategy: Any, section: Mapping[str, Any], settings: Evaluation, seed: int, directory: Path | None,
-    state: str, watch: Watch, splits: Mapping[str, SplitData],
+    state: str, progress: Progress, splits: Mapping[str, SplitData],
 ) -> Result:  # fmt: skip
     """Run the instrument; pieces of long work are kept in ``directory`` until the result is written."""
-    tool = Instrument(model, strategy, settings, seed=seed, watch=watch)
-    watch.total(tool.pieces(splits))
+    tool = Instrument(model, strategy, settings, seed=seed, progress=progress)
+    progress.total(tool.pieces(splits))
     if settings.long and directory is not None:
-        tool.keep = Keep(directory, fingerprint(section, seed, state), watch.found)
+        progress.keep(directory, fingerprint(section, seed, state))
     result = tool.run(splits)
     if not settings.num_data:
         return result  # nothing was measured, and nothing is said of it
@@ -80,18 +80,18 @@ def instrument(
 
 
 @contextmanager
-def watching(progress: bool, asked: Asked, remedy: str = GOES_ON) -> Iterator[Watch]:
-    """A watch that ends the work where a signal has asked for it; ``remedy`` says how to go on."""
+def progressing(shown: bool, asked: Asked, remedy: str = GOES_ON) -> Iterator[Progress]:
+    """A progress that ends the work where a signal has asked for it; ``remedy`` says how to go on."""
 
     def stop() -> None:
         if asked.name is not None:
             raise InterruptedRun(f"stopped by {asked.name} while measuring: {remedy}.")
 
-    watch = Watch(progress, stop)
+    progress = Progress(shown, stop)
     try:
-        yield watch
+        yield progress
     finally:
-        watch.close()
+        progress.close()
 
 
 def state_of(built: Built) -> str:
@@ -162,7 +162,7 @@ def write(directory: Path, result: Result, pictures: Mapping[str, Any] | None = 
 
 def clear(directory: Path) -> None:
     """Drop the kept pieces: the run is complete, and its result written."""
-    Keep(directory, "").clear()
+    drop_pieces(directory)
 
 
 def pieces_left(directory: Path) -> bool:

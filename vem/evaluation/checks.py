@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from vem.evaluation import gaps
-from vem.evaluation.effective import effective
 from vem.evaluation.measured import MODES, MORE, START, STARTS, Measured
-from vem.evaluation.paired import Sample, influence, outliers, overshoot, sample, shortfall
-from vem.evaluation.thresholds import Thresholds
+from vem.evaluation.paired import Sample, Shortfall, influence, outliers, overshoot, sample, shortfall
+from vem.evaluation.thresholds import Thresholds, effective
 
 __all__ = ["Check", "Thresholds", "as_json", "check", "named_numbers", "not_judged", "width_check"]
 
@@ -55,7 +54,8 @@ def check_all(measured: Measured, thresholds: Thresholds | None = None) -> list[
     if measured.everything is None:
         return found
     more = {one.name: one for one in check(Measured(measured.everything), thresholds)}
-    return [_all(one.name, [one, more[one.name]]) if one.name in more else one for one in found]
+    pairs = ((one.name, [one, more[one.name]] if one.name in more else [one]) for one in found)
+    return [joint for name, pair in pairs for joint in _all(name, pair)]
 
 
 def named_numbers(measured: Measured) -> dict[str, Sample]:
@@ -70,6 +70,18 @@ def named_numbers(measured: Measured) -> dict[str, Sample]:
     return {name: values for name, values in found.items() if values is not None}
 
 
+def _verdict(name: str, passed: bool, detail: str, remedy: str) -> Check:
+    return Check(name, passed, detail if passed else f"{detail}. {remedy}")
+
+
+def _numbers(what: str, found: Shortfall, rows: Tensor, each: bool = True, below: str = "below 0") -> str:
+    """The mean difference with its error, and if ``each`` how many of the data lie below what is allowed."""
+    text = f"mean {what} = {found.mean:,.4g} nats, error {found.error:.2g} ({found.source})"
+    if not each:
+        return text
+    return f"{text}; {len(found.rows)} of {len(rows)} data {below} beyond their own error{_naming(rows, found.rows)}"
+
+
 def _inequality(
     name: str, what: str, larger: Sample, smaller: Sample, measured: Measured, limits: Thresholds, remedy: str,
     each: bool = True, rounding: float = 0.0,
@@ -78,18 +90,17 @@ def _inequality(
 
     ``what`` names the difference; ``remedy`` is said if it fails; ``rounding`` as in :func:`shortfall`.
     """
-    size = float(smaller.finite().values.abs().mean()) if len(smaller.values) else 0.0
-    found = shortfall(larger.minus(smaller), limits, rounding + 1e-6 * size)  # float32 carries seven digits
-    allowed = limits.exceeding * len(larger.values)
-    too_many = each and len(found.rows) > max(allowed, 1)
+    found = shortfall(larger.minus(smaller), limits, rounding + _float32(smaller))
     if not found.judged:
         return Check(name, None, NOT_JUDGED)
-    detail = f"mean {what} = {found.mean:.4g} nats, error {found.error:.2g} ({found.source})"
-    if each:
-        detail += f"; {len(found.rows)} of {len(larger.values)} data below 0 beyond their own error"
-        detail += _naming(measured.scores.rows, found.rows)
-    passed = not (found.beyond or too_many)
-    return Check(name, passed, detail if passed else f"{detail}. {remedy}")
+    too_many = each and len(found.rows) > max(limits.exceeding * len(larger.values), 1)
+    detail = _numbers(what, found, measured.scores.rows, each)
+    return _verdict(name, not (found.beyond or too_many), detail, remedy)
+
+
+def _float32(values: Sample) -> float:
+    """Nats of rounding: float32 carries seven digits."""
+    return 1e-6 * float(values.finite().values.abs().mean()) if len(values.values) else 0.0
 
 
 def _naming(rows: Tensor, places: Tensor) -> str:
@@ -104,10 +115,9 @@ def _naming(rows: Tensor, places: Tensor) -> str:
 def _finite(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     bad = {n: (~s.values.isfinite()).nonzero().flatten() for n, s in named_numbers(measured).items()}
     parts = [f"{name}: {len(p)} data{_naming(measured.scores.rows, p)}" for name, p in bad.items() if len(p)]
-    if not bad:
-        return
-    remedy = "These data are left out of the other checks: look at them in per_datum.csv."
-    yield Check("finite", not parts, f"not finite: {'; '.join(parts)}. {remedy}" if parts else f"{', '.join(bad)}")
+    if bad:
+        remedy = "These data are left out of the other checks: look at them in per_datum.csv."
+        yield _verdict("finite", not parts, f"not finite: {'; '.join(parts)}" if parts else ", ".join(bad), remedy)
 
 
 def _better_than_prior(measured: Measured, limits: Thresholds) -> Iterator[Check]:
@@ -123,13 +133,11 @@ def _better_than_prior(measured: Measured, limits: Thresholds) -> Iterator[Check
     if not found.judged:
         yield Check("better_than_prior", None, NOT_JUDGED)
         return
-    num = len(q.values)
-    passed = not found.beyond and len(found.rows) <= limits.below_prior * num
-    detail = f"mean L[q] − L[prior as q] = {found.mean:,.4g} nats, error {found.error:.2g} ({found.source}); "
-    detail += f"{len(found.rows)} of {num} data more than {limits.prior_slack:g} nats below 0 beyond their own error"
-    detail += _naming(measured.scores.rows, found.rows)
-    remedy = ". These q are worse than one that does not look at x: wrong scales, a wrong sign, or no training."
-    yield Check("better_than_prior", passed, detail if passed else detail + remedy)
+    passed = not found.beyond and len(found.rows) <= limits.below_prior * len(q.values)
+    below = f"more than {limits.prior_slack:g} nats below 0"
+    detail = _numbers("L[q] − L[prior as q]", found, measured.scores.rows, below=below)
+    remedy = "These q are worse than one that does not look at x: wrong scales, a wrong sign, or no training."
+    yield _verdict("better_than_prior", passed, detail, remedy)
 
 
 def _best_above_q(measured: Measured, limits: Thresholds) -> Iterator[Check]:
@@ -151,42 +159,40 @@ def _below_upper(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     high = gaps.upper(measured)
     if high is None:
         return
-    below = {"L[q]": gaps.elbo(measured), **{n: gaps.best_of(f) for n, f in measured.families.items()}}
     # An exact log p(x) lies above for each datum, an upper bound only in expectation.
+    above, exact = _upper_sample(measured, high)
+    remedy = "What exceeds log p(x) is no lower bound: a wrong sign, a missing log q, or a point mass on continuous z."
+    below = {"L[q]": gaps.elbo(measured), **{n: gaps.best_of(f) for n, f in measured.families.items()}}
+    yield from _all("best_below_upper", [
+        _inequality("", f"upper − {n}", above, v, measured, limits, remedy, exact, _forgiven(measured, limits))
+        for n, v in below.items() if v is not None
+    ])  # fmt: skip
+
+
+def _upper_sample(measured: Measured, high: Tensor) -> tuple[Sample, bool]:
+    """The upper bound, and whether it is exact; its noise is not stated, so the error over data, which holds it, is."""
     low = gaps.lower(measured)
     exact = low is not None and torch.equal(low.values, high)
-    above = sample(high, None if exact else torch.full_like(high, torch.nan))
-    forgiven = _forgiven(measured, limits)
-    remedy = "What exceeds log p(x) is no lower bound: a wrong sign, a missing log q, or a point mass on continuous z."
-    found = [
-        _inequality("best_below_upper", f"upper − {name}", above, values, measured, limits, remedy, exact, forgiven)
-        for name, values in below.items()
-        if values is not None
-    ]
-    if found:
-        yield _all("best_below_upper", found)
+    return sample(high, None if exact else torch.full_like(high, torch.nan)), exact
 
 
-def _all(name: str, found: Sequence[Check]) -> Check:
+def _all(name: str, found: Sequence[Check]) -> Iterator[Check]:
     """Several checks as one: it passes if all do, and tells of those that did not, else of all."""
     failed = [part for part in found if part.passed is False]
     open_ = [part for part in found if part.passed is None]
     passed = False if failed else None if open_ else True
-    return Check(name, passed, "; ".join(dict.fromkeys(part.detail for part in failed or open_ or found)))
+    if found:
+        yield Check(name, passed, "; ".join(dict.fromkeys(part.detail for part in failed or open_ or found)))
 
 
 def _lower_above(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     low = gaps.lower(measured)
     below = {"L[q]": gaps.elbo(measured), "L[q*]": gaps.best_elbo(measured)}
-    forgiven = _forgiven(measured, limits)
     remedy = "A negative gap: the estimate of log p(x) is poorer than the ELBO; give it more samples or temperatures."
-    found = [
-        _inequality("lower_above_best", f"lower − {n}", low, values, measured, limits, remedy, False, forgiven)
-        for n, values in below.items()
-        if values is not None and low is not None
-    ]
-    if found:
-        yield _all("lower_above_best", found)
+    yield from _all("lower_above_best", [
+        _inequality("", f"lower − {n}", low, v, measured, limits, remedy, False, _forgiven(measured, limits))
+        for n, v in below.items() if v is not None and low is not None
+    ])  # fmt: skip
 
 
 def _agree(measured: Measured, limits: Thresholds) -> Iterator[Check]:
@@ -194,39 +200,30 @@ def _agree(measured: Measured, limits: Thresholds) -> Iterator[Check]:
 
     Those shown beside it, and L[q*] of the further families; L[q] and the own L[q*] are held to it as gaps.
     """
-    main, num = gaps.lower(measured), len(measured.scores.rows)
+    main, rows = gaps.lower(measured), measured.scores.rows
     others = {name: gaps.bound_of(bound) for name, bound in measured.others.items()}
     others |= {f"L[q*] of {n}": gaps.best_of(f) for n, f in measured.families.items() if n != measured.own}
-    parts, bad, open_ = [], [], False
-    for name, other in others.items():
-        if main is None or other is None or not bool((main.values - other.values).isfinite().any()):
-            continue
-        size = float(main.finite().values.abs().mean())
-        found = overshoot(main, other, limits, _forgiven(measured, limits) + 1e-6 * size)
-        if not found.judged:
-            open_ = True
-            continue
-        text = (
-            f"mean main − {name} = {found.mean:.4g} nats, error {found.error:.2g} ({found.source}); {len(found.rows)} "
-        )
-        parts.append(f"{text}of {num} data below 0 beyond their own error{_naming(measured.scores.rows, found.rows)}")
-        if found.beyond or len(found.rows) > max(limits.exceeding * num, 1):
-            bad.append(parts[-1])
-    if open_ and not bad:
+    found = [
+        (name, overshoot(main, other, limits, _forgiven(measured, limits) + _float32(main)))
+        for name, other in others.items()
+        if main is not None and other is not None and bool((main.values - other.values).isfinite().any())
+    ]
+    parts = [(_numbers(f"main − {name}", one, rows), one) for name, one in found if one.judged]
+    bad = [text for text, one in parts if one.beyond or len(one.rows) > max(limits.exceeding * len(rows), 1)]
+    if len(parts) < len(found) and not bad:
         yield Check("lower_bounds_agree", None, NOT_JUDGED)
     elif parts:
         remedy = (
-            ". The bound that the gaps are taken from is too low there, and so are the gaps: the posterior has parts "
+            "The bound that the gaps are taken from is too low there, and so are the gaps: the posterior has parts "
+            "that it does not reach. Raise evaluation.annealing.modes or .temperatures, or start it at the prior."
         )
-        remedy += "that it does not reach. Raise evaluation.annealing.modes or .temperatures, or start it at the prior."
-        yield Check("lower_bounds_agree", not bad, "; ".join(bad or parts) + (remedy if bad else ""))
+        yield _verdict("lower_bounds_agree", not bad, "; ".join(bad or [text for text, _ in parts]), remedy)
 
 
 def _ordered(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     low, high = gaps.lower(measured), gaps.upper(measured)
     if low is not None and high is not None:
-        # The noise of the upper bound is not stated, so the error over data stands in: it holds both.
-        above = sample(high, None if torch.equal(low.values, high) else torch.full_like(high, torch.nan))
+        above, _ = _upper_sample(measured, high)
         remedy = "One of the two bounds on log p(x) is wrong."
         yield _inequality("interval_ordered", "upper − lower", above, low, measured, limits, remedy, each=False)
 
@@ -236,10 +233,10 @@ def _samples(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     bound = gaps.log_marginal(measured)
     found = None if bound is None else effective(bound, limits)
     if bound is not None and found is not None:
-        where = _naming(measured.scores.rows, found.thin)
-        detail = f"{bound.kind}: {found.sentence(len(measured.scores.rows), limits, where)}"
-        remedy = ". The lower bound on log p(x) is loose by an unknown amount: anneal, or take more samples."
-        yield Check("effective_samples", found.passed, detail if found.passed else detail + remedy)
+        rows = measured.scores.rows
+        detail = f"{bound.kind}: {found.sentence(len(rows), limits, _naming(rows, found.thin))}"
+        remedy = "The lower bound on log p(x) is loose by an unknown amount: anneal, or take more samples."
+        yield _verdict("effective_samples", found.passed, detail, remedy)
 
 
 def _modes(measured: Measured, limits: Thresholds) -> Iterator[Check]:
@@ -249,13 +246,10 @@ def _modes(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     if modes is None or more is None or start is None or not bool((modes > 1).any()):
         return
     bad = ((more > 0) & (start == STARTS.index("modes"))).nonzero().flatten()
-    detail = (
-        f"{int((modes > 1).sum())} of {len(modes)} data have several modes, at most {int(modes.max())} were found; "
-    )
-    detail += f"of {len(bad)} not all{_naming(measured.scores.rows, bad)}"
-    remedy = ". The lower bound is too low there by the modes that it lacks: raise evaluation.annealing.modes."
-    passed = len(bad) <= limits.unconverged * len(modes)
-    yield Check("modes", passed, detail if passed else detail + remedy)
+    detail = f"{int((modes > 1).sum())} of {len(modes)} data have several modes, at most {int(modes.max())} were found"
+    detail += f"; of {len(bad)} not all{_naming(measured.scores.rows, bad)}"
+    remedy = "The lower bound is too low there by the modes that it lacks: raise evaluation.annealing.modes."
+    yield _verdict("modes", len(bad) <= limits.unconverged * len(modes), detail, remedy)
 
 
 def _quadrature_error(measured: Measured) -> Tensor | None:
@@ -275,11 +269,10 @@ def _quadrature(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     error = _quadrature_error(measured)
     if error is not None:
         bad = (~(error <= limits.quadrature)).nonzero().flatten()
-        detail = (
-            f"stated error of log p(x) by refinement: mean {float(error.mean()):.2g}, most {float(error.max()):.2g} "
-        )
-        detail += f"nats; {len(bad)} data above {limits.quadrature:g}{_naming(measured.scores.rows, bad)}"
-        yield Check("quadrature", not len(bad), detail if not len(bad) else f"{detail}. Take a finer grid.")
+        numbers = f"mean {float(error.mean()):.2g}, most {float(error.max()):.2g} nats; {len(bad)} data above "
+        detail = f"stated error of log p(x) by refinement: {numbers}{limits.quadrature:g}"
+        detail += _naming(measured.scores.rows, bad)
+        yield _verdict("quadrature", not len(bad), detail, "Take a finer grid.")
 
 
 def _converged(measured: Measured, limits: Thresholds) -> Iterator[Check]:
@@ -294,8 +287,9 @@ def _converged(measured: Measured, limits: Thresholds) -> Iterator[Check]:
         text = f"{name}: {share:.1%} of the data not converged{_naming(measured.scores.rows, open_)}"
         parts.append(f"{text}, as many steps again {gain}" + (f" ({lost} data not finite)" if lost else ""))
     if parts:
-        remedy = ". L[q*] is too low there: give the search of q* more steps."
-        yield Check("converged", passed, "; ".join(parts) + ("" if passed else remedy))
+        yield _verdict(
+            "converged", passed, "; ".join(parts), "L[q*] is too low there: give the search of q* more steps."
+        )
 
 
 def _outliers(measured: Measured, limits: Thresholds) -> Iterator[Check]:
@@ -310,32 +304,27 @@ def _outliers(measured: Measured, limits: Thresholds) -> Iterator[Check]:
             which = _naming(measured.scores.rows, places)
             parts.append(f"{name}: {len(places)} data{which} move the mean by {moved:,.4g} nats (error {error:.2g})")
     if numbers:
-        remedy = ". Look at these data before you quote the mean: see per_datum.csv."
-        yield Check("outliers", not parts, "; ".join(parts) + remedy if parts else "no datum carries a mean")
+        remedy = "Look at these data before you quote the mean: see per_datum.csv."
+        yield _verdict("outliers", not parts, "; ".join(parts) or "no datum carries a mean", remedy)
 
 
 def width_check(simulated: Mapping[str, Any], limits: Thresholds) -> Check | None:
     """Is the interval for log p(x) narrow on data that the model made? None where it was not measured.
 
-    simulated: what :func:`vem.evaluation.bounds.simulated.simulated` gives, or the reason in its place. It is a
+    simulated: what :func:`vem.evaluation.gaps.simulated` gives, or the reason in its place. It is a
     check of every split whose log p(x) comes from that annealing.
     """
     width = simulated.get("width")
     if not isinstance(width, Mapping):
         return None
-    mean, error, most = (_plain(width.get(key)) for key in ("mean", "se", "max"))
-    passed = mean <= limits.width and most <= limits.widest
+    numbers = (width.get(key) for key in ("mean", "se", "max"))
+    # A reason may stand in the place of a number.
+    mean, error, most = (float(n) if isinstance(n, int | float) else math.nan for n in numbers)
     known = f"error {error:.2g}" if math.isfinite(error) else "error unknown"
     detail = f"{simulated.get('kind')}, {simulated.get('num_data')} simulated data: upper − lower = {mean:.3g} nats in "
-    detail += f"the mean ({known} over data, at most {limits.width:g}), {most:.3g} at worst (at most "
-    detail += f"{limits.widest:g})"
-    remedy = ". The lower bound on real data may be as loose: give annealing more temperatures or chains."
-    return Check("simulated_width", passed, detail if passed else detail + remedy)
-
-
-def _plain(value: Any) -> float:
-    """The number, NaN where a reason stands in its place."""
-    return float(value) if isinstance(value, int | float) else math.nan
+    detail += f"the mean ({known} over data, at most {limits.width:g}), {most:.3g} at worst (at most {limits.widest:g})"
+    remedy = "The lower bound on real data may be as loose: give annealing more temperatures or chains."
+    return _verdict("simulated_width", mean <= limits.width and most <= limits.widest, detail, remedy)
 
 
 def as_json(checks: Sequence[Check]) -> list[dict[str, Any]]:

@@ -139,16 +139,20 @@ def prior_scores(model: GenerativeModel, x: Tensor, draws: int, stream: torch.Ge
     """
     total = torch.zeros(2, len(x), device=x.device, dtype=torch.float64)
     for _ in range(draws):
-        if model.prior_kind == "standard_normal":
-            z = torch.randn(len(x), model.latent_size, generator=stream, device=stream.device, dtype=x.dtype)
-        else:
-            z = model.sample(fill(model.sample_noise(len(x)), stream, x.dtype))[0]
-        value = model.log_likelihood(x, z[None])[0].double()
+        value = model.log_likelihood(x, draws_of_prior(model, x, 1, stream))[0].double()
         total += torch.stack([value, value.square()])
     mean, square = total / draws
     unknown = torch.full_like(mean, torch.nan)
     variance = (square - mean.square()).clamp_min(0) / (draws - 1) if draws > 1 else unknown
     return {"prior_elbo": mean, "prior_variance": variance}
+
+
+def draws_of_prior(model: GenerativeModel, x: Tensor, num: int, stream: torch.Generator) -> Tensor:
+    """``num`` draws of the prior for each of the data x [B, *X], in their type: [num, B, H]."""
+    if model.prior_kind == "standard_normal":
+        shape = (num, len(x), model.latent_size)
+        return torch.randn(shape, generator=stream, device=stream.device, dtype=x.dtype)
+    return model.sample(fill(model.sample_noise(num * len(x)), stream, x.dtype))[0].reshape(num, len(x), -1)
 
 
 def joined(rows: Tensor, parts: list[dict[str, Tensor]], exact: Tensor | None, reason: str | None) -> SplitScores:

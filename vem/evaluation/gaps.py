@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vem.contracts import LogMarginal
-from vem.evaluation.effective import effective
+from vem.evaluation.bounds.annealing import with_starts
 from vem.evaluation.elbo import SplitScores
 from vem.evaluation.measured import ESS, MC_VARIANCE, MODES, FamilyScores, Measured
 from vem.evaluation.paired import CI_METHOD, Interval, Sample, between, estimate, gap, raised, sample
-from vem.evaluation.thresholds import Thresholds
+from vem.evaluation.thresholds import Thresholds, effective
+from vem.numerics import mean_and_se
 from vem.storage.records import number
 
 NO_BEST = "the best q of the strategy's own family was not sought"
@@ -79,15 +79,9 @@ def _below_marginal(measured: Measured, below: Sample | None, reason: str) -> An
     if low is None or below is None:
         return number(None, NO_MARGINAL if below is not None else reason)
     difference = low.minus(below)
-    return gap(difference, (_mean(difference.values), _mean_or_none(upper(measured), below)))
-
-
-def _mean(values: Tensor) -> float:
-    return float(values.mean())
-
-
-def _mean_or_none(high: Tensor | None, below: Sample) -> float | None:
-    return None if high is None else _mean(high - below.values)
+    high = upper(measured)
+    most = None if high is None else float((high - below.values).mean())
+    return gap(difference, (float(difference.values.mean()), most))
 
 
 def _family_entry(measured: Measured, name: str) -> dict[str, Any]:
@@ -99,11 +93,11 @@ def _family_entry(measured: Measured, name: str) -> dict[str, Any]:
         "best_elbo": _level(measured, best),
         "approximation": _below_marginal(measured, best, NO_BEST),
         "certificate": _certificate(found),
-        "converged": number(_mean(found.converged.double())),
+        "converged": number(float(found.converged.double().mean())),
     }
     for key in ("start_spread", "gradient_norm", "steps"):
         values = getattr(found, key)
-        entry[key] = {"mean": number(_mean(values.double())), **_most(values)}
+        entry[key] = _mean_and_most(values)
     if own is not None and name != measured.own:
         entry["gain_over_own"] = gap(best.minus(own))  # L[q*] of this family − L[q*] of the strategy's own
     return entry
@@ -119,6 +113,10 @@ def _certificate(found: FamilyScores) -> dict[str, Any]:
 
 def _most(values: Tensor) -> dict[str, Any]:
     return {"max": number(float(values.double().max()) if len(values) else None)}
+
+
+def _mean_and_most(values: Tensor) -> dict[str, Any]:
+    return {"mean": number(float(values.double().mean())), **_most(values)}
 
 
 def _level(measured: Measured, values: Sample) -> dict[str, Any]:
@@ -143,7 +141,7 @@ def _bound_entry(measured: Measured, bound: LogMarginal) -> dict[str, Any]:
     if (modes := bound.diagnostics.get(MODES)) is not None and bool((modes > 1).any()):
         entry["several_modes"] = {"num_data": int((modes > 1).sum()), **_most(modes)}
     if (error := bound.diagnostics.get("error")) is not None and error.numel():  # of quadrature
-        entry["error"] = {"mean": number(_mean(error.double())), **_most(error)}
+        entry["error"] = _mean_and_most(error)
     return entry
 
 
@@ -154,6 +152,25 @@ def _trust(bound: LogMarginal, limits: Thresholds) -> dict[str, Any]:
         return {}
     text = found.sentence(len(low), limits)
     return {"trustworthy": found.passed, "remark": text if found.passed else f"{text}: loose by an unknown amount"}
+
+
+def simulated(bound: LogMarginal, gradients: Tensor) -> dict[str, Any]:
+    """How wide the interval for log p(x) is on data that the model made, ready for JSON; nats per data point.
+
+    ``bound`` lower and upper [N]; ``gradients`` [N] that it took. The widths are means of upper − lower; the interval
+    holds for simulated data.
+    """
+    assert bound.lower is not None and bound.upper is not None
+    width = (bound.upper - bound.lower).double()
+    mean, se = mean_and_se(width)
+    return {
+        "num_data": len(width),
+        "kind": with_starts(bound.kind, bound.diagnostics),
+        "lower": estimate(sample(bound.lower, bound.diagnostics.get(MC_VARIANCE))),
+        "upper": estimate(sample(bound.upper)),
+        "width": {"mean": number(mean), "se": number(se, "one datum has no spread"), **_most(width)},
+        "decoder_gradients": number(float(gradients.mean())),
+    }
 
 
 def across_splits(per_split: Mapping[str, Measured]) -> dict[str, Any]:
@@ -169,24 +186,27 @@ def across_splits(per_split: Mapping[str, Measured]) -> dict[str, Any]:
     train = per_split.get("train")
     if train is None:
         return {}
-    return {
-        name: {
-            "amortization_generalization": _amortization_generalization(train, held_out),
+    out = {}
+    for name, held_out in per_split.items():
+        if name == "train" or not len(held_out.scores.rows) or not len(train.scores.rows):
+            continue
+        amortization = number(None, "there is no encoder: L[q*] − L[q] of stored rows is an optimization gap")
+        if train.gap_name == "amortization":
+            amortization = _difference(_amortization(held_out), _amortization(train), NO_BEST)
+        # Two lower bounds limit their difference from neither side: how loose each of them is is not known.
+        one, other, above_one, above_other = lower(train), lower(held_out), upper(train), upper(held_out)
+        identified: Interval = (
+            None if above_other is None or one is None else float(one.values.mean()) - float(above_other.mean()),
+            None if above_one is None or other is None else float(above_one.mean()) - float(other.values.mean()),
+        )
+        out[name] = {
+            "amortization_generalization": amortization,
             "model_generalization": {
-                "best_elbo": _generalization(best_elbo(train), best_elbo(held_out), NO_BEST),
-                "log_marginal": _marginal_generalization(train, held_out),
+                "best_elbo": _difference(best_elbo(train), best_elbo(held_out), NO_BEST),
+                "log_marginal": _difference(one, other, NO_MARGINAL, identified),
             },
         }
-        for name, held_out in per_split.items()
-        if name != "train" and len(held_out.scores.rows) and len(train.scores.rows)
-    }
-
-
-def _amortization_generalization(train: Measured, held_out: Measured) -> Any:
-    if train.gap_name != "amortization":
-        return number(None, "there is no encoder: L[q*] − L[q] of stored rows is an optimization gap")
-    there, here = _amortization(held_out), _amortization(train)
-    return number(None, NO_BEST) if there is None or here is None else between(there, here)
+    return out
 
 
 def _amortization(measured: Measured) -> Sample | None:
@@ -194,21 +214,8 @@ def _amortization(measured: Measured) -> Sample | None:
     return None if q is None or best is None else best.minus(q)
 
 
-def _generalization(train: Sample | None, held_out: Sample | None, reason: str) -> Any:
-    return number(None, reason) if train is None or held_out is None else between(train, held_out)
-
-
-def _marginal_generalization(train: Measured, held_out: Measured) -> Any:
-    one, other = lower(train), lower(held_out)
-    if one is None or other is None:
-        return number(None, NO_MARGINAL)
-    above_one, above_other = upper(train), upper(held_out)
-    # Two lower bounds limit their difference from neither side: how loose each of them is is not known.
-    identified: Interval = (
-        None if above_other is None else _mean(one.values) - _mean(above_other),
-        None if above_one is None else _mean(above_one) - _mean(other.values),
-    )
-    return between(one, other, identified)
+def _difference(one: Sample | None, other: Sample | None, reason: str, identified: Interval | None = None) -> Any:
+    return number(None, reason) if one is None or other is None else between(one, other, identified)
 
 
 # --- one number for each datum
@@ -269,43 +276,33 @@ def per_datum(split: str, measured: Measured, labels: Tensor | None) -> list[dic
     Columns of the strategy's own family have no suffix, those of another end in ``.FAMILY``.
     """
     scores = measured.everything or measured.scores
-    columns: dict[str, list[Any]] = {"row": scores.rows.tolist()}
-    columns["label"] = [None] * len(scores.rows) if labels is None else labels.cpu()[scores.rows].tolist()
-    whole = measured.everything is None
-    places = torch.arange(len(scores.rows)) if whole else torch.searchsorted(scores.rows, measured.scores.rows)
+    rows, known = scores.rows.tolist(), measured.scores.rows.tolist()
+    columns: dict[str, list[Any]] = {"row": rows}
+    columns["label"] = [None] * len(rows) if labels is None else labels.cpu()[scores.rows].tolist()
 
-    def add(name: str, values: Tensor | None) -> None:
-        if values is not None:
-            columns[name] = values.double().expand(len(scores.rows)).tolist()
-
-    def add_measured(name: str, values: Tensor | None) -> None:
+    def add(name: str, values: Tensor | None, of: list[int] = known) -> None:
         if values is not None:  # an empty cell where L[q] alone is known
-            cells: list[float | None] = [None] * len(scores.rows)
-            for place, value in zip(places.tolist(), values.double().expand(len(places)).tolist(), strict=True):
-                cells[place] = value
-            columns[name] = cells
+            cells = dict(zip(of, values.double().expand(len(of)).tolist(), strict=True))
+            columns[name] = [cells.get(row) for row in rows]
 
-    add("elbo", scores.elbo)
-    add("reconstruction", scores.reconstruction)
-    add("kl", scores.kl)
-    if scores.mc_variance is not None:
-        add("elbo_mc_se", scores.mc_variance.sqrt())
+    for name in ("elbo", "reconstruction", "kl"):
+        add(name, getattr(scores, name), rows)
+    add("elbo_mc_se", None if scores.mc_variance is None else scores.mc_variance.sqrt(), rows)
     bounds = {"": log_marginal(measured), **{f".{name}": other for name, other in measured.others.items()}}
     # The own family first: best_elbo stands beside elbo.
     for name, found in sorted(measured.families.items(), key=lambda item: item[0] != measured.own):
         end = "" if name == measured.own else f".{name}"
-        add_measured(f"best_elbo{end}", found.elbo)
-        add_measured(f"best_elbo_mc_se{end}", found.mc_variance.sqrt())
+        add(f"best_elbo{end}", found.elbo)
+        add(f"best_elbo_mc_se{end}", found.mc_variance.sqrt())
         for key in ("certificate", "start_spread", "gradient_norm", "steps", "converged"):
-            add_measured(f"{key}{end}", getattr(found, key))
+            add(f"{key}{end}", getattr(found, key))
     for end, bound in bounds.items():
         if bound is None:
             continue
-        add_measured(f"log_marginal_lower{end}", bound.lower)
-        add_measured(f"log_marginal_upper{end}", bound.upper)
-        if (noise := bound.diagnostics.get(MC_VARIANCE)) is not None:
-            add_measured(f"log_marginal_mc_se{end}", noise.sqrt())
-        add_measured(f"ess{end}", bound.diagnostics.get(ESS))
-        modes = bound.diagnostics.get(MODES)
-        add_measured(f"modes{end}", modes if modes is not None and bool((modes > 1).any()) else None)
+        add(f"log_marginal_lower{end}", bound.lower)
+        add(f"log_marginal_upper{end}", bound.upper)
+        noise, modes = bound.diagnostics.get(MC_VARIANCE), bound.diagnostics.get(MODES)
+        add(f"log_marginal_mc_se{end}", None if noise is None else noise.sqrt())
+        add(f"ess{end}", bound.diagnostics.get(ESS))
+        add(f"modes{end}", modes if modes is not None and bool((modes > 1).any()) else None)
     return [{"split": split, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]

@@ -1,14 +1,27 @@
-"""What is known of each evaluated datum of a split: the tuples that the rooms of the instrument pass on."""
+"""What passes between the rooms of the instrument, from the settings to what is written.
+
+======================  ======================================================================================
+``Evaluation``          the settings (:mod:`vem.evaluation.settings`)
+``SplitScores``         L[q] of each data point of a split (:mod:`vem.evaluation.elbo`)
+``FamilyScores``        the best q of one family, for each data point
+``Measured``            all of one split: its ``SplitScores``, ``FamilyScores`` and bounds on log p(x)
+``Result``              what is written of all splits; ``vem.measure`` gives it back as a ``Measurement``
+======================  ======================================================================================
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vem.contracts import LogMarginal
 from vem.evaluation.elbo import SplitScores
+from vem.evaluation.progress import Piece
 
 MC_VARIANCE = "mc_variance"  # in LogMarginal.diagnostics: [N] Monte Carlo variance of its lower bound
 START = "start"  # in LogMarginal.diagnostics of annealing: [N] where it started, a place in
@@ -19,7 +32,7 @@ ESS = "ess"  # in LogMarginal.diagnostics: [N] effective samples behind it
 
 
 class FamilyScores(NamedTuple):
-    """The best q of one family for each datum at frozen θ; every field [N], nats where it is a bound."""
+    """The best q of one family for each data point at frozen θ; every field [N], nats where it is a bound."""
 
     elbo: Tensor  # L[q*], on noise that neither found nor picked it
     mc_variance: Tensor  # of elbo
@@ -42,3 +55,46 @@ class Measured(NamedTuple):
     log_marginal: LogMarginal | None = None  # the one that the gaps are taken from, by a rule fixed beforehand
     others: Mapping[str, LogMarginal] = {}  # further ones shown beside it: "importance", "prior"
     everything: SplitScores | None = None  # L[q] of more data than the rest is about, those of ``scores`` included
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is written."""
+
+    evaluation: dict[str, Any]  # evaluation.json
+    per_datum: list[dict[str, Any]]  # per_datum.csv, a row for each data point
+    arrays: dict[str, NDArray[Any]]  # further arrays for pictures.npz
+    seconds: dict[str, float] = field(default_factory=dict, kw_only=True)  # of each stage
+
+
+def as_piece(value: Any) -> Any:
+    """What was measured as nested dicts of tensors on the host."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    return {key: as_piece(part) for key, part in value.items()} if isinstance(value, Mapping) else value
+
+
+def from_pieces(pieces: Sequence[Piece]) -> Measured:
+    """The way back from :func:`as_piece`, of pieces of consecutive data."""
+    whole = join(pieces)
+    exact = whole["log_marginal"]
+    return Measured(
+        SplitScores(**whole["scores"]),
+        {name: FamilyScores(**part) for name, part in whole["families"].items()},
+        whole["own"],
+        whole["gap_name"],
+        None if exact is None else LogMarginal(**exact),
+        {name: LogMarginal(**part) for name, part in whole["others"].items()},
+    )
+
+
+def join(pieces: Sequence[Any]) -> Any:
+    """Pieces of consecutive data as one: [B] and [T, B] along the data, a scalar's mean, a text's first."""
+    first = pieces[0]
+    if isinstance(first, Mapping):
+        return {key: join([piece[key] for piece in pieces]) for key in first}
+    if not isinstance(first, Tensor):
+        return first
+    return torch.stack(list(pieces)).double().mean() if first.dim() == 0 else torch.cat(list(pieces), -1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from scipy.special import stdtrit
+from scipy.stats import t
 from torch import Tensor
 
 from vem.evaluation.thresholds import Thresholds
@@ -125,12 +125,10 @@ def between(one: Sample, other: Sample, identified: Interval | None = None) -> d
 def _with_interval(
     numbers: dict[str, Any], mean: float, se: float, freedom: float, identified: Interval | None
 ) -> dict[str, Any]:
-    half = float(stdtrit(freedom, 0.975)) * se if se > 0 else se  # NaN stays NaN
-    known = math.isfinite(mean + half)
+    low, high = (float(end) for end in t.interval(0.95, freedom, mean, se)) if se > 0 else (mean - se, mean + se)
     numbers["identified"] = [limit(v) for v in ((mean, mean) if identified is None else identified)]
-    numbers["ci95"] = (
-        one_sided(mean, mean - half, mean + half, numbers["identified"]) if known else number(None, ONE_DATUM)
-    )
+    known = math.isfinite(low) and math.isfinite(high)
+    numbers["ci95"] = one_sided(mean, low, high, numbers["identified"]) if known else number(None, ONE_DATUM)
     return numbers
 
 

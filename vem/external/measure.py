@@ -17,7 +17,8 @@ from vem.cli import messages
 from vem.config.targets import check_targets, conform, instantiate
 from vem.contracts import Batch, GenerativeModel
 from vem.errors import VemError, choice
-from vem.evaluation.instrument import Result, SplitData, snake
+from vem.evaluation.instrument import SplitData, snake
+from vem.evaluation.measured import Result
 from vem.evaluation.settings import Evaluation
 from vem.external.borrowed import as_data, can_sample, module_of, name_of, prior_draws
 from vem.external.encoder import ForeignEncoder
@@ -130,8 +131,8 @@ def _measured(
     remedy = measuring.GOES_ON if place is not None else "nothing is kept without directory="
     splits = {name: SplitData(part, False) for name, part in data.items()}
     try:
-        with stop_requests() as asked, measuring.watching(progress, asked, remedy) as watch:
-            return measuring.instrument(model, strategy, section, settings, seed, place, state, watch, splits)
+        with stop_requests() as asked, measuring.progressing(progress, asked, remedy) as work:
+            return measuring.instrument(model, strategy, section, settings, seed, place, state, work, splits)
     except VemError as error:
         notes = raised(model)
         if type(error) is not VemError or not notes:  # a stop is one too

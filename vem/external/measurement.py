@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from numpy.typing import NDArray
 
 from vem.cli import measure
 from vem.errors import VemError
-from vem.evaluation.instrument import Result
+from vem.evaluation.measured import Result
 from vem.report.checks import failed as failed_checks
 from vem.report.checks import not_tested
 from vem.report.ends import ends_text, known_ends
@@ -26,12 +25,9 @@ from vem.storage import records, sealing
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Result):
     """What :func:`measure` found; ``print`` shows it as a table."""
 
-    evaluation: dict[str, Any]  # the content of evaluation.json
-    per_datum: list[dict[str, Any]]  # a row for each datum
-    arrays: dict[str, NDArray[Any]]  # for the figures
     facts: dict[str, Any]  # what was measured
     section: dict[str, Any]  # the settings, as the config has them
 
@@ -47,7 +43,7 @@ class Measurement:
             raise VemError(f"{path} holds a result already: name another folder, or save(…, overwrite=True).")
         config = {"evaluation": self.section, "seed": self.facts["seed"]}
         records.write_text(path / records.CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        measure.write(path, Result(self.evaluation, self.per_datum, self.arrays, {}, {}), {})
+        measure.write(path, self, {})
         sealing.write_run(path, self.facts)
         draw_run(path)
         return path

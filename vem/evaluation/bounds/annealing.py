@@ -1,38 +1,48 @@
-"""Annealed importance sampling from q to p(z | x): a lower bound on log p(x) that is close for few gradients."""
+"""Annealed importance sampling from q to p(z | x): bounds on log p(x) that are close for few gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior
-from vem.evaluation.bounds.annealing_path import Annealing, prepare
-from vem.evaluation.bounds.annealing_run import Path, Run, Tick, forward, path_ess
-from vem.evaluation.bounds.hmc import Target, frozen, refreshes, starting_point
+from vem.errors import at_least
+from vem.evaluation.bounds.annealing_path import Annealing, Path, prepare
+from vem.evaluation.bounds.curvature import invertible
+from vem.evaluation.bounds.hmc import (
+    Point,
+    Refresh,
+    Target,
+    Tick,
+    frozen,
+    log_ratio,
+    refreshes,
+    starting_point,
+    transition,
+)  # fmt: skip
 from vem.evaluation.bounds.importance import LogMeanExp
-from vem.evaluation.bounds.several import Chosen, choose
+from vem.evaluation.bounds.several import Chosen, Start, choose
 from vem.evaluation.measured import ESS, MC_VARIANCE, MODES, MORE, START, STARTS
+from vem.evaluation.progress import never
+from vem.noise import fill
 
 
 def anneal(
-    model: GenerativeModel,
-    x: Tensor,
-    posterior: Posterior | None,
-    settings: Annealing,
-    pilot_stream: torch.Generator,
-    stream: torch.Generator,
-    tick: Tick | None = None,
+    model: GenerativeModel, x: Tensor, posterior: Posterior | None, settings: Annealing,
+    pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick = never,
     modes_stream: torch.Generator | None = None,
-) -> LogMarginal:
-    """A lower bound on log p(x) by annealed importance sampling with Hamiltonian transitions, nats per datum.
+) -> LogMarginal:  # fmt: skip
+    """A lower bound on log p(x) by annealed importance sampling with Hamiltonian transitions, nats per data point.
 
     log p(x) ≥ E log (1/C) Σ_c w_c,  E[w_c] = p(x)
 
     x [B, *X]; ``posterior`` is the q to start from, None for the prior. → lower [B] in float64; ``mc_variance``,
     ``ess``, ``diverged`` [B]; ``acceptance``, ``step_size`` [T − 1, B]; ``path_ess``, ``beta`` [T, B];
-    ``decoder_gradients``, for each datum, the pilot's among them. The path is found on ``pilot_stream`` and then
+    ``decoder_gradients``, for each data point, the pilot's among them. The path is found on ``pilot_stream`` and then
     held, so that E[w_c] = p(x) given the path. With ``modes_stream``, data that have several modes may start
     elsewhere (:func:`vem.evaluation.bounds.several.choose`); then ``start`` and ``modes`` [B] say where. Memory grows
     with C · B · H, and with 2H · B · H where the curvature is used. ``tick`` is called :func:`num_ticks` times, more
@@ -43,63 +53,213 @@ def anneal(
 
     Source: Neal, 2001; Wu et al., 2017.
     """
+    return _bound(model, x, None, posterior, settings, pilot_stream, stream, tick, modes_stream)
+
+
+class Simulated(NamedTuple):
+    """Pairs drawn from the model, and log p(x) between two bounds."""
+
+    z: Tensor  # [N, H]
+    x: Tensor  # [N, *X]
+    log_marginal: LogMarginal  # lower and upper [N], each in the mean over its noise
+
+    @property
+    def decoder_gradients(self) -> float:
+        """For each data point: pilot and both directions; what the search for q spent comes on top."""
+        return float(self.log_marginal.diagnostics["decoder_gradients"])
+
+
+def bidirectional(
+    model: GenerativeModel, num: int, start: Callable[[Tensor], Posterior | None], settings: Annealing,
+    pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick = never,
+    modes_stream: torch.Generator | None = None,
+) -> Simulated:  # fmt: skip
+    """Lower and upper bounds on log p(x) for ``num`` pairs (z, x) simulated from the model, nats per data point.
+
+    lower = log (1/C) Σ_c w_c,  upper = mean over c of log (w̃_c + Σ_k w_k) / (C + 1)
+
+    w_1 … w_C come from a forward run, and w̃_c from backward runs that start at the exact z. ``start`` gives the q to
+    anneal from for x [N, *X], or None for the prior. ``tick`` is called ``num_ticks(settings, 2)`` times. The width
+    upper − lower, in the mean, is above what either bound misses on such data. It says nothing certain of real
+    data, which the model did not make.
+
+    Raises:
+        VemError: ``num`` below 1; a q whose transport cannot be undone; as :func:`anneal`.
+
+    Source: Grosse, Ghahramani and Adams, 2015; Sobolev and Vetrov, 2019; Brekelmans et al., 2022.
+    """
+    at_least(num, 1, "evaluation.simulated.num_data")
     with frozen(model):
-        target, found = prepare(Target(model, x, posterior), settings, pilot_stream, tick)
-        path = found.path
-        noise = refreshes(stream, (settings.chains, len(x), target.size), x.dtype)
-        start = starting_point(target, next(noise).momentum)
-        run = forward(target, path, start, noise, settings.leapfrog, tick)
-        lower, diagnostics = summarized(run, path)
+        dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        z, x = model.sample(fill(model.sample_noise(num), stream, dtype))
+        return enclose(model, z, x, start(x), settings, pilot_stream, stream, tick, modes_stream)
+
+
+def enclose(
+    model: GenerativeModel, z: Tensor, x: Tensor, posterior: Posterior | None, settings: Annealing,
+    pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick = never,
+    modes_stream: torch.Generator | None = None,
+) -> Simulated:  # fmt: skip
+    """The same for pairs z [B, H], x [B, *X] that are known to come from p(x, z), a chunk of them for example."""
+    if posterior is not None:
+        invertible(posterior)
+    found = _bound(model, x, z, posterior, settings, pilot_stream, stream, tick, modes_stream)
+    return Simulated(z, x, found._replace(kind=f"bidirectional, {found.kind}"))
+
+
+def _bound(
+    model: GenerativeModel, x: Tensor, z: Tensor | None, posterior: Posterior | None, settings: Annealing,
+    pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick, modes_stream: torch.Generator | None,
+) -> LogMarginal:  # fmt: skip
+    """From q*, and for data with several modes from where their pilots found most; an upper bound too if z is known."""
+    with frozen(model):
+        target, found = prepare(Target(model, x, posterior, tick), settings, pilot_stream)
+        every = torch.arange(len(x), device=x.device)
+        lower, upper, diagnostics = _annealed(Start("q*", every, target, found.path), z, settings, stream)
         spent = float(target.gradients)
-        if modes_stream is not None and looks_for_modes(settings, posterior):
-            chosen = choose(target, found, settings, modes_stream, tick)
+        # From the prior every mode is reached alike.
+        if modes_stream is not None and settings.modes > 1 and posterior is not None:
+            chosen = choose(target, found, settings, modes_stream)
             spent += chosen.gradients
-            diagnostics |= marks(chosen)
+            diagnostics |= _marks(chosen)
             for other in chosen.starts:
-                chains = other.chains(settings.chains, modes_stream)
-                noise = refreshes(modes_stream, (settings.chains, len(other.rows), target.size), x.dtype)
-                run = forward(
-                    chains, other.path, starting_point(chains, next(noise).momentum), noise, settings.leapfrog, tick
-                )
-                spent += chains.gradients * len(other.rows) / len(x)
-                put(lower, diagnostics, other.rows, *summarized(run, other.path))
+                low, high, its = _annealed(other, z, settings, modes_stream)
+                spent += other.target.gradients * len(other.rows) / len(x)
+                lower[other.rows] = low
+                if upper is not None and high is not None:
+                    upper[other.rows] = high
+                for name, values in its.items():
+                    diagnostics[name][..., other.rows] = values
     diagnostics["decoder_gradients"] = torch.tensor(spent, dtype=torch.float64)
-    return LogMarginal(lower, None, kind(settings, posterior), diagnostics)
+    return LogMarginal(lower, upper, kind(settings, posterior), diagnostics)
 
 
-def looks_for_modes(settings: Annealing, posterior: Posterior | None) -> bool:
-    """Whether other starts than q* are looked for; from the prior every mode is reached alike."""
-    return settings.modes > 1 and posterior is not None
+def _annealed(
+    start: Start, z: Tensor | None, settings: Annealing, stream: torch.Generator
+) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+    """Lower bound [R] of the data of a start, the upper one where their exact z is known, and what the runs tell.
+
+    From a mixture the label of a chain is part of its state: a forward chain draws it by the shares, a backward one
+    by the shares that the components have of Q at the exact z, and the chains are independent of each other as the
+    upper bound needs it.
+    """
+    x, path = start.target.x, start.path
+    noise = refreshes(stream, (settings.chains, len(x), start.target.size), x.dtype)
+    target = start.chains(settings.chains, stream)
+    ahead = forward(target, path, starting_point(target, next(noise).momentum), noise, settings.leapfrog)
+    weights = LogMeanExp(len(x), x.device)
+    weights.add(ahead.log_weight)
+    diagnostics = {
+        MC_VARIANCE: weights.variance(),  # of one chain NaN: not known
+        ESS: weights.ess(),
+        "diverged": ahead.diverged,
+        "acceptance": ahead.acceptance,
+        "path_ess": path_ess(ahead.increments),
+        "beta": path.betas[1:].double(),
+        "step_size": path.step_sizes.double(),
+    }
+    if z is None:
+        return weights.log_mean(), None, diagnostics
+    reverse, exact = start.exact(z, settings.chains, stream)
+    back = backward(reverse, path, exact, noise, settings.leapfrog)
+    diagnostics["backward_acceptance"] = back.acceptance
+    return weights.log_mean(), upper_bound(ahead.log_weight, back.log_weight), diagnostics
 
 
-def marks(chosen: Chosen) -> dict[str, Tensor]:
-    """Where each datum starts, as a place in ``STARTS``, how many modes it has, and whether it has more: [B] each."""
+def upper_bound(forward_weight: Tensor, backward_weight: Tensor) -> Tensor:
+    """mean over r of log (w̃_r + Σ_c w_c) / (C + 1) [B], from log w [C, B] forward and log w̃ [R, B] backward.
+
+    Let P be the law of a backward trajectory τ from an exact draw and Q that of a forward one: w(τ) = p(x) P(τ) / Q(τ).
+    With one of C + 1 trajectories from P and C from Q, the mean weight over p(x) is the density ratio of
+    R = the mean over j of P(τ_j) Π_{i ≠ j} Q(τ_i) to Q^{C+1}. It is symmetric in the trajectories, so that its
+    expected log is that under R, KL(R ‖ Q^{C+1}) ≥ 0: an upper bound on log p(x) in expectation, for each r, and so
+    for their average. It needs no mixing of the backward chains; and the weights that it shares with the lower bound
+    make the noise of the width small.
+
+    Source: Sobolev and Vetrov, 2019; Brekelmans et al., 2022, eq. 16.
+    """
+    total = torch.logaddexp(backward_weight, forward_weight.logsumexp(0))
+    return total.mean(0) - math.log(len(forward_weight) + 1)
+
+
+# --- one run along a path that was fixed beforehand, in either direction
+
+
+class Run(NamedTuple):
+    """What one run saw; log w [C, B] is the sum of the increments over temperatures."""
+
+    increments: Tensor  # [T, C, B] float64, from β = 0 upward in either direction
+    acceptance: Tensor  # [T − 1, B] mean Metropolis probability at the temperatures in between
+    diverged: Tensor  # [B] share of the trajectories that left the finite numbers
+
+    @property
+    def log_weight(self) -> Tensor:
+        """log w [C, B]: E[w] = p(x) in a forward run, E[1/w] = 1/p(x) in a backward one."""
+        return self.increments.sum(0)
+
+
+def forward(target: Target, path: Path, point: Point, noise: Iterator[Refresh], leapfrog: int) -> Run:
+    """From q to p(z | x): log w = Σ_t (β_t − β_{t−1}) r(ε_{t−1}), where HMC at β_t takes ε_{t−1} to ε_t.
+
+    r(ε) = f(ε) − log N(ε; 0, I); ``point`` holds ε_0 ~ N(0, I) [C, B, H]. A pure function of path, point and noise:
+    nothing adapts. At β = 1 the weight is complete and nothing moves: (T − 1) · L decoder gradients a chain.
+
+    Source: Neal, 2001.
+    """
+    return _follow(target, path, point, noise, leapfrog, range(1, len(path.betas) - 1))
+
+
+def backward(target: Target, path: Path, point: Point, noise: Iterator[Refresh], leapfrog: int) -> Run:
+    """The same path from p(z | x) to q; ``point`` holds an exact draw of p(ε | x).
+
+    Each transition is reversible, so that this is the time reversal of a forward run, and w the same function of
+    the states that were visited.
+
+    Source: Grosse, Ghahramani and Adams, 2015.
+    """
+    run = _follow(target, path, point, noise, leapfrog, range(len(path.betas) - 2, 0, -1))
+    return Run(run.increments.flip(0), run.acceptance.flip(0), run.diverged)
+
+
+def _follow(target: Target, path: Path, point: Point, noise: Iterator[Refresh], leapfrog: int, order: range) -> Run:
+    """Transitions at the temperatures of ``order``; the increments stand in the order of the visits."""
+    ratios, acceptance = [log_ratio(point)], []
+    diverged = torch.zeros_like(ratios[0])
+    for t in order:
+        moved = transition(target, point, path.betas[t], path.step_sizes[t - 1], next(noise), leapfrog)
+        point = moved.point
+        ratios.append(log_ratio(point))
+        acceptance.append(moved.acceptance.mean(0))
+        diverged += moved.diverged
+    widths = path.betas.double().diff(dim=0)
+    widths = widths if order.step > 0 else widths.flip(0)
+    rates = torch.stack(acceptance) if acceptance else torch.zeros_like(path.step_sizes)
+    return Run(widths[:, None] * torch.stack(ratios), rates, diverged.mean(0) / max(1, len(order)))
+
+
+def path_ess(increments: Tensor) -> Tensor:
+    """The conditional effective sample size of every temperature step, as a share of the chains; [T, C, B] → [T, B].
+
+    CESS_t = (Σ_c W_c u_c)² / Σ_c W_c u_c², with u_c = exp(increment) and W_c the normalized weights so far.
+
+    Source: Zhou, Johansen and Aston, 2016, eq. 3.16.
+
+    >>> path_ess(torch.zeros(3, 4, 1)).flatten()
+    tensor([1., 1., 1.])
+    """
+    past = (increments.cumsum(0) - increments).log_softmax(1)
+    return (2 * (past + increments).logsumexp(1) - (past + 2 * increments).logsumexp(1)).exp()
+
+
+# --- what is said of it
+
+
+def _marks(chosen: Chosen) -> dict[str, Tensor]:
+    """Where each data point starts, as a place in ``STARTS``, how many modes it has, and whether it has more: [B]."""
     start = torch.zeros_like(chosen.modes)
     for other in chosen.starts:
         start[other.rows] = STARTS.index(other.name)
     return {START: start.double(), MODES: chosen.modes.double(), MORE: chosen.open_end.double()}
-
-
-def put(lower: Tensor, diagnostics: Mapping[str, Tensor], rows: Tensor, own: Tensor, its: Mapping[str, Tensor]) -> None:
-    """Write the numbers of some of the data into those of all, in place; the data are the last axis."""
-    lower[rows] = own
-    for name, values in its.items():
-        diagnostics[name][..., rows] = values
-
-
-def summarized(run: Run, path: Path) -> tuple[Tensor, dict[str, Tensor]]:
-    """log mean_c w_c [B] of a forward run, and what else it tells; one chain has no Monte Carlo variance, NaN."""
-    total = LogMeanExp(run.increments.shape[-1], run.increments.device)
-    total.add(run.log_weight)
-    return total.log_mean(), {
-        MC_VARIANCE: total.variance(),
-        ESS: total.ess(),
-        "diverged": run.diverged,
-        "acceptance": run.acceptance,
-        "path_ess": path_ess(run.increments),
-        "beta": path.betas[1:].double(),
-        "step_size": path.step_sizes.double(),
-    }
 
 
 def kind(settings: Annealing, posterior: Posterior | None) -> str:

@@ -1,4 +1,4 @@
-"""The budget of annealing, and the pilot run that finds its path: temperatures and step sizes for each datum."""
+"""The budget of annealing, and the pilot run that finds its path: temperatures and step sizes, datum by datum."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vem.errors import VemError, at_least, choice
-from vem.evaluation.bounds.annealing_run import Path, Tick
 from vem.evaluation.bounds.curvature import with_curvature
 from vem.evaluation.bounds.hmc import Target, log_ratio, refreshes, starting_point, transition
 
@@ -58,6 +57,13 @@ class Annealing:
             raise VemError(f"evaluation.annealing.acceptance={self.acceptance} must lie between 0 and 1; take 0.8.")
 
 
+class Path(NamedTuple):
+    """What a run follows, each data point its own way."""
+
+    betas: Tensor  # [T + 1, B] from 0 to 1
+    step_sizes: Tensor  # [T − 1, B] at the temperatures in between
+
+
 class Pilot(NamedTuple):
     """A path, and what the run that it was found by saw of log p(x): as good as its steps were, and no bound."""
 
@@ -65,9 +71,7 @@ class Pilot(NamedTuple):
     log_weight: Tensor  # [C, B]
 
 
-def prepare(
-    target: Target, settings: Annealing, stream: torch.Generator, tick: Tick | None = None
-) -> tuple[Target, Pilot]:
+def prepare(target: Target, settings: Annealing, stream: torch.Generator) -> tuple[Target, Pilot]:
     """The target in the coordinates that annealing starts from, and the path; all from noise that is not used again.
 
     Raises:
@@ -75,15 +79,10 @@ def prepare(
     """
     if settings.curvature and not target.from_prior:
         target = target.at(with_curvature(target, settings.curvature, stream))
-    return target, pilot(target, settings, stream, tick)
+    return target, pilot(target, settings, stream)
 
 
-def find_path(target: Target, settings: Annealing, stream: torch.Generator, tick: Tick | None = None) -> Path:
-    """The path of :func:`pilot`."""
-    return pilot(target, settings, stream, tick).path
-
-
-def pilot(target: Target, settings: Annealing, stream: torch.Generator, tick: Tick | None = None) -> Pilot:
+def pilot(target: Target, settings: Annealing, stream: torch.Generator) -> Pilot:
     """Anneal ``pilot_chains`` once, with step sizes that adapt, and read the path off them.
 
     At each temperature log step moves by the gain times (acceptance − its goal), datum by datum, up to the step
@@ -106,8 +105,6 @@ def pilot(target: Target, settings: Annealing, stream: torch.Generator, tick: Ti
         log_step = (log_step + max(GAIN, FIRST_GAIN / t) * missed).clamp_max(longest)
         log_steps.append(log_step)
         ratios.append(log_ratio(point))
-        if tick is not None:
-            tick()
     betas = fixed_betas(settings.schedule, settings.temperatures, target.x)
     if settings.schedule == "adaptive":
         betas = equal_shares(knots, torch.stack([ratio.std(0) for ratio in ratios]), settings.temperatures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,9 +13,12 @@ from torch import Tensor
 from vem.ascent.joint import draws_per_block, log_joint
 from vem.contracts import GenerativeModel, Posterior
 from vem.errors import VemError
-from vem.evaluation.bounds.importance import refuse_invalid, which
+from vem.evaluation.bounds.importance import refuse_invalid, refuse_invalid_draws
+from vem.evaluation.progress import never
 from vem.families.gaussian import DiagonalGaussianPosterior, log_standard_normal
 from vem.models.modes import evaluating
+
+Tick = Callable[[], object]  # called after every transition; may raise to stop
 
 JITTER = 0.2  # each trajectory's step is drawn from (1 ± JITTER) times its size, which breaks periodic orbits
 
@@ -49,13 +52,13 @@ class Target:
 
     x [B, *X]; ``base`` is q, or the prior as N(0, I). At temperature β the chains see
     log π_β(ε) = log N(ε; 0, I) + β · [f(ε) − log N(ε; 0, I)]: q at β = 0, p(z | x) at β = 1. ``gradients`` counts
-    the decoder gradients for each datum, in every copy made by :meth:`at`.
+    the decoder gradients for each data point, in every copy made by :meth:`at`; ``tick`` is called after each step.
 
     Raises:
         VemError: z is an index, or the prior is to be the start and is not N(0, I).
     """
 
-    def __init__(self, model: GenerativeModel, x: Tensor, posterior: Posterior | None) -> None:
+    def __init__(self, model: GenerativeModel, x: Tensor, posterior: Posterior | None, tick: Tick = never) -> None:
         if model.latent != "real":
             raise VemError(f"z of {type(model).__name__} is an index: log p(x) is exact by enumeration, take that.")
         self.from_prior = posterior is None
@@ -68,7 +71,7 @@ class Target:
             zeros = torch.zeros(len(x), model.latent_size, device=x.device, dtype=x.dtype)
             posterior = DiagonalGaussianPosterior(zeros, zeros)
         self.model, self.x, self.base, self.size = model, x, posterior, model.latent_size
-        self._spent = [0]
+        self.tick, self._spent = tick, [0]
 
     def at(self, posterior: Posterior) -> Target:
         """The same target in the coordinates of another q."""
@@ -107,13 +110,7 @@ def starting_point(target: Target, eps: Tensor) -> Point:
         VemError: q has no density, or log p(x, z) is NaN or +∞; −∞ is an impossible x, of weight zero.
     """
     z, log_det = target.base.transport(eps)
-    bad = ~(z.sum((0, 2)).isfinite() & log_det.sum(0).isfinite())
-    if bool(bad.any()):
-        raise VemError(
-            f"q is no distribution for {which(bad)}: its draws or its density are not finite, as with a variance that "
-            "is zero, infinite or NaN. Bound the log-scales of the encoder or of the rows, or train with a smaller "
-            "step size."
-        )
+    refuse_invalid_draws(z, log_det)
     point = target(eps)
     refuse_invalid(point.value)
     return point
@@ -172,6 +169,7 @@ def transition(
     finite = torch.isfinite(log_ratio) & torch.isfinite(moved.gradient.sum(-1))
     acceptance = torch.where(finite, log_ratio.clamp_max(0).exp(), torch.zeros_like(log_ratio))
     accepted = refresh.threshold < acceptance
+    target.tick()
     return Transition(
         Point(
             torch.where(accepted[..., None], moved.eps, point.eps),

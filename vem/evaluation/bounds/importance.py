@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior, TractableModel
 from vem.errors import VemError, at_least
+from vem.evaluation.elbo import draws_of_prior
 from vem.evaluation.measured import ESS, MC_VARIANCE
 from vem.families.gaussian import uniform_log_weight
 from vem.models.modes import evaluating
@@ -109,7 +110,7 @@ def importance_bound(
         spec = posterior.noise(num)
         assert spec is not None
         z, log_q, log_weight = posterior.draws(fill({"z": spec}, stream, x.dtype)["z"])
-        _refuse_invalid_draws(z, log_q)
+        refuse_invalid_draws(z, log_q)
         # Zero for plain Monte Carlo; a stratified q weighs its draws.
         tilt = log_weight - uniform_log_weight(log_weight)
         return z, model.log_prior(z).double() - log_q.double() + tilt.double()
@@ -132,12 +133,7 @@ def prior_monte_carlo(model: GenerativeModel, x: Tensor, *, samples: int, stream
         raise _enumerable()
 
     def draw(num: int) -> tuple[Tensor, Tensor]:
-        if model.prior_kind == "standard_normal":
-            shape = (num, len(x), model.latent_size)
-            z = torch.randn(shape, generator=stream, device=stream.device, dtype=x.dtype)
-        else:
-            pairs = model.sample(fill(model.sample_noise(num * len(x)), stream, x.dtype))
-            z = pairs[0].reshape(num, len(x), -1)
+        z = draws_of_prior(model, x, num, stream)
         return z, z.new_zeros(num, len(x), dtype=torch.float64)
 
     return _weigh(model, x, draw, samples, None, f"prior, K={samples}")
@@ -247,12 +243,16 @@ def _weigh(model: GenerativeModel, x: Tensor, draw: Draw, samples: int, chunk: i
     return LogMarginal(lower, None, kind, {MC_VARIANCE: total.variance(), ESS: total.ess()})
 
 
-def _refuse_invalid_draws(z: Tensor, log_q: Tensor) -> None:
-    """Refuse a q that has no density: z [S, B, H], log_q [S, B]."""
-    bad = ~(log_q.sum(0).isfinite() & z.sum((0, 2)).isfinite())
+def refuse_invalid_draws(z: Tensor, density: Tensor) -> None:
+    """Refuse a q that has no density: z [S, B, H]; log q or log|dz/dε| [S, B].
+
+    Raises:
+        VemError: some of these are not finite; names the first data.
+    """
+    bad = ~(density.sum(0).isfinite() & z.sum((0, 2)).isfinite())
     if bool(bad.any()):
         raise VemError(
-            f"q is no distribution for {which(bad)}: its draws or log q(z) are not finite, as with a variance that "
+            f"q is no distribution for {which(bad)}: its draws or its density are not finite, as with a variance that "
             "is zero, infinite or NaN. Bound the log-scales of the encoder or of the rows, or train with a smaller "
             "step size."
         )

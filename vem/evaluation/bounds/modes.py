@@ -13,11 +13,11 @@ from torch import Tensor
 from vem.ascent.joint import draws_per_block, log_joint, log_joint_gradient, log_joint_in_blocks
 from vem.ascent.lbfgs import climb
 from vem.contracts import GenerativeModel
-from vem.evaluation.bounds.annealing_run import Tick
 from vem.evaluation.bounds.curvature import CurvedPosterior, probes, with_curvature
-from vem.evaluation.bounds.hmc import Point, Target, log_ratio
+from vem.evaluation.bounds.hmc import Point, Target, Tick, log_ratio
+from vem.evaluation.elbo import draws_of_prior
+from vem.evaluation.progress import never
 from vem.families.gaussian import DiagonalGaussianPosterior, log_standard_normal
-from vem.noise import fill
 
 FIRST = 12  # climbs from draws of the prior that look for a second mode
 ROUND = 48  # further ones a round, where there is one
@@ -92,8 +92,8 @@ class MixtureTarget(Target):
 
     base: ModeMixture  # type: ignore[assignment]  # a transport for each chain
 
-    def __init__(self, model: GenerativeModel, x: Tensor, mixture: ModeMixture) -> None:
-        super().__init__(model, x, DiagonalGaussianPosterior(mixture.location[0], mixture.location[0]))
+    def __init__(self, model: GenerativeModel, x: Tensor, mixture: ModeMixture, tick: Tick = never) -> None:
+        super().__init__(model, x, DiagonalGaussianPosterior(mixture.location[0], mixture.location[0]), tick)
         self.base = mixture
 
     def drawn(self, chains: int, stream: torch.Generator) -> MixtureTarget:
@@ -155,33 +155,32 @@ class _Peaks(NamedTuple):
         return self.heights.isfinite().sum(0)
 
 
-def find_modes(
-    model: GenerativeModel, x: Tensor, mean: Tensor, most: int, settled: Tensor, stream: torch.Generator, tick: Tick
-) -> Found:
-    """Up to ``most`` modes of p(z | x) for the data x [B, *X] that have several, each with the best Gaussian there.
+def find_modes(target: Target, most: int, settled: Tensor, stream: torch.Generator) -> Found:
+    """Up to ``most`` modes of p(z | x) for those of the target's data that have several, each with a Gaussian there.
 
-    Maxima of log p(x, z) are climbed to from the mean of q* [B, H] and from draws of the prior. Two of them are two
-    modes if log p(x, z) falls on the line between them. A mode counts if its share of p(x), by the Gaussian fitted to
-    it, is not small: against the others, and against ``settled`` [B], what annealing from q* has found on its pilot.
-    Where a second one counts, more climbs look for further ones until none is found.
+    Maxima of log p(x, z) are climbed to from the mean of the target's q and from draws of the prior. Two of them are
+    two modes if log p(x, z) falls on the line between them. A mode counts if its share of p(x), by the Gaussian
+    fitted to it, is not small: against the others, and against ``settled`` [B], what annealing from q* has found on
+    its pilot. Where a second one counts, more climbs look for further ones until none is found.
     """
+    model, x, mean = target.model, target.x, target.base.mean()
     spent = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     none = torch.full((most, len(x)), -torch.inf, dtype=x.dtype, device=x.device)
     peaks = _Peaks(x.new_zeros(most, len(x), model.latent_size), none)
-    starts = torch.cat([mean[None].to(x.dtype), _prior_draws(model, x, FIRST, stream)])
+    starts = torch.cat([mean[None].to(x.dtype), draws_of_prior(model, x, FIRST, stream)])
     every = torch.arange(len(x), device=x.device)
     _climb_and_add(model, x, starts, every, peaks, spent)
     rows = (peaks.number > 1).nonzero()[:, 0]
     if len(rows):
-        tick()
+        target.tick()
         rows = _fitted(model, x, rows, peaks, settled, spent, stream).rows
     at_work = rows
     for _ in range(math.ceil(CLIMBS * most / ROUND)):
         if not len(at_work):
             break
-        tick()
+        target.tick()
         here, before = peaks.of(at_work), peaks.number[at_work]
-        _climb_and_add(model, x, _prior_draws(model, x[at_work], ROUND, stream), at_work, here, spent)
+        _climb_and_add(model, x, draws_of_prior(model, x[at_work], ROUND, stream), at_work, here, spent)
         peaks.points[:, at_work], peaks.heights[:, at_work] = here
         at_work = at_work[(here.number > before) & (here.number < most)]
     open_end = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -189,15 +188,6 @@ def find_modes(
     found = _fitted(model, x, rows, peaks, settled, spent, stream)
     full = peaks.number[found.rows] == most
     return found._replace(open_end=open_end[found.rows] | full)
-
-
-def _prior_draws(model: GenerativeModel, x: Tensor, num: int, stream: torch.Generator) -> Tensor:
-    """Draws of the prior [num, B, H]."""
-    if model.prior_kind == "standard_normal":
-        shape = (num, len(x), model.latent_size)
-        return torch.randn(shape, generator=stream, device=x.device, dtype=x.dtype)
-    z, _ = model.sample(fill(model.sample_noise(num * len(x)), stream, x.dtype))
-    return z.reshape(num, len(x), -1)
 
 
 def _climb_and_add(

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vem.evaluation.bounds.annealing_path import Annealing, Pilot, pilot
-from vem.evaluation.bounds.annealing_run import Path, Tick
+from vem.evaluation.bounds.annealing_path import Annealing, Path, Pilot, pilot
 from vem.evaluation.bounds.curvature import invertible
 from vem.evaluation.bounds.hmc import Point, Target
 from vem.evaluation.bounds.importance import LogMeanExp
@@ -22,7 +21,7 @@ ERRORS = {"modes": 1.0, "prior": 3.0}  # standard errors that are taken off
 
 
 class Start(NamedTuple):
-    """Another start than q*, for some of the data."""
+    """Where some of the data start."""
 
     name: str  # of STARTS
     rows: Tensor  # [R] their places
@@ -31,13 +30,15 @@ class Start(NamedTuple):
 
     def chains(self, num: int, stream: torch.Generator) -> Target:
         """The target for a forward run of so many chains."""
-        return drawn(self.target, num, stream)
+        return _drawn(self.target, num, stream)
 
     def exact(self, z: Tensor, chains: int, stream: torch.Generator) -> tuple[Target, Point]:
         """The target and the first points of a backward run, from exact draws z [B, H] of p(z | x) for all data."""
         if isinstance(self.target, MixtureTarget):
             return self.target.exact(z[self.rows], chains, stream)
-        return self.target, exact_point(self.target, z[self.rows], chains)
+        # Every backward chain starts at the one exact z; their noise is their own.
+        point = self.target(invertible(self.target.base).whiten(z[self.rows][None]))
+        return self.target, Point(*(part.expand(chains, *part.shape[1:]) for part in point))
 
 
 class Chosen(NamedTuple):
@@ -49,20 +50,12 @@ class Chosen(NamedTuple):
     gradients: float  # decoder gradients for each datum, of the search and the pilots
 
 
-def exact_point(target: Target, z: Tensor, chains: int) -> Point:
-    """Every backward chain starts at the one exact z [B, H]; their noise is their own."""
-    point = target(invertible(target.base).whiten(z[None]))
-    return Point(*(part.expand(chains, *part.shape[1:]) for part in point))
-
-
-def drawn(target: Target, chains: int, stream: torch.Generator) -> Target:
+def _drawn(target: Target, chains: int, stream: torch.Generator) -> Target:
     """The target for so many chains, which have labels where it is a mixture."""
     return target.drawn(chains, stream) if isinstance(target, MixtureTarget) else target
 
 
-def choose(
-    target: Target, found: Pilot, settings: Annealing, stream: torch.Generator, tick: Tick | None = None
-) -> Chosen:
+def choose(target: Target, found: Pilot, settings: Annealing, stream: torch.Generator) -> Chosen:
     """The starts of the data that have several modes and for which a pilot finds more there than from q*.
 
     ``found`` is the pilot from q*. The candidates are a mixture over the modes and the prior; each is annealed once,
@@ -74,20 +67,19 @@ def choose(
     modes = torch.ones(batch, dtype=torch.long, device=target.x.device)
     open_end = torch.zeros_like(modes, dtype=torch.bool)
     value, variance = _judged(found)
-    search = find_modes(
-        target.model, target.x, target.base.mean(), settings.modes, value, stream, tick or (lambda: None)
-    )
+    search = find_modes(target, settings.modes, value, stream)
     spent = float(search.gradients.mean())
     if search.mixture is None:
         return Chosen([], modes, open_end, spent)
     rows, x = search.rows, target.x[search.rows]
     modes[rows], open_end[rows] = search.modes, search.open_end
-    candidates: dict[str, Target] = {"modes": MixtureTarget(target.model, x, search.mixture)}
+    candidates: dict[str, Target] = {"modes": MixtureTarget(target.model, x, search.mixture, target.tick)}
     if target.model.prior_kind == "standard_normal":
-        candidates["prior"] = Target(target.model, x, None)
-    pilots = {}
-    for name, other in candidates.items():
-        pilots[name] = pilot(drawn(other, settings.pilot_chains, stream), settings, stream, tick)
+        candidates["prior"] = Target(target.model, x, None, target.tick)
+    pilots = {
+        name: pilot(_drawn(other, settings.pilot_chains, stream), settings, stream)
+        for name, other in candidates.items()
+    }
     best = _best(pilots, value[rows], variance[rows])
     starts = []
     for number, (name, other) in enumerate(candidates.items()):
@@ -102,8 +94,8 @@ def choose(
 def _part(target: Target, rows: Tensor) -> Target:
     """The target of some of its data, with a count of gradients of its own."""
     if isinstance(target, MixtureTarget):
-        return MixtureTarget(target.model, target.x[rows], target.base.of(rows))
-    return Target(target.model, target.x[rows], None)
+        return MixtureTarget(target.model, target.x[rows], target.base.of(rows), target.tick)
+    return Target(target.model, target.x[rows], None, target.tick)
 
 
 def _judged(found: Pilot) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,94 @@
+"""The best q of each family for some data, the poorest family first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vem.ascent.best import BestSettings, best_q
+from vem.ascent.starting import mode_params, params_of, prior_params
+from vem.contracts import Family, GenerativeModel, Posterior
+from vem.errors import VemError
+from vem.evaluation.measured import FamilyScores
+from vem.evaluation.progress import Progress
+from vem.evaluation.settings import Evaluation
+
+Streams = Callable[[str], torch.Generator]  # a stream of noise of its own for each purpose
+
+
+class Searched(NamedTuple):
+    """The best q's of some data."""
+
+    scores: dict[str, FamilyScores]
+    posteriors: dict[str, Posterior]  # by family, the poorest first
+
+    @property
+    def richest(self) -> Posterior | None:
+        """The best q of the largest family that transports ε: where annealing and importance sampling start."""
+        return next((q for q in reversed(self.posteriors.values()) if transports(q)), None)
+
+
+def search(
+    model: GenerativeModel, x: Tensor, posterior: Posterior | None, families: Mapping[str, Family],
+    settings: BestSettings | None, streams: Streams, progress: Progress, stages: bool = True,
+) -> Searched:  # fmt: skip
+    """The best q of every family for x [B, *X]; ``posterior`` is the strategy's q, None where it has none.
+
+    The poorest family starts at the strategy's q, at the prior and at a mode; a richer one at what has been
+    found before it, and so in the modes that these have found. A family that contains
+    a poorer one starts there exactly and cannot end below it, up to noise; one that does not starts at a q of
+    its own with the same mean and spread, and can. ``stages``: each family is a stage of the progress.
+    """
+    out = Searched({}, {})
+    if settings is None:
+        return out
+    for name, family in sorted(families.items(), key=lambda item: item[1].num_params):
+        if stages:
+            progress.stage(f"best {name}")
+        stream = streams(f"best {name}")
+        # Where the best q of the strategy's own kind is known, its q has nothing to add.
+        surpassed = any(type(best) is type(posterior) for best in out.posteriors.values())
+        known = {**({} if posterior is None or surpassed else {"q": posterior}), **out.posteriors}
+        starts = {key: params_of(family, q, stream, x.dtype) for key, q in known.items()}
+        spent = torch.zeros(len(x), device=x.device)
+        if not out.posteriors:
+            starts["prior"] = prior_params(family, x)
+            starts["mode"], raised = mode_params(model, family, x, stream)
+            spent = spent + raised
+        found = best_q(model, family, x, starts, settings, stream, progress.tick)
+        scores = FamilyScores(**{name: getattr(found, name) for name in FamilyScores._fields})
+        out.scores[name] = scores._replace(
+            steps=found.steps.double(), converged=found.converged.double(),
+            decoder_gradients=found.decoder_gradients + spent,
+        )  # fmt: skip
+        out.posteriors[name] = family(found.params)
+    return out
+
+
+def check_families(families: Mapping[str, Family], x: Tensor, settings: Evaluation) -> None:
+    """Whether annealing can start at one of these families, said before the long search for their best q.
+
+    Raises:
+        VemError: none of them transports ε, which the whitened coordinates of annealing need.
+    """
+    if settings.annealing is None or settings.annealing.start != "best" or not families or not len(x):
+        return
+    if not any(transports(family(prior_params(family, x[:1]))) for family in families.values()):
+        raise VemError(
+            f"annealing from q* moves in the coordinates ε of q, and {', '.join(families)} has no transport(ε): write "
+            "that method, add a family that has one (+evaluation.families.NAME=…), or set evaluation.annealing=null."
+        )
+
+
+def transports(q: Posterior) -> bool:
+    """Whether this q is a map of noise: one from elsewhere may have draws alone."""
+    if not callable(getattr(q, "transport", None)):
+        return False
+    try:
+        q.transport(torch.zeros_like(q.mean())[None])
+    except VemError:
+        return False
+    return True
