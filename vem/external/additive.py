@@ -23,20 +23,21 @@ FINER = 64  # how much closer together
 NEEDED = 400  # values of an entry that an integral takes, about
 MARGIN = 4  # times what is allowed within which nothing is said against it
 RELIABLE = 1.0  # nats of stated error beyond which nothing is concluded
-
-
 NOT_FREE = "as of one-hot codes"
 
 
-class Entrywise(NamedTuple):
-    """Whether p(x | z) sums or integrates to one, entry by entry, at one z."""
+UNTOLD = "whether p(x | z) normalizes cannot be tested cheaply:"
 
-    passed: bool | None
+
+class Normalization(NamedTuple):
+    """Whether p(x | z) sums or integrates to one over x, at one z."""
+
+    passed: bool | None  # None: it cannot be told cheaply
     detail: str
-    excess: float | None
+    excess: float | None  # log ∫ p(x | z) dx in nats: by so much log p(x) comes out too large
 
 
-def entrywise(log_p: LogP, x: Tensor, eps: float) -> Entrywise:
+def entrywise(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     """Σ or ∫ p(x | z) dx from one-dimensional ones; x [N, D] float64 are the data, eps the rounding of log p.
 
     log ∫ p dx = log p(x⁰) + Σ_i log ∫ exp(g_i(v)) dv with g_i(v) = log p(x⁰ with x_i = v) − log p(x⁰), where
@@ -46,11 +47,11 @@ def entrywise(log_p: LogP, x: Tensor, eps: float) -> Entrywise:
     """
     said = dependent(x)
     if said is not None:
-        return _untold(said)
+        return untold(said)
     try:
         return _verdict(log_p, x, eps)
     except TooMany as error:
-        return _untold(str(error))
+        return untold(str(error))
 
 
 def dependent(x: Tensor) -> str | None:
@@ -67,20 +68,20 @@ def dependent(x: Tensor) -> str | None:
     return None
 
 
-def _verdict(log_p: LogP, x: Tensor, eps: float) -> Entrywise:
+def _verdict(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     value = log_p(x)
     value = torch.where(value.isfinite(), value, -torch.inf)
     if not bool(value.isfinite().any()):
-        return _untold("every datum is impossible at a z from the prior")
+        return untold("every datum is impossible at a z from the prior")
     base = x[value.argmax()]
     summed = terms(log_p, _mixed(x, base), eps)
     if summed is None and NEEDED * x.shape[1] ** 2 > MOST_NUMBERS:
-        return _untold(f"it would take {NEEDED * x.shape[1]} evaluations of log p(x | z)")
+        return untold(f"it would take {NEEDED * x.shape[1]} evaluations of log p(x | z)")
     one = OneEntry(log_p, base, summed)
     known = x[torch.cat([value.argmax()[None], torch.arange(min(KNOWN, len(x)), device=x.device)]).unique()]
     off = _dependence(one, x, eps)
     if off is not None:
-        return _untold(off)
+        return untold(off)
     one = _uphill(one, known)
     size = len(one.base)
     rounding = 2 * eps * (abs(one.here) + 1) * size
@@ -91,25 +92,25 @@ def _verdict(log_p: LogP, x: Tensor, eps: float) -> Entrywise:
         total = _with_atoms(one, support, found.total, found.each, 1.0)
         allowed = SLACK + rounding + found.error
         if abs(total) <= allowed < RELIABLE:
-            return Entrywise(True, f"entry by entry, over x {support}: p(x | z) comes to one within {allowed:.2g} "
+            return Normalization(True, f"entry by entry, over x {support}: p(x | z) comes to one within {allowed:.2g} "
                              "nats a datum.", total)  # fmt: skip
         tried.append((support, total, found))
     if not tried:
-        return _untold("log p(x | z) is no density over what the data may be")
+        return untold("log p(x | z) is no density over what the data may be")
     if _multinomial(one, known):
-        return _untold(f"log p(x | z) is linear in the entries of x, {NOT_FREE}, or of words in a text")
+        return untold(f"log p(x | z) is linear in the entries of x, {NOT_FREE}, or of words in a text")
     named = _named(one, [support for support, *_ in tried], known, tolerance, rounding)
     support, total, found = tried[0]
     near = MARGIN * (SLACK + rounding) + 1e-4 * size
     if any(abs(t) <= near + MARGIN * f.error for _, t, f in tried if not f.open_end):
-        return _untold(f"its sum or integral lies within {near:.2g} nats of one, or its error does")
+        return untold(f"its sum or integral lies within {near:.2g} nats of one, or its error does")
     if named is not None:
-        return _failed(total, f"over x {support}", named)
+        return failed(total, f"over x {support}", named)
     if any(f.error + rounding > RELIABLE or f.open_end for *_, f in tried):
-        return _untold("its sums or integrals over one entry do not converge")
+        return untold("its sums or integrals over one entry do not converge")
     if total < 0 and not _confirmed(one, found, support, known, tolerance):
-        return _untold("p(x | z) has peaks too narrow for a quadrature")
-    return _failed(total, f"over x {support}", "a term or a constant is missing, or it is another function than a "
+        return untold("p(x | z) has peaks too narrow for a quadrature")
+    return failed(total, f"over x {support}", "a term or a constant is missing, or it is another function than a "
                    "log-density")  # fmt: skip
 
 
@@ -189,7 +190,7 @@ def _named(
     """The fault that, mended, makes it normalize."""
     size = len(one.base)
     down = _uphill(one, known, -1.0)
-    for factor, fault in _faults(size):
+    for factor, fault in faults(size):
         side = down if factor < 0 else one
         for support in tried:
             found = integrals(side, support, known, factor, tolerance)
@@ -210,13 +211,6 @@ def _with_factorial(log_p: LogP, share: float) -> LogP:
     return lambda rows: share * log_p(rows) - torch.lgamma(rows + 1).sum(-1)
 
 
-def _faults(size: int) -> Iterator[tuple[float, str]]:
-    yield -1.0, "the sign is flipped: this is −log p(x | z), a loss. Negate it"
-    if size > 1:
-        yield float(size), f"it is the mean over the {size} entries of x. Take the sum"
-        yield -float(size), f"it is a loss, −log p(x | z), and the mean over the {size} entries of x. Negate and sum"
-
-
 def _confirmed(one: OneEntry, found: Integrals, support: Line | Lattice, known: Tensor, tolerance: float) -> bool:
     """Whether no more mass is found where some of the entries are looked at between more closely spaced points."""
     if isinstance(support, Lattice) and support.last is not None and support.last <= KNOWN:
@@ -229,10 +223,20 @@ def _confirmed(one: OneEntry, found: Integrals, support: Line | Lattice, known: 
     return float((again.each - found.each[some]).abs().max()) < SLACK
 
 
-def _untold(why: str) -> Entrywise:
-    return Entrywise(None, why, None)
+def faults(size: int) -> Iterator[tuple[float, str]]:
+    """Factors of log p with which a density of so many entries would normalize, and what is wrong then."""
+    yield -1.0, "the sign is flipped: this is −log p(x | z), a loss. Negate it"
+    if size > 1:
+        yield float(size), f"it is the mean over the {size} entries of x. Take the sum"
+        yield -float(size), f"it is a loss, −log p(x | z), and the mean over the {size} entries of x. Negate and sum"
 
 
-def _failed(excess: float, over: str, fault: str) -> Entrywise:
+def untold(why: str) -> Normalization:
+    """It cannot be told cheaply, and why."""
+    return Normalization(None, f"{UNTOLD} {why.rstrip('.')}.", None)
+
+
+def failed(excess: float, over: str, fault: str) -> Normalization:
+    """It does not normalize over so-and-so, by how much, and the fault."""
     off = f"off by {excess:+.2f} nats a datum" if math.isfinite(excess) else "its sum or integral is infinite"
-    return Entrywise(False, f"p(x | z) does not normalize {over}, {off}: {fault}.", excess)
+    return Normalization(False, f"p(x | z) does not normalize {over}, {off}: {fault}.", excess)

@@ -1,4 +1,4 @@
-"""What belongs to the user: copied before it is used, named in messages, its place and its streams respected."""
+"""The user's modules: copied before use and named in messages; device, dtype and RNG state are preserved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vem.contracts import Posterior
 from vem.errors import VemError
-from vem.noise import generator
+from vem.noise import fill, generator
 
 
 def name_of(source: Any) -> str:
@@ -73,6 +74,21 @@ def fixed_batch(error: Exception, shape: tuple[int, ...]) -> str:
         f"batch, torch.export.export(module.eval(), (torch.zeros({sizes}),), dynamic_shapes=({{0: torch.export.Dim("
         "'batch')},)).module(); TorchScript: torch.jit.script in the place of trace; ONNX: dynamic_axes."
     )
+
+
+def called(function: Callable[..., Any], *arguments: Tensor, failed: tuple[str, str]) -> Any:
+    """What the user's function gives for these tensors; ``failed`` says before and after the error what is wrong.
+
+    Raises:
+        VemError: whatever it raises.
+    """
+    try:
+        return function(*arguments)
+    except VemError:
+        raise
+    except Exception as error:  # a user's module, or the checks of a distribution, may raise anything here
+        fixed = fixed_batch(error, tuple(arguments[-1].shape[1 if len(arguments) == 1 else -1 :]))
+        raise VemError(f"{failed[0]}: {error}. {failed[1]}{fixed}") from error
 
 
 def frozen(source: Any) -> Any:
@@ -158,6 +174,13 @@ def prior_draws(num: int, size: int, x: Tensor) -> Tensor:
     """Standard normal z [num, H] for looking at a model, in the place of x; the same at every call."""
     stream = generator("cpu", "foreign", "prior")
     return torch.randn(num, size, generator=stream, dtype=torch.float64).to(x)
+
+
+def noise_of(q: Posterior, num: int, x: Tensor, purpose: str) -> Tensor:
+    """The noise of ``num`` draws of a continuous q, in the place of x; the same at every call."""
+    spec = q.noise(num)
+    assert spec is not None
+    return fill({"z": spec}, generator(x.device, "foreign", purpose), x.dtype)["z"]
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vem.errors import VemError
+from vem.external.borrowed import noise_of
 from vem.external.posteriors import DistributionPosterior, TransportedPosterior, support_of
-from vem.noise import fill, generator
 
 DRAWS = 2000  # for each of the data that are looked at
 TIED = 0.01  # share of the draws that one number may have
@@ -34,8 +34,7 @@ def check_claims(q: Any, name: str, x: Tensor) -> None:
     if isinstance(q, TransportedPosterior):
         _jacobian(q, name, x)
     elif isinstance(q, DistributionPosterior):
-        spec = q.noise(DRAWS)
-        noise = fill({"z": spec}, generator(x.device, "foreign", "claims"), x.dtype)["z"]
+        noise = noise_of(q, DRAWS, x, "claims")
         z, log_q, _ = (part.detach() for part in q.draws(noise))
         _ties(q, z, name)
         _together(q, noise, name)
@@ -74,12 +73,9 @@ def _together(q: DistributionPosterior, noise: Tensor, name: str) -> None:
     bad = ~(off <= OFF + 0.01 * log_q.detach().abs())
     if float(bad.double().mean()) > TIED:
         most = off.nan_to_num(nan=math.inf).max()
-        _refuse(
-            q,
-            name,
-            f"the log-density that comes with the draws and log_prob there differ for "
-            f"{float(bad.double().mean()):.0%} of {bad.numel()} draws, by up to {float(most):.3g} nats",
-        )
+        share = f"{float(bad.double().mean()):.0%} of {bad.numel()} draws"
+        _refuse(q, name, f"the log-density that comes with the draws and log_prob there differ for {share}, by up to "
+                f"{float(most):.3g} nats")  # fmt: skip
 
 
 def _everywhere(q: DistributionPosterior) -> bool:
@@ -130,8 +126,7 @@ def _jacobian(q: TransportedPosterior, name: str, x: Tensor) -> None:
     size = q.mean().shape[-1]
     if size > AT_ONCE[1]:
         return
-    spec = q.noise(AT_ONCE[0])
-    eps = fill({"z": spec}, generator(x.device, "foreign", "claims"), x.dtype)["z"]
+    eps = noise_of(q, AT_ONCE[0], x, "claims")
     with torch.enable_grad():
         leaf = eps.detach().requires_grad_()
         try:

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vem.contracts import (
-    Batch,
-    Bound,
-    Family,
-    GenerativeModel,
-    Noise,
-    NoiseSpec,
-    PathPosterior,
-    Posterior,
-    Schedule,
-    StepInfo,
-    TrainingSet,
-)
+from vem.contracts import Batch, Family, GenerativeModel, Noise, NoiseSpec, PathPosterior, Posterior
 from vem.errors import VemError
-from vem.external.borrowed import as_data, few, fixed_batch, frozen, name_of, place
+from vem.external.borrowed import as_data, called, few, frozen, name_of, noise_of, place
 from vem.external.claims import check_claims
 from vem.external.fields import pair_of
 from vem.external.posteriors import TransportedPosterior, check_rows, from_distribution
-from vem.families.gaussian import (
-    DiagonalGaussian,
-    DiagonalGaussianPosterior,
-    FullGaussian,
-    FullGaussianPosterior,
-)
-from vem.noise import fill, generator
+from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, FullGaussian, FullGaussianPosterior
 
 PROBES = 4  # data that are encoded at once and one by one
 # Of log q at the same z, in nats: rounding in a batch of another size, magnified by a narrow q.
@@ -45,7 +26,7 @@ MEANT = (
 
 
 class ForeignEncoder:
-    """q(z | x) of an encoder trained elsewhere, as a strategy that infers and never trains.
+    """q(z | x) of an encoder trained elsewhere, for the instrument, which only infers.
 
     ``encoder`` is a callable x [B, *X] → (mean, log variance), each [B, H], → an object whose fields name them
     (:mod:`vem.external.fields`), or → a torch.distributions object over [B, H]: Normal or
@@ -97,14 +78,8 @@ class ForeignEncoder:
 
     @torch.no_grad()
     def _posterior(self, x: Tensor, rows: Tensor | None) -> Posterior:
-        device, dtype = place(self.encoder, x)
-        try:
-            output = self.encoder(x.to(device, dtype))
-        except Exception as error:  # a user's module, or the checks of a distribution, may raise anything here
-            raise VemError(
-                f"encoder={self.name} fails on x of shape {list(x.shape)}: {error}. Note: {MEANT}."
-                f"{fixed_batch(error, tuple(x.shape[1:]))}"
-            ) from error
+        failed = f"encoder={self.name} fails on x of shape {list(x.shape)}", f"Note: {MEANT}."
+        output = called(self.encoder, x.to(*place(self.encoder, x)), failed=failed)
         named = pair_of(output, self.name)
         output = output if named is None else named
         if isinstance(output, Distribution):
@@ -116,10 +91,7 @@ class ForeignEncoder:
 
     def _check_steady(self, x: Tensor, q: Posterior) -> None:
         """The same q again, and for each datum alone: nothing random, no batch statistics."""
-        spec = q.noise(2)
-        assert spec is not None
-        noise = fill({"z": spec}, generator(x.device, "foreign", "encoder"), x.dtype)["z"]
-        z = q.draws(noise).z
+        z = q.draws(noise_of(q, 2, x, "encoder")).z
         value, again = _fingerprint(q, z), _fingerprint(self._posterior(x, None), z)
         if not _near(again, value):
             self._unsteady("is random: two calls on the same x give two q. Is there dropout")
@@ -132,30 +104,6 @@ class ForeignEncoder:
             f"encoder={self.name} {fault} in training mode? One λ for each datum is expected, which depends on it "
             "alone: call eval() on the module behind it, or pass that module, or a method of it, as encoder=."
         )
-
-    # --- what a strategy has besides, and an encoder that is only measured has not
-
-    def setup(self, model: GenerativeModel, data: TrainingSet, generator: torch.Generator) -> None:
-        """Nothing to set up: the encoder is trained."""
-
-    def bound(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Bound:
-        """Not a strategy to train with."""
-        raise VemError(f"encoder={self.name} was trained elsewhere: vem measures it and does not train it.")
-
-    def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
-        """Not a strategy to train with."""
-        raise VemError(f"encoder={self.name} was trained elsewhere: vem measures it and does not train it.")
-
-    def end_epoch(self, model: GenerativeModel) -> bool:
-        """There are no epochs."""
-        return True
-
-    def state_dict(self) -> dict[str, Any]:
-        """The encoder is the user's to keep."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing was kept."""
 
 
 def _from_pair(output: Any, x: Tensor, name: str) -> DiagonalGaussianPosterior:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vem.errors import VemError
 from vem.evaluation.elbo import spread
-from vem.external.additive import NOT_FREE, entrywise
+from vem.external.additive import NOT_FREE, SLACK, Normalization, entrywise, failed, faults, untold
 from vem.external.borrowed import as_data, few, prior_draws
 from vem.external.entries import LogP
 from vem.external.raising import density_of
@@ -23,20 +23,10 @@ from vem.models.modes import evaluating
 MOST = 20_000  # decoder evaluations beyond which the test is not cheap
 NUMBERS = 2**18  # entries of x evaluated at once
 DIRECTIONS = 4  # random ones, along which independence and the quadratic are verified
-SLACK = 0.01  # nats a datum
 PLACES, SMALL = 3, 256  # z that are tried; entries of x beyond which one is
 ROWS = 64  # data whose values are looked at
 GENERIC = "a constant is missing"
 FLAT = "does not depend on entry"
-UNTOLD = "whether p(x | z) normalizes cannot be tested cheaply:"
-
-
-class Normalization(NamedTuple):
-    """Whether p(x | z) integrates to one over x, at one z."""
-
-    passed: bool | None  # None: it cannot be told cheaply
-    detail: str
-    excess: float | None  # log ∫ p(x | z) dx in nats: by so much log p(x) comes out too large
 
 
 @torch.no_grad()
@@ -79,9 +69,9 @@ def check_prior(model: Any, x: Tensor) -> Normalization:
 
     rows = rows[log_p(rows).isfinite()]
     if not len(rows):
-        return _untold("log p(z) is −∞ at every z that was tried")
+        return untold("log p(z) is −∞ at every z that was tried")
     eps = torch.finfo(x.dtype).eps
-    return _attempt(lambda p, r, e: Normalization(*entrywise(p, r, e)), log_p, rows, eps)
+    return _attempt(entrywise, log_p, rows, eps)
 
 
 def _double(model: Any, x: Tensor) -> Any:
@@ -108,14 +98,14 @@ def _tested(model: Any, x: Tensor, as_binary: bool, kind: str | None) -> Normali
             if found.passed is False:
                 return found
             passed, untold = (found, untold) if found.passed else (passed, untold or found)
-    return passed or untold or _untold("there is no z to try")
+    return passed or untold or untold("there is no z to try")
 
 
 def _at(log_p: LogP, x: Tensor, as_binary: bool, kind: str | None) -> Normalization:
     """The quick tests for Bernoulli and Gaussian entries; where they do not pass it, that for entries of any kind."""
     start, eps = x[0].flatten(), torch.finfo(x.dtype).eps
     cost = len(start) if as_binary else 4 * len(start)
-    quick = _untold(f"it would take {cost} evaluations of the decoder")
+    quick = untold(f"it would take {cost} evaluations of the decoder")
     if cost <= MOST:
         quick = _attempt(_binary if as_binary else _real, log_p, start, eps)
         if quick.passed is False and as_binary and kind is None:
@@ -128,11 +118,11 @@ def _at(log_p: LogP, x: Tensor, as_binary: bool, kind: str | None) -> Normalizat
     if x.is_cuda and bool((x == x.round()).all()):
         return quick  # an index beyond the last one ends all work on the device
     rows = x[spread(ROWS, len(x)).to(x.device)].flatten(1).double()
-    found = _attempt(lambda p, r, e: Normalization(*entrywise(p, r, e)), log_p, rows, eps)
+    found = _attempt(entrywise, log_p, rows, eps)
     if found.passed is None:
         if quick.passed is False and FLAT not in quick.detail and not (as_binary and NOT_FREE in found.detail):
             return quick
-        return found if found.detail.startswith(UNTOLD) else _untold(found.detail)
+        return found
     named = quick.passed is False and GENERIC not in quick.detail
     return quick if named and found.passed is False else found
 
@@ -143,11 +133,7 @@ def _attempt(test: Callable[[LogP, Tensor, float], Normalization], log_p: LogP, 
     except VemError:
         raise
     except Exception as error:  # a user's function may raise anything here
-        return _untold(f"log p(x | z) refuses an x that is not in the data ({error})")
-
-
-def _untold(why: str) -> Normalization:
-    return Normalization(None, f"{UNTOLD} {why.rstrip('.')}.", None)
+        return untold(f"log p(x | z) refuses an x that is not in the data ({error})")
 
 
 def _at_one_z(model: Any, x: Tensor, z: Tensor) -> LogP:
@@ -188,12 +174,12 @@ def _binary(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     here = log_p(x[None])
     change = _one_by_one(log_p, x, 1 - x) - here
     if not bool(change.isfinite().all() & here.isfinite().all()):
-        return _untold("log p(x | z) is infinite for some x at a z from the prior")
+        return untold("log p(x | z) is infinite for some x at a z from the prior")
     flipped = (_signs(DIRECTIONS, x) > 0).double()
     moved = log_p((x - flipped).abs())
     tolerance = _tolerance(torch.cat([here, moved]), eps, size)
     if float((moved - here - flipped @ change).abs().max()) > tolerance:
-        return _untold("given z the pixels depend on one another, or on x in another way than a Bernoulli's")
+        return untold("given z the pixels depend on one another, or on x in another way than a Bernoulli's")
     logits = (1 - 2 * x) * change
 
     def excess(factor: float) -> float:
@@ -218,7 +204,7 @@ def _real(log_p: LogP, x: Tensor, eps: float) -> Normalization:
         return Normalization(False, f"log p(x | z) {FLAT} {pixels} of x: no density.", math.inf)
     sign = -float(curvature.sign().mean())
     if not bool(curvature.isfinite().all()) or abs(sign) != 1:
-        return _untold("log p(x | z) is not quadratic in every entry of x")
+        return untold("log p(x | z) is not quadratic in every entry of x")
     mode, scale = x - slope / curvature, curvature.abs().rsqrt()
     # Once more around the mode, where log p is smallest in size and rounding costs least.
     slope, curvature, here = _differences(log_p, mode, scale * math.sqrt(size))
@@ -229,7 +215,7 @@ def _real(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     tolerance = _tolerance(torch.cat([here, moved]), eps, size)
     off = (moved - here + sign * 0.5 * size * reach.square()).abs()
     if not bool((off <= tolerance + 1e-3 * size * reach.square()).all()):
-        return _untold("log p(x | z) is no Gaussian with independent entries")
+        return untold("log p(x | z) is no Gaussian with independent entries")
 
     def excess(factor: float) -> float:
         if factor * sign < 0:
@@ -239,11 +225,12 @@ def _real(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     if sign > 0 and abs(excess(1.0)) > tolerance:
         found, constant = excess(1.0), 0.5 * size * LOG_2PI
         if abs(found - constant) <= tolerance:
-            return _failed(found, f"−½ log 2π an entry is missing, {constant:.2f} nats in all")
+            return failed(found, "over x", f"−½ log 2π an entry is missing, {constant:.2f} nats in all")
         if abs(float(here)) <= tolerance:
             sigma = float(precision.rsqrt().median())
-            return _failed(
+            return failed(
                 found,
+                "over x",
                 f"−½ log 2πσ² an entry is missing: a squared error was taken for a log-density. As it stands σ is "
                 f"{sigma:.3g}; add {-found:.2f} nats",
             )
@@ -262,16 +249,7 @@ def _verdict(excess: Callable[[float], float], tolerance: float, size: int, word
     found = excess(1.0)
     if abs(found) <= tolerance:
         return Normalization(True, f"{words} to one within {tolerance:.2g} nats a datum.", found)
-    for factor, fault in (
-        (-1.0, "the sign is flipped: this is −log p(x | z), a loss. Negate it"),
-        (float(size), f"it is the mean over the {size} entries of x. Take the sum"),
-        (-float(size), f"it is a loss, −log p(x | z), and the mean over the {size} entries of x. Negate and sum"),
-    ):
+    for factor, fault in faults(size):
         if abs(excess(factor)) <= SLACK + (tolerance - SLACK) * abs(factor):
-            return _failed(found, fault)
-    return _failed(found, f"{GENERIC}, or it is another function than a log-density")
-
-
-def _failed(excess: float, fault: str) -> Normalization:
-    off = f"off by {excess:+.2f} nats a datum" if math.isfinite(excess) else "its integral is infinite"
-    return Normalization(False, f"p(x | z) does not normalize over x, {off}: {fault}.", excess)
+            return failed(found, "over x", fault)
+    return failed(found, "over x", f"{GENERIC}, or it is another function than a log-density")

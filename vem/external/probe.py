@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vem.errors import VemError
-from vem.external.borrowed import can_sample, few, fixed_batch, point, prior_draws
+from vem.external.borrowed import called, can_sample, few, point, prior_draws
 
 BATCH_NORM = (
     "Is there a batch norm in training mode? Call eval() on the module behind it, or pass that module as decoder=."
@@ -34,13 +34,8 @@ def outputs_of(decoder: Callable[[Tensor], Any], name: str, z: Tensor) -> Tensor
         VemError: the decoder does not take z, or gives something else than one tensor with a row for each z.
     """
     size = z.shape[-1]
-    try:
-        output = decoder(z)
-    except Exception as error:  # a user's module may raise anything here
-        raise VemError(
-            f"decoder={name} does not take z [N, {size}]: {error}. It must map [N, latent_dim] to [N, *event shape of "
-            f"x]; latent_dim={size}.{fixed_batch(error, (size,))}"
-        ) from error
+    must = f"It must map [N, latent_dim] to [N, *event shape of x]; latent_dim={size}."
+    output = called(decoder, z, failed=(f"decoder={name} does not take z [N, {size}]", must))
     if not isinstance(output, Tensor):
         raise VemError(
             f"decoder={name} gives a {type(output).__name__}, and a named likelihood needs one tensor [N, *event shape "
@@ -91,10 +86,10 @@ def probe(model: Any, x: Tensor) -> None:
     size = model.latent_size
     rows = torch.arange(DATA, device=x.device) % len(x)
     z = prior_draws(DRAWS * DATA, size, x).reshape(DRAWS, DATA, size)
-    value = _called(model.log_likelihood, "log_likelihood(x, z)", x[rows], z)
+    value = _density(model.log_likelihood, "log_likelihood(x, z)", x[rows], z)
     _check_shape(value, "log_likelihood(x, z)", x.shape[1:], f"x {list(x[rows].shape)}, z {list(z.shape)}")
     _check_steady(model, x[rows], z, value)
-    _check_shape(_called(model.log_prior, "log_prior(z)", z), "log_prior(z)", z.shape[2:], f"z {list(z.shape)}")
+    _check_shape(_density(model.log_prior, "log_prior(z)", z), "log_prior(z)", z.shape[2:], f"z {list(z.shape)}")
     data = x[:8]
     z = prior_draws(PROBES, size, x)[:, None].expand(-1, len(data), -1)
     for name, found in (("log p(x | z)", model.log_likelihood(data, z)), ("log p(z)", model.log_prior(z))):
@@ -110,18 +105,13 @@ def probe(model: Any, x: Tensor) -> None:
         _check_sample(model, x)
 
 
-def _called(function: Callable[..., Any], name: str, *arguments: Tensor) -> Tensor:
+def _density(function: Callable[..., Any], name: str, *arguments: Tensor) -> Tensor:
     shapes = " and ".join(str(list(a.shape)) for a in arguments)
-    try:
-        value = function(*arguments)
-    except VemError:
-        raise
-    except Exception as error:  # a user's function may raise anything here
-        raise VemError(
-            f"{name} fails on tensors of shape {shapes}: {error}. It must take x [B, *X] and z [S, B, H], S draws for "
-            "each datum, and give [S, B]; a decoder that takes [N, H] gets z.flatten(0, 1)."
-            f"{fixed_batch(error, (arguments[-1].shape[-1],))}"
-        ) from error
+    must = (
+        "It must take x [B, *X] and z [S, B, H], S draws for each datum, and give [S, B]; a decoder that takes [N, H] "
+        "gets z.flatten(0, 1)."
+    )
+    value = called(function, *arguments, failed=(f"{name} fails on tensors of shape {shapes}", must))
     if not isinstance(value, Tensor):
         raise VemError(f"{name} gives a {type(value).__name__}: a tensor [S, B] was expected.")
     return value
@@ -216,14 +206,11 @@ def _value_and_gradient(model: Any, x: Tensor, z: Tensor) -> tuple[Tensor, Tenso
 
 
 def _check_sample(model: Any, x: Tensor) -> None:
-    noise = {
-        k: torch.full(spec.shape, 0.5, device=x.device, dtype=x.dtype) for k, spec in model.sample_noise(2).items()
-    }
-    try:
-        z, drawn = model.sample(noise)
-        shapes = [list(z.shape), list(drawn.shape)]
-    except Exception as error:  # a user's sampler may raise anything here
-        raise VemError(f"sample(2) fails: {error}. It must give (z [2, H], x [2, *X]).") from error
+    def shapes_of_two(like: Tensor) -> list[list[int]]:
+        noise = {name: torch.full(spec.shape, 0.5).to(like) for name, spec in model.sample_noise(2).items()}
+        return [list(part.shape) for part in model.sample(noise)]
+
+    shapes = called(shapes_of_two, x[:1], failed=("sample(2) fails", "It must give (z [2, H], x [2, *X])."))
     if shapes != [[2, model.latent_size], [2, *x.shape[1:]]]:
         raise VemError(
             f"sample(2) gives shapes {shapes[0]} and {shapes[1]}: z [2, {model.latent_size}] and x "
