@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vem.contracts import Draws, NoiseSpec
 from vem.errors import VemError
-from vem.evaluation.bounds.annealing import bidirectional, enclose, num_ticks, upper_bound
+from vem.evaluation.bounds.annealing import bidirectional, enclose, upper_bound
 from vem.evaluation.bounds.annealing_path import Annealing
 from vem.families.gaussian import DiagonalGaussianPosterior, FullGaussianPosterior
 from vem.noise import generator
@@ -105,7 +105,7 @@ def test_gradients_and_ticks_of_both_directions(device: torch.device) -> None:
     )
     pilot = 2 * 32 + 2 + 3 * 2 * 2
     assert found.decoder_gradients == pilot + (4 + 4 * 4 * 2) + (1 + 4 * 4 * 2)
-    assert len(ticks) == num_ticks(settings, directions=2)
+    assert len(ticks) == 3 + 2 * 4
     assert found.z.shape == (3, 3) and found.x.shape == (3, 3)
     assert found.log_marginal.kind == "bidirectional, annealing from q* and its curvature, T=5, C=4, L=2"
 

@@ -15,7 +15,7 @@ from oracle_models import (
 from torch import nn
 
 from vem.errors import VemError
-from vem.evaluation.bounds.importance import LogMeanExp, combine, exact, importance_bound, prior_monte_carlo
+from vem.evaluation.bounds.importance import LogMeanExp, exact, importance_bound, prior_monte_carlo
 from vem.families.gaussian import DiagonalGaussianPosterior
 from vem.models.deep import DeepLatentModel
 from vem.models.mixture import Mixture
@@ -201,53 +201,6 @@ def test_memory_does_not_grow_with_samples_or_data(monkeypatch):
         out = importance_bound(model, x, q, samples=samples, stream=stream("memory"))
         assert out.lower.shape == (700,)
     assert max(sizes) <= 2**12
-
-
-# --- several bounds of one datum
-
-
-def test_the_larger_of_two_bounds_exceeds_the_truth_and_the_average_of_weights_does_not():
-    model, x = gaussian_posterior_model(3, 2, num=3000)
-    truth, q = double_log_marginal(model, x), model.best_diagonal(x)
-    two = [importance_bound(model, x, q, samples=8, stream=stream("two", i)).lower for i in range(2)]
-
-    def significance(bound):
-        miss = bound - truth
-        return miss.mean() / (miss.std() / len(x) ** 0.5)
-
-    assert significance(torch.maximum(*two)) > 8  # standard errors above the truth
-    assert significance(combine(two)) < 2
-    assert significance(combine(two, [0.9, 0.1])) < 2
-    assert combine(two).mean() > max(bound.mean() for bound in two)  # an average of weights is the better bound
-
-
-def test_combine_is_the_log_of_the_average_weight():
-    a, b = torch.tensor([0.0, -1000.0]), torch.tensor([math.log(3), -torch.inf])
-    torch.testing.assert_close(combine([a, b]), torch.tensor([math.log(2), -1000 - math.log(2)]).double())
-    torch.testing.assert_close(combine([a, b], [1.0, 0.0]), a.double())
-    torch.testing.assert_close(combine([a]), a.double())
-
-
-@pytest.mark.parametrize(
-    ("count", "shares", "words"),
-    [
-        (2, [0.5, 0.6], "sum to 1.1"),
-        (2, [1.5, -0.5], "negative"),
-        (2, [1.0], "1 shares for 2 bounds"),
-        (2, [float("nan"), 1.0], "negative or not a number"),
-        (0, None, "no bounds"),
-    ],
-)
-def test_shares_that_are_no_shares(count, shares, words):
-    with pytest.raises(VemError, match=words):
-        combine([torch.zeros(2)] * count, shares)
-
-
-def test_bounds_that_cannot_be_combined():
-    with pytest.raises(VemError, match=r"different data.*\[2\].*\[3\]"):
-        combine([torch.zeros(2), torch.zeros(3)])
-    with pytest.raises(VemError, match="NaN"):
-        combine([torch.zeros(2), torch.tensor([0.0, torch.nan])])
 
 
 # --- exact

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vem.contracts import GenerativeModel, Posterior, Strategy
 from vem.errors import at_least
-from vem.evaluation.elbo import Inferred, inferred, spread
+from vem.evaluation.elbo import BATCH, Inferred, inferred, spread
 from vem.evaluation.surgery import ONE_POINT, surgery, surgery_terms
 from vem.families.gaussian import DiagonalGaussianPosterior, FullGaussianPosterior
 from vem.models.modes import evaluating
@@ -23,17 +23,9 @@ ACTIVE_VARIANCE = 0.01  # Burda, Grosse and Salakhutdinov, 2016, §5.2
 
 @torch.no_grad()
 def diagnose(
-    model: GenerativeModel,
-    strategy: Strategy,
-    x: Tensor,
-    *,
-    training_rows: bool,
-    points: int = 1000,
-    num_data: int | None = None,
-    seed: int,
-    name: str,
-    batch_size: int = 500,
-) -> dict[str, Any]:
+    model: GenerativeModel, strategy: Strategy, x: Tensor, *, training_rows: bool, points: int = 1000,
+    num_data: int | None = None, seed: int, name: str, batch_size: int = BATCH,
+) -> dict[str, Any]:  # fmt: skip
     """Diagnostics of the strategy's q over ``num_data`` data (None: all) of the split x [N, *X], ready for JSON.
 
     - ``active_units``: dimensions with ``unit_variance`` Var_n(E_q[z_h]) > 0.01;
@@ -74,15 +66,11 @@ def _of_real(
 ) -> dict[str, Any]:
     means = torch.cat([b.posterior.mean() for b in batches]).double()
     out: dict[str, Any] = {"num_data": len(means), "active_unit_threshold": ACTIVE_VARIANCE}
-    broken = _not_finite(batches)
-    if broken is not None:
-        undefined = {"value": None, "reason": broken}
-        return out | {
-            "active_units": undefined,
-            "unit_variance": undefined,
-            "kl_per_dimension": undefined,
-            "surgery": undefined,
-        }
+    bad = torch.cat([b.rows[~_finite(b.posterior)] for b in batches])
+    if len(bad):
+        first = f"the first of them row {int(bad[0])} of the split"
+        undefined = number(None, f"q is not finite for {len(bad)} of {len(means)} data, {first}")
+        return out | dict.fromkeys(("active_units", "unit_variance", "kl_per_dimension", "surgery"), undefined)
     variance = means.var(0, correction=0)
     alone = {"value": None, "reason": "one datum has no variance over data"} if len(means) == 1 else None
     return out | {
@@ -91,15 +79,6 @@ def _of_real(
         "kl_per_dimension": _kl_per_dimension(model, batches),
         "surgery": surgery(model, x, batches, points, stream),
     }
-
-
-def _not_finite(batches: Sequence[Inferred]) -> str | None:
-    """A sentence about the data whose q is not finite, None where there are none."""
-    bad = torch.cat([b.rows[~_finite(b.posterior)] for b in batches])
-    if not len(bad):
-        return None
-    total = sum(len(b.rows) for b in batches)
-    return f"q is not finite for {len(bad)} of {total} data, the first of them row {int(bad[0])} of the split"
 
 
 def _finite(q: Posterior) -> Tensor:
@@ -152,20 +131,15 @@ def _of_index(model: GenerativeModel, x: Tensor, batches: Iterator[Inferred]) ->
         reconstruction += float(weighted_sum(draws.log_weight, log_likelihood).double().sum())
     mean = total / num
     entropy = -torch.special.xlogy(mean, mean).sum()
-    marginal = -entropy - torch.where(mean > 0, mean * log_prior, 0.0).sum()
-    parts = (reconstruction / num, float(entropy + negative_entropy / num), float(marginal))
+    marginal = float(-entropy - torch.where(mean > 0, mean * log_prior, 0.0).sum())
+    fit, information = reconstruction / num, float(entropy + negative_entropy / num)
+    terms = {"reconstruction": fit, "mutual_information": information, "marginal_kl": marginal}
+    exact = {name: (value, 0.0) for name, value in {**terms, "elbo": fit - information - marginal}.items()}
     no_axis = {"value": None, "reason": "z is an index: it has components, not dimensions"}
     return {
         "num_data": num,
         "components_used": int(used.sum()),
         "active_units": no_axis,
         "kl_per_dimension": no_axis,
-        "surgery": surgery_terms(
-            num,
-            None,
-            reconstruction=(parts[0], 0.0),
-            mutual_information=(parts[1], 0.0),
-            marginal_kl=(parts[2], 0.0),
-            elbo=(parts[0] - parts[1] - parts[2], 0.0),
-        ),
+        "surgery": surgery_terms(num, None, **exact),
     }

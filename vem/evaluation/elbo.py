@@ -51,17 +51,9 @@ class Inferred(NamedTuple):
 
 
 def inferred(
-    model: GenerativeModel,
-    strategy: Strategy,
-    x: Tensor,
-    rows: Tensor,
-    *,
-    training_rows: bool,
-    seed: int,
-    name: str,
-    batch_size: int = BATCH,
-    first: int = 0,
-) -> Iterator[Inferred]:
+    model: GenerativeModel, strategy: Strategy, x: Tensor, rows: Tensor, *, training_rows: bool, seed: int, name: str,
+    batch_size: int = BATCH, first: int = 0,
+) -> Iterator[Inferred]:  # fmt: skip
     """q for ``rows`` of the data x [N, *X] of a split, batch by batch.
 
     ``training_rows``: the strategy sees the row numbers (and answers with stored rows, if it has them);
@@ -78,54 +70,37 @@ def inferred(
 
 @torch.no_grad()
 def score(
-    model: GenerativeModel,
-    strategy: Strategy,
-    x: Tensor,
-    rows: Tensor,
-    *,
-    training_rows: bool,
-    draws: int,
-    seed: int,
-    name: str,
-    batch_size: int = BATCH,
-) -> SplitScores:
+    model: GenerativeModel, strategy: Strategy, x: Tensor, rows: Tensor, *, training_rows: bool, draws: int, seed: int,
+    name: str, batch_size: int = BATCH,
+) -> SplitScores:  # fmt: skip
     """The ELBO, reconstruction and KL of q for the data x [N, *X] (all of a split), at ``rows`` of them.
 
     q is found as :func:`inferred` says, on one stream of noise, and scored on another.
     """
     at_least(draws, 1, "evaluation.draws")
     parts: list[dict[str, Tensor]] = []
+    exact = None
     with evaluating(model):
         if strategy.no_elbo is None:
-            for number, found in enumerate(
-                inferred(model, strategy, x, rows, training_rows=training_rows, seed=seed, name=name,
-                         batch_size=batch_size)
-            ):  # fmt: skip
-                parts.append(scored(model, found.batch.x, found.posterior, draws, seed, name, number))
+            found = inferred(
+                model, strategy, x, rows, training_rows=training_rows, seed=seed, name=name, batch_size=batch_size
+            )
+            parts = [scored(model, q.batch.x, q.posterior, draws, seed, name, n) for n, q in enumerate(found)]
         if isinstance(model, TractableModel):
             batches = torch.split(rows.to(x.device), batch_size)
-            exact = [model.log_marginal(x[index]).double().cpu() for index in batches]
-            return joined(rows, parts, None if not exact else torch.cat(exact), strategy.no_elbo)
-    return joined(rows, parts, None, strategy.no_elbo)
+            exact = torch.cat([model.log_marginal(x[index]).double().cpu() for index in batches])
+    return joined(rows, parts, exact, strategy.no_elbo)
 
 
 def scored(
-    model: GenerativeModel,
-    x: Tensor,
-    posterior: Posterior,
-    draws: int,
-    seed: int,
-    name: str,
-    number: int,
+    model: GenerativeModel, x: Tensor, posterior: Posterior, draws: int, seed: int, name: str, number: int,
     prior_draws: int = 0,
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor]:  # fmt: skip
     """ELBO, reconstruction, KL and the Monte Carlo variance of the ELBO for one batch, each [B], on the host.
 
     With ``prior_draws`` also the ELBO of the prior as q, where the model can draw from it.
     """
-    # Sampled: near the posterior, where training ends, less noisy than the closed form; at it without noise.
-    objective = ELBO(draws, "sampled")
-    part = _draw_scores(model, objective, x, posterior, generator(x.device, seed, name, "score", number))
+    part = _draw_scores(model, x, posterior, draws, generator(x.device, seed, name, "score", number))
     if prior_draws and model.latent != "index" and getattr(model, "can_sample", True):
         part |= prior_scores(model, x, prior_draws, generator(x.device, seed, name, "prior as q", number))
     return {key: value.double().cpu() for key, value in part.items()}
@@ -137,14 +112,17 @@ def prior_scores(model: GenerativeModel, x: Tensor, draws: int, stream: torch.Ge
 
     Its KL is 0. Draws are independent across data; the variance is that of their mean, NaN for one draw.
     """
-    total = torch.zeros(2, len(x), device=x.device, dtype=torch.float64)
-    for _ in range(draws):
-        value = model.log_likelihood(x, draws_of_prior(model, x, 1, stream))[0].double()
-        total += torch.stack([value, value.square()])
-    mean, square = total / draws
-    unknown = torch.full_like(mean, torch.nan)
-    variance = (square - mean.square()).clamp_min(0) / (draws - 1) if draws > 1 else unknown
+    values = [model.log_likelihood(x, draws_of_prior(model, x, 1, stream))[0].double() for _ in range(draws)]
+    mean, variance = _mean_and_variance(sum(values), sum(value.square() for value in values), draws)
     return {"prior_elbo": mean, "prior_variance": variance}
+
+
+def _mean_and_variance(total: Any, square: Any, draws: int) -> tuple[Tensor, Tensor]:
+    """Mean [B] of some draws from their sum and the sum of their squares, and its variance; NaN for one draw."""
+    mean: Tensor = total / draws
+    if draws == 1:
+        return mean, torch.full_like(mean, torch.nan)
+    return mean, (square / draws - mean.square()).clamp_min(0) / (draws - 1)
 
 
 def draws_of_prior(model: GenerativeModel, x: Tensor, num: int, stream: torch.Generator) -> Tensor:
@@ -175,21 +153,19 @@ def merged(one: SplitScores, other: SplitScores) -> SplitScores:
     return SplitScores(**columns, reason=one.reason)  # type: ignore[arg-type]  # rows are always there
 
 
-def _draw_scores(model: Any, objective: ELBO, x: Tensor, posterior: Any, stream: torch.Generator) -> dict[str, Tensor]:
+def _draw_scores(model: Any, x: Tensor, posterior: Any, draws: int, stream: torch.Generator) -> dict[str, Tensor]:
     """Scores averaged over single draws, with the variance of that average."""
-    spec = posterior.noise(1)
+    # Sampled: near the posterior, where training ends, less noisy than the closed form; at it without noise.
+    objective, spec = ELBO(1, "sampled"), posterior.noise(1)
     if spec is None:  # q enumerates: exact in one go
         bound = objective(model, x, posterior, None)
         return {"elbo": bound.value, **bound.terms, "mc_variance": torch.zeros_like(bound.value)}
     totals = torch.zeros(4, len(x), device=x.device, dtype=torch.float64)
-    for _ in range(objective.num_draws):
+    for _ in range(draws):
         # One draw at a time: the memory does not grow with the number of draws.
-        bound = ELBO(1, objective.kl)(model, x, posterior, fill({"z": spec}, stream, x.dtype)["z"])
-        value = bound.value.double()
-        totals += torch.stack(
-            [value, bound.terms["reconstruction"].double(), bound.terms["kl"].double(), value.square()]
-        )
-    m = objective.num_draws
-    elbo, reconstruction, kl, square = totals / m
-    variance = (square - elbo.square()).clamp_min(0) / (m - 1) if m > 1 else torch.full_like(elbo, torch.nan)
+        bound = objective(model, x, posterior, fill({"z": spec}, stream, x.dtype)["z"])
+        value, terms = bound.value.double(), bound.terms
+        totals += torch.stack([terms["reconstruction"].double(), terms["kl"].double(), value, value.square()])
+    reconstruction, kl = totals[:2] / draws
+    elbo, variance = _mean_and_variance(totals[2], totals[3], draws)
     return {"elbo": elbo, "reconstruction": reconstruction, "kl": kl, "mc_variance": variance}

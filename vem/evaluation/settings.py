@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from vem.ascent.best import BestSettings
 from vem.contracts import Family
@@ -13,63 +14,52 @@ from vem.evaluation.checks import Thresholds
 from vem.storage.records import SPLITS
 
 
-@dataclass(frozen=True)
-class Importance:
-    """The importance-weighted bound: ``samples`` draws of q* for each datum.
+class _Part:
+    """A part of the settings whose numbers, where they are given, are at least 1.
 
     Raises:
-        VemError: no samples.
+        VemError: one is below 1.
     """
 
-    samples: int = 5000
+    PLACE: ClassVar[str]
 
     def __post_init__(self) -> None:
-        at_least(self.samples, 1, "evaluation.importance.samples")
+        for name, value in vars(self).items():
+            if value is not None:
+                at_least(value, 1, f"evaluation.{self.PLACE}.{name}")
 
 
 @dataclass(frozen=True)
-class Prior:
-    """Naive Monte Carlo: ``samples`` draws of the prior for each datum, shown with its effective sample size.
+class Importance(_Part):
+    """The importance-weighted bound: ``samples`` draws of q* for each data point."""
 
-    Raises:
-        VemError: no samples.
-    """
-
+    PLACE = "importance"
     samples: int = 5000
 
-    def __post_init__(self) -> None:
-        at_least(self.samples, 1, "evaluation.prior.samples")
+
+@dataclass(frozen=True)
+class Prior(_Part):
+    """Naive Monte Carlo: ``samples`` draws of the prior for each data point, shown with its effective sample size."""
+
+    PLACE = "prior"
+    samples: int = 5000
 
 
 @dataclass(frozen=True)
-class SimulatedData:
-    """Bidirectional Monte Carlo on ``num_data`` data simulated from the model.
+class SimulatedData(_Part):
+    """Bidirectional Monte Carlo on ``num_data`` data simulated from the model."""
 
-    Raises:
-        VemError: no data.
-    """
-
+    PLACE = "simulated"
     num_data: int = 200
 
-    def __post_init__(self) -> None:
-        at_least(self.num_data, 1, "evaluation.simulated.num_data")
-
 
 @dataclass(frozen=True)
-class Diagnostics:
-    """Active units, KL per dimension and ELBO surgery over ``num_data`` data of a split (None: all of them).
+class Diagnostics(_Part):
+    """Active units, KL per dimension and ELBO surgery over ``num_data`` data of a split (None: all of them)."""
 
-    Raises:
-        VemError: a number below 1.
-    """
-
+    PLACE = "diagnostics"
     points: int = 1000
     num_data: int | None = None
-
-    def __post_init__(self) -> None:
-        at_least(self.points, 1, "evaluation.diagnostics.points")
-        if self.num_data is not None:
-            at_least(self.num_data, 1, "evaluation.diagnostics.num_data")
 
 
 @dataclass(frozen=True)
@@ -115,16 +105,16 @@ class Evaluation:
             choice(name, SPLITS, "evaluation.splits")
         if self.simulated is not None and self.annealing is None:
             raise VemError("evaluation.simulated needs evaluation.annealing: it measures how wide that interval is.")
-        needs_best = {
-            "evaluation.importance": self.importance is not None,
-            "evaluation.annealing.start=best": self.annealing is not None and self.annealing.start == "best",
-            "evaluation.families": bool(self.families),
-        }
         if self.gap_data is not None and not self.long:
             raise VemError(
                 f"evaluation.gap_data={self.gap_data} says of how many data the gaps are, and this evaluation measures "
                 "none: take evaluation=brief or evaluation=gaps, or leave it null."
             )
+        needs_best = {
+            "evaluation.importance": self.importance is not None,
+            "evaluation.annealing.start=best": self.annealing is not None and self.annealing.start == "best",
+            "evaluation.families": bool(self.families),
+        }
         for name, needed in needs_best.items():
             if needed and self.best is None:
                 raise VemError(f"{name} needs the best q, and evaluation.best is null: set evaluation/best=default.")

@@ -1,4 +1,4 @@
-"""ELBO surgery: how much of the KL term tells the data apart, and how much is q(z) missing the prior."""
+"""ELBO surgery: the KL term as mutual information and marginal KL."""
 
 from __future__ import annotations
 

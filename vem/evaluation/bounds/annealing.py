@@ -45,8 +45,8 @@ def anneal(
     ``decoder_gradients``, for each data point, the pilot's among them. The path is found on ``pilot_stream`` and then
     held, so that E[w_c] = p(x) given the path. With ``modes_stream``, data that have several modes may start
     elsewhere (:func:`vem.evaluation.bounds.several.choose`); then ``start`` and ``modes`` [B] say where. Memory grows
-    with C · B · H, and with 2H · B · H where the curvature is used. ``tick`` is called :func:`num_ticks` times, more
-    where there are several modes; what it raises ends the work.
+    with C · B · H, and with 2H · B · H where the curvature is used. ``tick`` is called at each temperature of the
+    pilot and the run, more where there are several modes; what it raises ends the work.
 
     Raises:
         VemError: z is an index; q has no density; log p(x, z) is NaN or +∞ at the start.
@@ -79,7 +79,7 @@ def bidirectional(
     lower = log (1/C) Σ_c w_c,  upper = mean over c of log (w̃_c + Σ_k w_k) / (C + 1)
 
     w_1 … w_C come from a forward run, and w̃_c from backward runs that start at the exact z. ``start`` gives the q to
-    anneal from for x [N, *X], or None for the prior. ``tick`` is called ``num_ticks(settings, 2)`` times. The width
+    anneal from for x [N, *X], or None for the prior. The width
     upper − lower, in the mean, is above what either bound misses on such data. It says nothing certain of real
     data, which the model did not make.
 
@@ -296,8 +296,3 @@ def with_starts(kind: str, diagnostics: Mapping[str, Tensor]) -> str:
         return f"{head.partition(' from ')[0]} from {words[0][1]} (chosen on a pilot), {budget}"
     parts = [f"of {count} of {len(start)} data with several modes from {where}" for count, where in words]
     return f"{kind}; {', '.join(parts)} (chosen on a pilot)"
-
-
-def num_ticks(settings: Annealing, directions: int = 1) -> int:
-    """How often ``tick`` is called: once for each temperature of the pilot and of each direction."""
-    return settings.pilot_temperatures + directions * (settings.temperatures - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -80,14 +80,9 @@ class LogMeanExp:
 
 
 def importance_bound(
-    model: GenerativeModel,
-    x: Tensor,
-    posterior: Posterior,
-    *,
-    samples: int,
-    stream: torch.Generator,
+    model: GenerativeModel, x: Tensor, posterior: Posterior, *, samples: int, stream: torch.Generator,
     chunk: int | None = None,
-) -> LogMarginal:
+) -> LogMarginal:  # fmt: skip
     """The importance-weighted lower bound on log p(x), in nats per datum.
 
     log p(x) ≥ E log (1/K) Σ_k p(x, z_k) / q(z_k),  z_k ~ q(z),  K = ``samples``
@@ -153,38 +148,6 @@ def exact(model: GenerativeModel, x: Tensor) -> LogMarginal:
     with evaluating(model):
         value = model.log_marginal(x).double()
     return LogMarginal(value, value, "exact", {MC_VARIANCE: torch.zeros_like(value)})
-
-
-def combine(bounds: Sequence[Tensor], shares: Sequence[float] | None = None) -> Tensor:
-    """log Σ_i share_i exp(bound_i), datum by datum: one lower bound from several, in nats.
-
-    bounds [B] each → [B] in float64. The weights exp(bound_i) are unbiased for p(x), and so is their average with
-    shares that were fixed before the numbers were seen (equal by default); its log is a lower bound in expectation.
-    The larger of two bounds for each datum is none: it picks the noise and can exceed log p(x).
-
-    Raises:
-        VemError: shares that are negative or do not sum to 1, bounds of different data, NaN or +∞.
-
-    >>> combine([torch.tensor([0.0]), torch.tensor([-torch.inf])]).exp()
-    tensor([0.5000], dtype=torch.float64)
-    """
-    if not len(bounds):
-        raise VemError("no bounds to combine: hand in at least one.")
-    shares = [1 / len(bounds)] * len(bounds) if shares is None else list(shares)
-    if len(shares) != len(bounds):
-        raise VemError(f"{len(shares)} shares for {len(bounds)} bounds: give one share for each.")
-    if not all(share >= 0 for share in shares):
-        raise VemError(f"shares={shares}: a share is negative or not a number. Give non-negative ones that sum to 1.")
-    if not abs(sum(shares) - 1) < 1e-9:
-        raise VemError(f"shares={shares} sum to {sum(shares):g}: they must sum to 1, or the average is biased.")
-    if len({bound.shape for bound in bounds}) > 1:
-        shapes = ", ".join(str(list(bound.shape)) for bound in bounds)
-        raise VemError(f"bounds of different data cannot be combined: their shapes are {shapes}.")
-    stacked = torch.stack([bound.double() for bound in bounds])
-    if bool((stacked.isnan() | (stacked == torch.inf)).any()):
-        raise VemError("a bound is NaN or +∞: mend what made it before combining it with others.")
-    log_share = torch.tensor(shares, dtype=torch.float64, device=stacked.device).log()
-    return torch.logsumexp(stacked + log_share[:, None], 0)
 
 
 def refuse_invalid(log_likelihood: Tensor, rows: Tensor | None = None, num_data: int | None = None) -> None:
