@@ -91,14 +91,14 @@ def _double(model: Any, x: Tensor) -> Any:
 def _tested(model: Any, x: Tensor, as_binary: bool, kind: str | None) -> Normalization:
     """At one z after the other: what fails at one fails."""
     zs = prior_draws(PLACES, model.latent_size, x)[: PLACES if x[0].numel() <= SMALL else 1]
-    passed, untold = None, None
+    passed, open_ = None, None
     with evaluating(model):
         for z in zs:
             found = _at(_at_one_z(model, x, z[None]), x, as_binary, kind)
             if found.passed is False:
                 return found
-            passed, untold = (found, untold) if found.passed else (passed, untold or found)
-    return passed or untold or untold("there is no z to try")
+            passed, open_ = (found, open_) if found.passed else (passed, open_ or found)
+    return passed or open_ or untold("there is no z to try")
 
 
 def _at(log_p: LogP, x: Tensor, as_binary: bool, kind: str | None) -> Normalization:
