@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vem.evaluation.planes import planes
+from vem.evaluation.pictures import planes
 from vem.families.gaussian import DiagonalGaussianPosterior, FullGaussianPosterior
 from vem.models.deep import DeepLatentModel
 from vem.models.linear_gaussian import LinearGaussian

@@ -21,7 +21,7 @@ from vem.evaluation.checks import as_json, check_all, not_judged, width_check
 from vem.evaluation.diagnostics import diagnose
 from vem.evaluation.elbo import BATCH, inferred, joined, merged, score, scored, spread
 from vem.evaluation.measured import FamilyScores, Measured, Result, as_piece, from_pieces, join
-from vem.evaluation.planes import NUM_SHOWN, planes
+from vem.evaluation.pictures import NUM_SHOWN, planes
 from vem.evaluation.progress import Piece, Progress
 from vem.evaluation.search import Searched, Streams, check_families, search, transports
 from vem.evaluation.settings import Evaluation

@@ -84,8 +84,7 @@ def measure(
     strategy: Any = NoEncoder() if encoder is None else ForeignEncoder(encoder, first)
     size = latent_dim if latent_dim is not None else getattr(strategy, "latent_dim", None)
     model = foreign_model(decoder, likelihood, first, latent_dim=size, scale=scale, log_prior=log_prior)
-    of_prior = _prior_not_tested(model, first)
-    not_tested = {name: _not_tested(model, part, likelihood) + of_prior for name, part in data.items()}
+    not_tested = {name: _not_tested(model, part, likelihood) for name, part in data.items()}
     section = _fitting(section, evaluation, model, strategy, data)
     settings: Evaluation = instantiate(section, "evaluation")
     state = _state(model, strategy, data)
@@ -177,32 +176,24 @@ def _family(strategy: Any) -> str | None:
 
 
 def _not_tested(model: GenerativeModel, x: Tensor, likelihood: Any) -> list[str]:
-    """The cheap test of ∫ p(x | z) dx = 1: what it could not tell.
+    """The cheap tests of ∫ p(x | z) dx = 1 and, where the prior is the user's, ∫ p(z) dz = 1: what they could not tell.
 
     Raises:
-        VemError: it fails, and by how much.
+        VemError: one fails, and by how much.
     """
-    found = check_likelihood(model, x, KINDS.get(likelihood) if isinstance(likelihood, str) else None)  # type: ignore[arg-type]  # the kinds of KINDS
+    kind: Any = KINDS.get(likelihood) if isinstance(likelihood, str) else None
+    found, out = check_likelihood(model, x, kind), []
     if found.passed is False:
         raise VemError(f"log p(x | z) is no normalized log-density of x: {found.detail}")
-    if found.passed:
-        return []
-    why = found.detail.split(": ", maxsplit=1)[-1].rstrip(".")
-    return [f"whether p(x | z) normalizes ({why})"]
-
-
-def _prior_not_tested(model: GenerativeModel, x: Tensor) -> list[str]:
-    """The same of ∫ p(z) dz = 1, where the prior is the user's.
-
-    Raises:
-        VemError: it fails, and by how much.
-    """
-    if model.prior_kind == "standard_normal":
-        return []
-    found = check_prior(model, x)
-    if found.passed is False:
-        raise VemError(f"log p(z) is no normalized log-density of z: {found.detail.replace('x', 'z')}")
-    return [] if found.passed else ["whether p(z) normalizes"]
+    if not found.passed:
+        why = found.detail.split(": ", maxsplit=1)[-1].rstrip(".")
+        out.append(f"whether p(x | z) normalizes ({why})")
+    if model.prior_kind != "standard_normal":
+        prior = check_prior(model, x)
+        if prior.passed is False:
+            raise VemError(f"log p(z) is no normalized log-density of z: {prior.detail.replace('x', 'z')}")
+        out += [] if prior.passed else ["whether p(z) normalizes"]
+    return out
 
 
 def _section(evaluation: str | Sequence[str]) -> dict[str, Any]:
