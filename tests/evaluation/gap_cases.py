@@ -90,10 +90,10 @@ def case(latent: int = 3, dims: int = 6, off: float = 0.1, seed: int = 0, dtype:
 class Fixed:
     """A strategy whose q is a given function of x."""
 
-    no_elbo = None
-
-    def __init__(self, infer: Any) -> None:
-        self.find = infer
+    def __init__(
+        self, infer: Any, family: Any = None, gap_name: str = "amortization", no_elbo: str | None = None
+    ) -> None:
+        self.find, self.family, self.gap_name, self.no_elbo = infer, family, gap_name, no_elbo
 
     def noise(self, batch_size: int, held_out: bool = False) -> dict[str, Any]:
         return {}

@@ -355,3 +355,29 @@ def bimodal(
     """The model of two modes."""
     model = Bimodal(tilt, scale).to(dtype)
     return model, simulate(model, num, seed, dtype)[1]
+
+
+# --- another prior
+
+
+class Shifted(nn.Module):
+    """z ~ N(40, 5²) in one dimension, x | z ~ N(z, 1): a prior that is not the standard normal."""
+
+    prior_kind, latent, latent_size = "shifted", "real", 1
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        return log_standard_normal((z - 40) / 5) - math.log(5)
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return log_standard_normal(x - z)
+
+    def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
+        return {"z": NoiseSpec("normal", (num, 1)), "x": NoiseSpec("normal", (num, 1))}
+
+    def sample(self, noise: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        z = 40 + 5 * noise["z"]
+        return z, z + noise["x"]
+
+    def log_marginal_exact(self, x: Tensor) -> Tensor:
+        """x ~ N(40, 26)."""
+        return log_standard_normal((x - 40) / 26**0.5) - 0.5 * math.log(26)

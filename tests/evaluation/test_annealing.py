@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vem.errors import VemError
 from vem.evaluation.bounds.annealing import anneal, backward, forward, kind, path_ess
-from vem.evaluation.bounds.annealing_path import Annealing, Path, equal_shares, fixed_betas, pilot, prepare
+from vem.evaluation.bounds.annealing_path import Annealing, Path, equal_shares, fixed_betas, prepare
 from vem.evaluation.bounds.curvature import with_curvature
 from vem.evaluation.bounds.hmc import Refresh, Target, frozen, log_ratio, refreshes, tempered, transition
 from vem.evaluation.bounds.importance import importance_bound
@@ -406,26 +406,6 @@ def test_curvature_leaves_a_q_that_it_cannot_better(device: torch.device) -> Non
 # --- refusals
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("temperatures", 0),
-        ("chains", 0),
-        ("leapfrog", 0),
-        ("curvature", -1),
-        ("pilot_temperatures", 0),
-        ("pilot_chains", 1),
-        ("schedule", "cosine"),
-        ("start", "posterior"),
-        ("acceptance", 1.0),
-        ("modes", 0),
-    ],
-)
-def test_settings_out_of_range_name_their_key(key: str, value: object) -> None:
-    with pytest.raises(VemError, match=rf"evaluation\.annealing\.{key}={value!r}"):
-        replace(Annealing(), **{key: value})
-
-
 def test_an_index_is_not_annealed(device: torch.device) -> None:
     with pytest.raises(VemError, match="exact by enumeration"):
         anneal(Mixture((3,), 2), torch.zeros(1, 3), None, Annealing(), *streams(device))
@@ -438,11 +418,3 @@ def test_whitening_undoes_the_transport(family: type, device: torch.device, dtyp
     eps = torch.randn(3, 5, 4, device=device, dtype=dtype)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     torch.testing.assert_close(q.whiten(q.transport(eps)[0]), eps, rtol=tolerance, atol=tolerance)
-
-
-def test_find_path_has_the_shape_of_the_run(device: torch.device) -> None:
-    model, x = small_vae(2, device)
-    with frozen(model):
-        path = pilot(Target(model, x, None), Annealing(temperatures=5), generator(device, 0)).path
-    assert path.betas.shape == (6, 2) and path.step_sizes.shape == (4, 2)
-    assert (path.step_sizes > 0).all() and torch.equal(path.betas[0], torch.zeros_like(path.betas[0]))

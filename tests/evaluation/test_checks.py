@@ -9,7 +9,6 @@ import torch
 from gap_cases import Case, by_hand, case, family, measure
 
 from vem.contracts import LogMarginal
-from vem.errors import VemError
 from vem.evaluation.bounds.importance import LogMeanExp
 from vem.evaluation.checks import as_json, check, width_check
 from vem.evaluation.elbo import joined, prior_scores, scored
@@ -400,8 +399,3 @@ def test_the_rule_fires_at_its_number_of_standard_errors() -> None:
         mean = -z / NUM**0.5 - 1e-3  # the slack comes on top
         fires.append(shortfall(sample(torch.full((NUM,), mean), torch.ones(NUM)), Thresholds()).beyond)
     assert fires == [False, True]
-
-
-def test_thresholds_are_refused_by_name() -> None:
-    with pytest.raises(VemError, match=r"evaluation\.checks\.thin=-1"):
-        Thresholds(thin=-1)

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from gap_cases import Fixed
 from torch import Tensor
 
 from vem.contracts import Batch, Family, Noise, NoiseSpec, Posterior, TrainingSet
-from vem.errors import VemError
 from vem.evaluation.diagnostics import diagnose
 from vem.evaluation.elbo import score, spread
 from vem.families.gaussian import DiagonalGaussian, FullGaussian
@@ -22,24 +22,16 @@ from vem.objectives.elbo import ELBO
 from vem.strategies.exact_em import ExactEM
 
 
-class Read:
+def reads(family: Family, no_elbo: str | None = None) -> Fixed:
     """A strategy that reads λ off x itself, so that a test can lay down any posteriors it likes."""
-
-    def __init__(self, family: Family, no_elbo: str | None = None) -> None:
-        self.family, self.no_elbo = family, no_elbo
-
-    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
-        return {}
-
-    def infer(self, model: Any, batch: Batch, noise: Noise) -> Posterior:
-        return self.family(batch.x)
+    return Fixed(family, family, no_elbo=no_elbo)
 
 
 def read(params: Tensor, family: Family, **options: Any) -> dict[str, Any]:
     """The diagnostics of a linear-Gaussian model whose data are the parameters [N, num_params] themselves."""
     model = LinearGaussian((params.shape[1],), family.size).to(params.device, params.dtype)
     settings: dict[str, Any] = {"training_rows": False, "points": 1000, "seed": 0, "name": "test"} | options
-    found = diagnose(model, Read(family), params, **settings)  # type: ignore[arg-type]  # only what is asked of it
+    found = diagnose(model, reads(family), params, **settings)  # type: ignore[arg-type]  # only what is asked of it
     json.dumps(found, allow_nan=False)
     return found
 
@@ -100,7 +92,7 @@ def test_the_parts_add_up_to_the_elbo(device: torch.device, dtype: torch.dtype) 
     assert sum_of_parts == pytest.approx(found["elbo"]["mean"], abs=1e-9)
     model = LinearGaussian((6,), 3).to(device, dtype)
     scores = score(
-        model, Read(DiagonalGaussian(3)), params, spread(300, 300), training_rows=False, draws=50, seed=1, name="test"  # type: ignore[arg-type]  # only what is asked of it
+        model, reads(DiagonalGaussian(3)), params, spread(300, 300), training_rows=False, draws=50, seed=1, name="test"  # type: ignore[arg-type]  # only what is asked of it
     )  # fmt: skip
     assert scores.elbo is not None
     # The same data on both sides, so only the draws differ: far less than the error over data.
@@ -154,11 +146,11 @@ def test_the_narrowest_posteriors_still_count_themselves_once(device: torch.devi
     assert found["mean"] == pytest.approx(math.log(100), abs=1e-9)
 
 
-class Noisy(Read):
+class Noisy(Fixed):
     """A strategy whose q depends on its noise, as that of held-out rows does; it keeps what it was asked."""
 
     def __init__(self, family: Family) -> None:
-        super().__init__(family)
+        super().__init__(family, family)
         self.seen: list[Tensor] = []
         self.rows: list[Tensor | None] = []
 
@@ -320,14 +312,6 @@ def test_a_q_that_is_not_finite_is_said(value: float, column: int, device: torch
 
 def test_a_method_without_an_elbo_says_why(device: torch.device) -> None:
     model = LinearGaussian((4,), 2).to(device)
-    strategy = Read(DiagonalGaussian(2), no_elbo="draws but no density")
+    strategy = reads(DiagonalGaussian(2), no_elbo="draws but no density")
     found = diagnose(model, strategy, torch.zeros(5, 4, device=device), training_rows=False, seed=0, name="test")  # type: ignore[arg-type]
     assert found == {"value": None, "reason": "draws but no density"}
-
-
-def test_bad_settings_are_refused(device: torch.device) -> None:
-    params = torch.zeros(3, 2, device=device)
-    with pytest.raises(VemError, match=r"evaluation\.diagnostics\.points=0"):
-        read(params, DiagonalGaussian(1), points=0)
-    with pytest.raises(VemError, match=r"evaluation\.diagnostics\.num_data=0"):
-        read(params, DiagonalGaussian(1), num_data=0)

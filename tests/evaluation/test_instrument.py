@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gap_cases import Fixed
 from oracle_models import double_best_diagonal_bound, double_log_marginal, factorized_bernoulli, rotation
 from torch import Tensor
 
 from vem.ascent.best import BestSettings
 from vem.cli import measure, messages
 from vem.config.build import Built, build
-from vem.contracts import Batch
 from vem.errors import VemError
 from vem.evaluation import instrument
 from vem.evaluation.bounds.annealing_path import Annealing
@@ -66,21 +66,14 @@ def column(result: Result, split: str, name: str) -> np.ndarray:
 # --- known answers
 
 
-class Given:
-    """q = N(mean, scale²) for every datum, in the place of an encoder."""
+def given(mean: float, scale: float, size: int, **options: Any) -> Fixed:
+    """q = N(mean, scale²) for every data point, in the place of an encoder."""
 
-    no_elbo = None
-    gap_name = "amortization"
+    def infer(x: Tensor) -> DiagonalGaussianPosterior:
+        ones = x.new_ones(len(x), size)
+        return DiagonalGaussianPosterior(mean * ones, math.log(scale) * ones)
 
-    def __init__(self, mean: float, scale: float) -> None:
-        self.at, self.scale = mean, scale
-
-    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, Any]:
-        return {}
-
-    def infer(self, model: Any, batch: Batch, noise: Any) -> DiagonalGaussianPosterior:
-        ones = batch.x.new_ones(len(batch.x), model.latent_size)
-        return DiagonalGaussianPosterior(self.at * ones, math.log(self.scale) * ones)
+    return Fixed(infer, **options)
 
 
 def measure_given(model: Any, x: Tensor, strategy: Any, settings: Evaluation, seed: int = 0) -> Result:
@@ -100,7 +93,7 @@ def test_the_gaps_of_a_factorized_posterior(size: int, turned: bool, device: tor
     settings = Evaluation(
         num_data=8, draws=400, best=BEST, annealing=ANNEALING, families={"full_gaussian": FullGaussian}
     )
-    result = measure_given(model.to(device), x.to(device), Given(0.2, 0.7), settings)
+    result = measure_given(model.to(device), x.to(device), given(0.2, 0.7, size), settings)
     numbers = result.evaluation["test"]
     # Of two binary pixels there are four x: most data are the same one, and the others stand out.
     assert [check for check in failed(result.evaluation) if size > 2 or "outliers" not in check] == []
@@ -125,7 +118,7 @@ def test_gaps_of_some_data_beside_the_elbo_of_all() -> None:
     log_p, best = model.log_marginal_exact(x), model.best_bound(x)
     q = model.bound_of(x, torch.full((len(x), size), 0.2), 0.49 * torch.eye(size).double().expand(len(x), size, size))
     settings = Evaluation(num_data=40, draws=400, best=BEST, annealing=ANNEALING, gap_data=10)
-    result = measure_given(model, x, Given(0.2, 0.7), settings)
+    result = measure_given(model, x, given(0.2, 0.7, size), settings)
     numbers, chosen = result.evaluation["test"], torch.arange(0, 40, 4)
     assert (numbers["num_data"], numbers["gap_data"]) == (40, 10)
     elbo, gaps = numbers["elbo"], numbers["gaps"]
@@ -223,12 +216,10 @@ def test_the_seed_decides(device: torch.device) -> None:
 def test_a_method_without_an_elbo(device: torch.device) -> None:
     """What can be had is had: the best q of the families asked for, and log p(x)."""
 
-    class Undefined(Given):
-        no_elbo = "draws without a density"
-
+    undefined = given(0, 1, 3, no_elbo="draws without a density")
     model, x = factorized_bernoulli(2.0, 3, num=6)
     settings = Evaluation(num_data=6, best=BEST, annealing=ANNEALING, families={"diagonal_gaussian": DiagonalGaussian})
-    result = measure_given(model.to(device), x.to(device), Undefined(0, 1), settings)
+    result = measure_given(model.to(device), x.to(device), undefined, settings)
     numbers = result.evaluation["test"]
     assert numbers["elbo"] == {"value": None, "reason": "draws without a density"}
     truth = float((model.log_marginal_exact(x) - model.best_bound(x)).mean())
@@ -240,7 +231,7 @@ def test_a_method_without_an_elbo(device: torch.device) -> None:
 def test_the_width_on_simulated_data(device: torch.device) -> None:
     model, x = factorized_bernoulli(2.0, 3, num=6)
     settings = Evaluation(num_data=6, draws=5, best=BEST, annealing=ANNEALING, simulated=SimulatedData(12))
-    result = measure_given(model.to(device), x.to(device), Given(0, 1), settings)
+    result = measure_given(model.to(device), x.to(device), given(0, 1, 3), settings)
     found = result.evaluation["simulated"]
     assert found["num_data"] == 12 and found["kind"].startswith("bidirectional")
     assert found["upper"]["mean"] - found["lower"]["mean"] == pytest.approx(found["width"]["mean"], abs=1e-9)
@@ -250,7 +241,7 @@ def test_the_width_on_simulated_data(device: torch.device) -> None:
     assert found["decoder_gradients"] > annealed + 40
     assert result.evaluation["test"]["log_marginal"]["simulated_width"] == found["width"]
     two, y = factorized_bernoulli(2.0, 2, num=6)
-    reason = measure_given(two.to(device), y.to(device), Given(0, 1), settings).evaluation["simulated"]
+    reason = measure_given(two.to(device), y.to(device), given(0, 1, 2), settings).evaluation["simulated"]
     assert reason == {"value": None, "reason": instrument.NOT_NEEDED}
 
 
@@ -275,7 +266,7 @@ def test_a_decoder_that_is_not_finite_is_named(device: torch.device) -> None:
     log_likelihood = model.log_likelihood
     model.log_likelihood = lambda x, z: torch.where(x[:, 0] > 0, torch.nan, log_likelihood(x, z))  # type: ignore[method-assign]
     with pytest.raises(VemError, match=r"test, rows 0 to 5: .*\d of 6 data.*NaN"):
-        measure_given(model, x.to(device), Given(0, 1), Evaluation(num_data=6, best=BEST, annealing=ANNEALING))
+        measure_given(model, x.to(device), given(0, 1, 3), Evaluation(num_data=6, best=BEST, annealing=ANNEALING))
 
 
 # --- work that was cut off

@@ -9,15 +9,12 @@ import torch
 
 from vem.contracts import TrainingSet
 from vem.data.linear_gaussian import linear_gaussian
-from vem.errors import VemError
 from vem.evaluation.elbo import SplitScores, score, spread
 from vem.evaluation.gaps import summarize
 from vem.evaluation.measured import Measured
-from vem.evaluation.settings import Evaluation
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
-from vem.models.modes import evaluating
 from vem.models.networks import MLPFactory
 from vem.noise import generator
 from vem.numerics import mean_and_se
@@ -120,27 +117,3 @@ def test_spread_is_even_distinct_and_in_range(num: int) -> None:
     assert len(rows) == min(num, 100) == len(rows.unique()) and int(rows[0]) >= 0 and int(rows[-1]) < 100
     gaps = rows.diff()
     assert num == 1 or int(gaps.max() - gaps.min()) <= 1
-
-
-def test_evaluating_puts_the_mode_back() -> None:
-    model = torch.nn.Sequential(torch.nn.Dropout())
-
-    def failing() -> None:
-        with evaluating(model):
-            assert not model.training and not model[0].training
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        failing()
-    assert model.training and model[0].training
-    model.eval()
-    with evaluating(model):
-        pass
-    assert not model.training
-
-
-def test_bad_settings_are_refused() -> None:
-    with pytest.raises(VemError, match=r"evaluation\.num_data=-1"):
-        Evaluation(num_data=-1)
-    with pytest.raises(VemError, match=r"evaluation\.draws=0"):
-        Evaluation(draws=0)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from gap_cases import Fixed
 from oracle_models import FactorizedBernoulli, simulate
 from torch import Tensor, nn
 
@@ -231,19 +232,9 @@ def test_bidirectional_bounds_from_a_mixture_enclose_the_truth() -> None:
     assert wide[64].mean() < 0.1 and wide[1].mean() > 0.5
 
 
-class OneMode:
+def one_mode(size: int) -> Fixed:
     """A strategy whose q sits in the mode of positive z."""
-
-    no_elbo, gap_name = None, "amortization"
-
-    def __init__(self, size: int) -> None:
-        self.family = DiagonalGaussian(size)
-
-    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, Any]:
-        return {}
-
-    def infer(self, model: Any, batch: Any, noise: Any) -> DiagonalGaussianPosterior:
-        return at(batch.x, batch.x, 0.12)
+    return Fixed(lambda x: at(x, x, 0.12), DiagonalGaussian(size))
 
 
 @pytest.mark.parametrize("modes", [1, 64])
@@ -254,7 +245,7 @@ def test_the_gap_of_the_issue_is_right_or_a_check_fails(modes: int) -> None:
     settings = Evaluation(
         num_data=12, splits=["test"], best=BestSettings(), annealing=Annealing(modes=modes), prior=Prior()
     )
-    tool = Instrument(model, OneMode(3), settings, seed=0)
+    tool = Instrument(model, one_mode(3), settings, seed=0)
     out = tool.run({"test": SplitData(x, False)}).evaluation["test"]
     failed = {c["name"] for c in out["checks"] if not c["passed"]}
     right = float((model.log_marginal_exact(x)).mean()) - out["best_elbo"]["mean"]
@@ -271,7 +262,7 @@ def test_the_gap_of_the_issue_is_right_or_a_check_fails(modes: int) -> None:
 def test_more_modes_than_are_looked_for_fail_a_check() -> None:
     model, x = Coordinates(6), some(6, 3)
     settings = Evaluation(num_data=3, splits=["test"], best=BestSettings(), annealing=Annealing(modes=16))
-    out = Instrument(model, OneMode(6), settings, seed=0)
+    out = Instrument(model, one_mode(6), settings, seed=0)
     measured = out.split("test", SplitData(x, False))
     (found,) = (c for c in check(measured) if c.name == "modes")
     assert not found.passed and "raise evaluation.annealing.modes" in found.detail
