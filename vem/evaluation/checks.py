@@ -59,7 +59,7 @@ def check_all(measured: Measured, thresholds: Thresholds | None = None) -> list[
 
 
 def named_numbers(measured: Measured) -> dict[str, Sample]:
-    """The numbers of each datum that the checks look at, by the names of ``per_datum.csv``."""
+    """The numbers of each data point that the checks look at, by the names of ``per_datum.csv``."""
     high = gaps.upper(measured)
     found = {
         "elbo": gaps.elbo(measured),
@@ -123,7 +123,7 @@ def _finite(measured: Measured, limits: Thresholds) -> Iterator[Check]:
 def _better_than_prior(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     """L[q] ≥ E_p(z)[log p(x | z)], the ELBO of a q that does not look at x.
 
-    Outliers are relative to the median; this one is absolute: a q that is absurd for every datum falls here. An
+    Outliers are relative to the median; this one is absolute: a q that is absurd for every data point falls here. An
     encoder that was hardly trained may lie some nats below the prior; its gap says so, and ``prior_slack`` lets it.
     """
     q, floor = gaps.elbo(measured), gaps.prior_elbo(measured)
@@ -159,7 +159,7 @@ def _below_upper(measured: Measured, limits: Thresholds) -> Iterator[Check]:
     high = gaps.upper(measured)
     if high is None:
         return
-    # An exact log p(x) lies above for each datum, an upper bound only in expectation.
+    # An exact log p(x) lies above for each data point, an upper bound only in expectation.
     above, exact = _upper_sample(measured, high)
     remedy = "What exceeds log p(x) is no lower bound: a wrong sign, a missing log q, or a point mass on continuous z."
     below = {"L[q]": gaps.elbo(measured), **{n: gaps.best_of(f) for n, f in measured.families.items()}}

@@ -32,7 +32,7 @@ def diagnose(
     - ``kl_per_dimension``: ``mean`` over the data and ``se`` [H] of KL(q(z_h | x_n) ‖ N(0, 1)), ``of`` what;
     - ``surgery``: ``elbo`` = ``reconstruction`` − ``mutual_information`` − ``marginal_kl``, nats, each with
       ``se``: see :func:`vem.evaluation.surgery.surgery`; for an index z exact, by enumeration, with ``se`` 0;
-    - ``components_used`` (an index z): components that are the likeliest one of at least one datum.
+    - ``components_used`` (an index z): components that are the likeliest one of at least one data point.
 
     q is found on the noise that :func:`vem.evaluation.elbo.score` finds it on, and kept for all data in the
     model's type: 24 MB for 60,000 diagonal Gaussians of H = 50 in float32, 600 MB for full ones, which

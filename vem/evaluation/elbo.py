@@ -18,7 +18,7 @@ BATCH = 500  # data for which q is found and scored together
 
 
 class SplitScores(NamedTuple):
-    """One row per evaluated datum, nats, on the host; None where the method has no such number."""
+    """One row per evaluated data point, nats, on the host; None where the method has no such number."""
 
     rows: Tensor  # [N] row numbers in the split
     elbo: Tensor | None  # [N]

@@ -22,7 +22,7 @@ LOWER_ONLY = "on these data no upper bound is valid"
 
 
 def summarize(measured: Measured, thresholds: Thresholds | None = None) -> dict[str, Any]:
-    """The numbers of one split as they stand in ``evaluation.json``, nats per datum.
+    """The numbers of one split as they stand in ``evaluation.json``, nats per data point.
 
         inference gap      log p(x) − L[q]  =  (log p(x) − L[q*])  +  (L[q*] − L[q])
                                                approximation gap     amortization or optimization gap
@@ -218,7 +218,7 @@ def _difference(one: Sample | None, other: Sample | None, reason: str, identifie
     return number(None, reason) if one is None or other is None else between(one, other, identified)
 
 
-# --- one number for each datum
+# --- one number for each data point
 
 
 def elbo(measured: Measured) -> Sample | None:
@@ -271,7 +271,7 @@ def upper(measured: Measured) -> Tensor | None:
 
 
 def per_datum(split: str, measured: Measured, labels: Tensor | None) -> list[dict[str, Any]]:
-    """One row for each evaluated datum, with the columns of ``per_datum.csv``; ``labels`` are those of the split.
+    """One row for each evaluated data point, with the columns of ``per_datum.csv``; ``labels`` are those of the split.
 
     Columns of the strategy's own family have no suffix, those of another end in ``.FAMILY``.
     """

@@ -1,4 +1,4 @@
-"""One number for each datum with its Monte Carlo variance: paired differences, intervals, shortfalls, outliers."""
+"""One number for each data point with its Monte Carlo variance: paired differences, intervals, shortfalls, outliers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Interval = tuple[float | None, float | None]
 
 
 class Sample(NamedTuple):
-    """One number for each datum, nats."""
+    """One number for each data point, nats."""
 
     values: Tensor  # [N]
     mc_variance: Tensor  # [N] of the Monte Carlo noise in it; NaN where it is not known
@@ -81,7 +81,7 @@ def raised(whole: Sample, part: Sample, values: Sample) -> dict[str, Any]:
     (shift, spread), (_, own) = mean_and_se(difference), mean_and_se(values.values)
     mean = mean_and_se(whole.values)[0] + shift
     se = math.sqrt(own**2 * measured / total + spread**2 * (1 - measured / total))
-    # A datum of the M has weight 1/N − 1/M in a, and 1/M in v.
+    # A data point of the M has weight 1/N − 1/M in a, and 1/M in v.
     noise = (whole.mc_variance.sum() - part.mc_variance.sum()) / total**2
     noise += part.mc_variance.sum() * (1 / measured - 1 / total) ** 2 + values.mc_variance.sum() / measured**2
     return {
@@ -167,16 +167,16 @@ class Shortfall(NamedTuple):
 
     @property
     def judged(self) -> bool:
-        """Whether there is an error to hold the mean against: of one datum whose noise is not known there is none."""
+        """Whether there is an error to hold the mean against: of one data point of unknown noise there is none."""
         return not (math.isfinite(self.mean) and math.isnan(self.error))
 
 
 def shortfall(difference: Sample, limits: Thresholds, rounding: float = 0.0) -> Shortfall:
-    """Hold a difference [N], true for each datum at least 0, against z standard errors.
+    """Hold a difference [N], true for each data point at least 0, against z standard errors.
 
     The mean is held against its Monte Carlo error √(Σ v_n)/N, for over data there is nothing to forgive: the
     inequality holds for each of them. Where v is not known the error over data stands in, which holds that
-    noise too. A single datum is held against its own √v_n, but at least the median of them: a variance from
+    noise too. A single data point is held against its own √v_n, but at least the median of them: a variance from
     few draws is often too small. ``rounding``: nats that are forgiven beside ``slack``.
     """
     known = difference.finite()
@@ -195,8 +195,8 @@ def overshoot(main: Sample, other: Sample, limits: Thresholds, rounding: float =
     What the main one may miss by its own account is forgiven: z standard errors, and ½ v_n, by which the log of an
     average lies low in the mean. The other's noise is one-sided: its weights ŵ_n average to at most p(x_n), so that
     E Π_n ŵ_n / p(x_n) ≤ 1 and P(Σ_n log ŵ_n / p(x_n) ≥ t) ≤ e^{−t} by Markov's inequality, whatever its variance is
-    said to be. Its mean is thus allowed z standard errors or z²/2N nats, where that is less; a single datum z errors,
-    and z of the median one more, for a variance from few chains is often too small.
+    said to be. Its mean is thus allowed z standard errors or z²/2N nats, where that is less; a single data point z
+    errors, and z of the median one more, for a variance from few chains is often too small.
     """
     difference = main.minus(other)
     known = difference.values.isfinite()

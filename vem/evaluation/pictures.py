@@ -34,7 +34,7 @@ SHOWN_NATS = 5.0  # below its peak the truth's density ends in the picture: 3.2 
 RING = math.sqrt(-2 * math.log(0.01))  # the circle that holds 99 % of N(0, I) in the plane
 FARTHEST = 20.0  # no picture reaches beyond this
 NO_WEIGHT = 1e-14  # nodes below this weigh nothing, and lie where a decoder may overflow
-AT_ONCE = 250  # points of one pass through the decoder, for each datum
+AT_ONCE = 250  # points of one pass through the decoder, for each data point
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -101,7 +101,7 @@ def worst_rows(per_datum: PerDatum) -> list[Mapping[str, Any]]:
     """The rows of the ``NUM_WORST`` data on which q does worst, the worst first: of test, else of train.
 
     By the inference gap where log p(x) was bounded, else by L[q*] − L[q], else by the lowest L[q]: also where every
-    gap is rounding. A datum whose ELBO is not finite is left out: evaluation.json says so, and there is no picture
+    gap is rounding. A data point whose ELBO is not finite is left out: evaluation.json says so, and there is no picture
     of it.
     """
     for split in ("test", "train"):

@@ -24,9 +24,9 @@ BLOCK = 2**22  # numbers in one block of densities, 32 MB in float64
 class Points(NamedTuple):
     """M points z_m ~ q(z | x_n), n = owner_m; float64 where q is a Gaussian of this package."""
 
-    owner: Tensor  # [M] place of the datum among the N
+    owner: Tensor  # [M] place of the data point among the N
     z: Tensor  # [M, H]
-    log_q: Tensor  # [M] log q(z_m | x_n) of its own datum
+    log_q: Tensor  # [M] log q(z_m | x_n) of its own data point
     log_prior: Tensor  # [M]
     reconstruction: Tensor  # [M] log p(x_n | z_m)
 
@@ -38,7 +38,7 @@ def surgery(
 
     I_q(n; z) = E[log q(z | x_n) − log q(z)] and KL(q(z) ‖ p(z)) = E[log q(z) − log p(z)], over M points
     z_m ~ q(z | x_n) whose n are spread over the data. The mixture runs over all N components, that of the
-    point's own datum among them once, so that each estimate is unbiased for these N data. A mixture over a
+    point's own data point among them once, so that each estimate is unbiased for these N data. A mixture over a
     minibatch of B would find log B nats at most. On each point the parts add up to log p(x, z) − log q(z | x).
 
     n is an index of N values: I ≤ log N (``cap``) whatever q is. ``near_cap`` says that less than 0.5 nats
@@ -66,7 +66,7 @@ def surgery_terms(num_data: int, num_points: int | None, **terms: tuple[float, f
     """The surgery as it stands in ``evaluation.json``, from (mean, se) of each term."""
     cap = math.log(num_data)
     information, error = terms["mutual_information"]
-    known = math.isfinite(information) and num_data > 1  # one datum has nothing to tell it from
+    known = math.isfinite(information) and num_data > 1  # one data point has nothing to tell it from
     margin = max(NEAR_CAP, 2 * error) if math.isfinite(error) else NEAR_CAP
     return {
         "num_data": num_data,
@@ -80,11 +80,11 @@ def surgery_terms(num_data: int, num_points: int | None, **terms: tuple[float, f
 def _draw_points(
     model: GenerativeModel, x: Tensor, batches: Sequence[Inferred], num: int, stream: torch.Generator
 ) -> Points:
-    """M points, the m-th from the q of datum ⌊(m + u_m) N / M⌋, u_m ~ U(0, 1): spread, yet every datum as likely."""
+    """M points, the m-th from the q of data point ⌊(m + u_m) N / M⌋, u_m ~ U(0, 1): spread, yet all as likely."""
     total = sum(len(b.rows) for b in batches)
     jitter = torch.rand(num, generator=stream, device=x.device, dtype=torch.float64)
     owner = ((torch.arange(num, device=x.device) + jitter) * total / num).long().clamp_max(total - 1)
-    repeat = torch.arange(num, device=x.device) - torch.searchsorted(owner, owner)  # 0, 1, … for the same datum
+    repeat = torch.arange(num, device=x.device) - torch.searchsorted(owner, owner)  # 0, 1, … for the same data point
     parts, low = [], 0
     for rows, _, posterior in batches:
         here = (owner >= low) & (owner < low + len(rows))
@@ -116,7 +116,7 @@ def _wide(q: Posterior) -> Posterior:
 def aggregate_log_q(posteriors: Sequence[Posterior], z: Tensor, owner: Tensor, log_own: Tensor) -> Tensor:
     """log q(z_m) = log (1/N) Σ_n q(z_m | x_n) [M], summed over batches of posteriors in float64.
 
-    z [M, H]; ``owner`` [M] is the place n of the datum that z_m was drawn from, counted through the batches,
+    z [M, H]; ``owner`` [M] is the place n of the data point that z_m was drawn from, counted through the batches,
     and ``log_own`` [M] is log q(z_m | x_n) there, known from the draw.
     """
     total = torch.full_like(log_own, -torch.inf)
@@ -132,7 +132,7 @@ def aggregate_log_q(posteriors: Sequence[Posterior], z: Tensor, owner: Tensor, l
 
 
 def _cross(q: Posterior, z: Tensor) -> Tensor:
-    """log q(z_m | x_b) [M, B] for every point z [M, H] and every datum of a batch, in float64."""
+    """log q(z_m | x_b) [M, B] for every point z [M, H] and every data point of a batch, in float64."""
     if isinstance(q, DiagonalGaussianPosterior):
         # Σ_h (z − μ)² / σ² as matrix products; about the batch's mean, where the terms cancel least.
         centre, precision = q.location.mean(0), (-2 * q.log_scale).exp()

@@ -65,7 +65,7 @@ def effective(bound: LogMarginal, limits: Thresholds) -> Effective | None:
 
     By the delta method E[log w̄] = log p(x) − ½ Var[log w̄], with Var[log w̄] ≈ (K / ESS − 1) / (K − 1): its mean
     over data is the bias of the bound. That is right for few chains whose weights are even. Weights that are
-    not (ESS below a tenth of K) hide those not drawn; there a datum needs effective samples by number.
+    not (ESS below a tenth of K) hide those not drawn; there a data point needs effective samples by number.
 
     Source: Kong, 1992; Nowozin, 2018, prop. 1.
     """

@@ -16,7 +16,7 @@ from vem.external.terms import terms
 
 ROWS = 20  # by which the terms of a sum are told
 DIRECTIONS = 4  # random ones, along which it is verified that entries do not depend on one another
-SLACK = 0.01  # nats a datum
+SLACK = 0.01  # nats a data point
 KNOWN = 16  # data whose values show where mass lies
 CONFIRMED = 4  # entries that are looked at again before a mass is called missing
 FINER = 64  # how much closer together
@@ -115,7 +115,7 @@ def _verdict(log_p: LogP, x: Tensor, eps: float) -> Normalization:
 
 
 def _mixed(x: Tensor, base: Tensor) -> Tensor:
-    """Rows whose entries come from the base or from another datum, at random."""
+    """Rows whose entries come from the base or from another data point, at random."""
     signs = prior_draws(ROWS, x.shape[1], x).sign()
     others = x[torch.arange(ROWS, device=x.device) % len(x)]
     return torch.where(signs > 0, others, base)

@@ -52,7 +52,7 @@ class ForeignEncoder:
         self.encoder = frozen(encoder)
         x = as_data(x, self.encoder)[:PROBES]
         q = self._posterior(x, None)
-        # The mean stands for every kind of q: it has one row of H numbers for each datum.
+        # The mean stands for every kind of q: it has one row of H numbers for each data point.
         self.latent_dim = int(q.mean().shape[-1])
         self.family: Family | None = None
         if isinstance(q, DiagonalGaussianPosterior):
@@ -90,7 +90,7 @@ class ForeignEncoder:
         return q
 
     def _check_steady(self, x: Tensor, q: Posterior) -> None:
-        """The same q again, and for each datum alone: nothing random, no batch statistics."""
+        """The same q again, and for each data point alone: nothing random, no batch statistics."""
         z = q.draws(noise_of(q, 2, x, "encoder")).z
         value, again = _fingerprint(q, z), _fingerprint(self._posterior(x, None), z)
         if not _near(again, value):

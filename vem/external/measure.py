@@ -57,7 +57,7 @@ def measure(
     name: str | None = None,
     progress: bool = True,
 ) -> Measurement:
-    """Bounds, gaps, checks and diagnostics of a model that was trained elsewhere, in nats per datum.
+    """Bounds, gaps, checks and diagnostics of a model that was trained elsewhere, in nats per data point.
 
     - ``decoder``: a module z [N, H] → [N, *X] with ``likelihood`` "bernoulli" (logits), "bernoulli_probs" or
       "gaussian" (with ``scale``); or an object with log_likelihood(x, z); or ``likelihood`` is a function

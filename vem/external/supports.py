@@ -135,7 +135,7 @@ def _ends(g: Callable[[Tensor, Tensor], Tensor], x: Tensor, entries: Tensor) -> 
 
 def _end(g: Callable[[Tensor, Tensor], Tensor], x: Tensor, entries: Tensor, outer: float, sign: float) -> float:
     inside = x[:, entries].amin(0) if sign < 0 else x[:, entries].amax(0)
-    # A datum at the very end may be refused there: from a value of its own inward.
+    # A data point at the very end may be refused there: from a value of its own inward.
     middle = 0.5 * (x[:, entries].amin(0) + x[:, entries].amax(0))
     inside = torch.where(g(entries, inside).isfinite(), inside, middle)
     outside = torch.full_like(inside, outer)
@@ -169,7 +169,7 @@ def _grey(x: Tensor) -> Iterator[Lattice]:
         return
     low, high = float(values[0]), float(values[-1])
     step = (high - low) / round((high - low) / step)
-    # Levels that no datum has may be missing at the ends, or in between.
+    # Levels that no data point has may be missing at the ends, or in between.
     for first, end in dict.fromkeys([(low, high), (0.0, 1.0), (-1.0, 1.0)]):
         for levels in sorted({round((end - first) / step), 255, 256, 15, 16} - {0}):
             if first <= low + 1e-6 and end >= high - 1e-6 and _fits(values, first, (end - first) / levels):

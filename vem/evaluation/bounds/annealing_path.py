@@ -21,7 +21,7 @@ SIGMOID = 4.0  # the sigmoid schedule runs from σ(−SIGMOID) to σ(SIGMOID), r
 
 @dataclass(frozen=True)
 class Annealing:
-    """How annealed importance sampling spends its decoder gradients, for each datum.
+    """How annealed importance sampling spends its decoder gradients, for each data point.
 
     - ``temperatures`` T, ``chains`` C, ``leapfrog`` steps L: C · (1 + (T − 1) · L) gradients in a run.
     - ``schedule``: ``linear`` and ``sigmoid`` temperatures are the same for all data; ``adaptive`` ones have a
@@ -114,7 +114,7 @@ def pilot(target: Target, settings: Annealing, stream: torch.Generator) -> Pilot
 
 
 def fixed_betas(schedule: str, num: int, x: Tensor) -> Tensor:
-    """``linear`` temperatures, else ``sigmoid`` ones, the same for every datum: [num + 1, B] float64."""
+    """``linear`` temperatures, else ``sigmoid`` ones, the same for every data point: [num + 1, B] float64."""
     line = torch.linspace(0, 1, num + 1, dtype=torch.float64, device=x.device)
     if schedule == "sigmoid":
         line = torch.sigmoid(SIGMOID * (2 * line - 1))

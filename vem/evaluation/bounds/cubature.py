@@ -15,12 +15,12 @@ from torch import Tensor
 
 NODES = 8  # of the Gauss–Legendre rule, along each axis of a tile
 MAX_LEVELS = 40  # halvings of a tile
-MAX_TILES = 4096  # of one datum in one level; beyond, the datum ends with the error it has
+MAX_TILES = 4096  # of one data point in one level; beyond, the data point ends with the error it has
 NEGLIGIBLE = math.exp(-12)  # of tolerance · p(x): a tile whose mass stays below is not refined
 SHARE = 1 / 64  # of the tolerance, that one tile may be wrong by
 SMOOTH = 3.0  # nats that f may rise above a tile's nodes where the tile counts as resolved
 
-# z [P, T, H], datum [T] → f [P, T] in float64, −∞ where z is impossible
+# z [P, T, H], data point [T] → f [P, T] in float64, −∞ where z is impossible
 Integrand = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -82,7 +82,7 @@ class _Sums:
         self.peak, self.mass, self.error = risen, self.mass * shrink, self.error * shrink
 
     def per_datum(self, values: Tensor, datum: Tensor) -> Tensor:
-        """Values of tiles [T] summed over those of each datum: [B]."""
+        """Values of tiles [T] summed over those of each data point: [B]."""
         return torch.zeros_like(self.peak).index_add(0, datum, values)
 
     def total(self, tiles: Tiles) -> Tensor:
@@ -113,7 +113,7 @@ def refine(
         mass = children.mass(sums.peak).view(len(parents.datum), -1)  # [T, 2^H]
         change = (mass.sum(1) - parents.mass(sums.peak)).abs()
         settled = _settled(parents, children, change, sums, hint, tolerance, eps)
-        # A datum that needs too many tiles ends here, with twice the last change: it did not converge.
+        # A data point that needs too many tiles ends here, with twice the last change: it did not converge.
         left = sums.per_datum((~settled).double(), parents.datum) * mass.shape[1]
         crowded = (left > MAX_TILES)[parents.datum]
         ended = ~settled & (crowded | (level == MAX_LEVELS - 1))

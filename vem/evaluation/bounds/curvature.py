@@ -82,7 +82,7 @@ def with_curvature(target: Target, passes: int, stream: torch.Generator) -> Curv
     In the coordinates where q = N(0, I), a Gaussian is the best one where E[∇f] = 0 and E[−∇²f] = Σ⁻¹. Both come
     from gradients alone, for E[∇²f] = E[∇f εᵀ], and moment-matched draws make that exact for a quadratic f: one
     pass takes any diagonal q to a Gaussian posterior. The probes are noise of their own, so that what anneals from
-    here stays unbiased. Each datum keeps the pass with the highest ELBO on its probe, the q it began with among
+    here stays unbiased. Each data point keeps the pass with the highest ELBO on its probe, the q it began with among
     them.
 
     Raises:
@@ -107,7 +107,7 @@ def with_curvature(target: Target, passes: int, stream: torch.Generator) -> Curv
 
 
 def probes(size: int) -> int:
-    """The decoder gradients of one probe, for each datum."""
+    """The decoder gradients of one probe, for each data point."""
     return max(2 * size, PROBES)
 
 
@@ -118,7 +118,7 @@ def _newton(now: CurvedPosterior, point: Point) -> CurvedPosterior:
     # Matched draws come as ±ε: in the sum the even part of ∇f, which is noise here, cancels.
     curvature = -torch.einsum("sbi,sbj->bij", gradient, eps) / len(eps)
     curvature = 0.5 * (curvature + curvature.mT)
-    finite = torch.isfinite(curvature.sum((1, 2)) + slope.sum(1))  # a datum that met a NaN stays where it is
+    finite = torch.isfinite(curvature.sum((1, 2)) + slope.sum(1))  # a data point that met a NaN stays where it is
     curvature = torch.where(finite[:, None, None], curvature, torch.eye(slope.shape[1]).to(curvature))
     slope = torch.where(finite[:, None], slope, torch.zeros_like(slope))
     values, vectors = torch.linalg.eigh(curvature)

@@ -81,7 +81,7 @@ class Target:
 
     @property
     def gradients(self) -> int:
-        """Decoder gradients for each datum so far."""
+        """Decoder gradients for each data point so far."""
         return self._spent[0]
 
     def value(self, eps: Tensor) -> Tensor:

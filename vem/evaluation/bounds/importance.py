@@ -25,7 +25,7 @@ Draw = Callable[[int], tuple[Tensor, Tensor]]
 
 
 class LogMeanExp:
-    """log (1/K) Σ_k w_k for each datum from log w [S, B], chunk by chunk, any K, in float64.
+    """log (1/K) Σ_k w_k for each data point from log w [S, B], chunk by chunk, any K, in float64.
 
     Keeps Σ w and Σ w² over exp of the running maximum. With w̄ the mean weight:
 
@@ -46,7 +46,7 @@ class LogMeanExp:
         self.square = torch.zeros(num_data, dtype=torch.float64, device=device)
 
     def add(self, log_weight: Tensor) -> None:
-        """S more draws for each datum: log w [S, B]."""
+        """S more draws for each data point: log w [S, B]."""
         log_weight = log_weight.double()
         peak = torch.maximum(self.peak, log_weight.amax(0))
         # Where every weight so far is zero, any finite shift will do.
@@ -83,14 +83,14 @@ def importance_bound(
     model: GenerativeModel, x: Tensor, posterior: Posterior, *, samples: int, stream: torch.Generator,
     chunk: int | None = None,
 ) -> LogMarginal:  # fmt: skip
-    """The importance-weighted lower bound on log p(x), in nats per datum.
+    """The importance-weighted lower bound on log p(x), in nats per data point.
 
     log p(x) ≥ E log (1/K) Σ_k p(x, z_k) / q(z_k),  z_k ~ q(z),  K = ``samples``
 
     x [B, *X] → lower [B] in float64, ``mc_variance`` and ``ess`` [B]. Rises with K in expectation, from the ELBO at
     K = 1; where q = p(z | x) it is log p(x) for every K. A bound and no truth: an effective sample size far below K
     says that it may be many nats low. The model is put in evaluation mode; ``chunk`` is the number of draws made at
-    once for each datum (None: what bounds the memory).
+    once for each data point (None: what bounds the memory).
 
     Raises:
         VemError: K below 1, a q that enumerates its support, a q without density or width, log p(x | z) = NaN or
@@ -114,7 +114,7 @@ def importance_bound(
 
 
 def prior_monte_carlo(model: GenerativeModel, x: Tensor, *, samples: int, stream: torch.Generator) -> LogMarginal:
-    """Naive Monte Carlo, in nats per datum: a lower bound in expectation, and a poor one beyond a few dimensions.
+    """Naive Monte Carlo, in nats per data point: a lower bound in expectation, and a poor one beyond a few dimensions.
 
     log p(x) ≥ E log (1/K) Σ_k p(x | z_k),  z_k ~ p(z),  K = ``samples``
 
@@ -153,7 +153,7 @@ def exact(model: GenerativeModel, x: Tensor) -> LogMarginal:
 def refuse_invalid(log_likelihood: Tensor, rows: Tensor | None = None, num_data: int | None = None) -> None:
     """Refuse log p(x | z) [S, B] that is NaN or +∞ for some z; −∞ is an impossible x, of weight zero.
 
-    ``rows`` [B] says which of ``num_data`` data each column is of, where a column is not a datum.
+    ``rows`` [B] says which of ``num_data`` data each column is of, where a column is not a data point.
 
     Raises:
         VemError: names how many data and z, the first rows, and the remedy.

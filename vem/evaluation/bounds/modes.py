@@ -33,9 +33,9 @@ SMALL = 0.01  # of p(x), by the number of modes: the share from where a mode cou
 
 @dataclass
 class ModeMixture:
-    """Q(z) = Σ_k s_k N(z; m_k, A_k A_kᵀ) for each datum; ``labels`` say which component each chain moves in.
+    """Q(z) = Σ_k s_k N(z; m_k, A_k A_kᵀ) for each data point; ``labels`` say which component each chain moves in.
 
-    z = m_k + A_k ε with k the label of the chain. Shares of components that a datum does not have are zero.
+    z = m_k + A_k ε with k the label of the chain. Shares of components that a data point does not have are zero.
     """
 
     location: Tensor  # [K, B, H] m
@@ -137,12 +137,12 @@ class Found(NamedTuple):
     rows: Tensor  # [R] their places
     mixture: ModeMixture | None  # of these rows; None where there is none
     modes: Tensor  # [R] how many
-    gradients: Tensor  # [B] decoder gradients spent on each datum
+    gradients: Tensor  # [B] decoder gradients spent on each data point
     open_end: Tensor  # [R] bool: the search ended while it still found modes
 
 
 class _Peaks(NamedTuple):
-    """Maxima of log p(x, z) that are modes of their own, of each datum as many as have a finite height."""
+    """Maxima of log p(x, z) that are modes of their own, of each data point as many as have a finite height."""
 
     points: Tensor  # [K, B, H]
     heights: Tensor  # [K, B], −∞ where there is none
@@ -236,7 +236,7 @@ def _fitted(
         return nothing
     peaks = peaks.of(rows)
     peaks = _Peaks(*(part[: int(peaks.number.max())] for part in peaks))
-    number, place = peaks.heights.isfinite().nonzero(as_tuple=True)  # one line for each mode of each datum
+    number, place = peaks.heights.isfinite().nonzero(as_tuple=True)  # one line for each mode of each data point
     mode = peaks.points[number, place]
     target = Target(model, x[rows[place]], DiagonalGaussianPosterior(mode, torch.full_like(mode, math.log(NARROW))))
     bent = with_curvature(target, PASSES, stream)

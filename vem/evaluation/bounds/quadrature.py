@@ -35,7 +35,7 @@ class PosteriorGrid(NamedTuple):
 def quadrature(
     model: GenerativeModel, x: Tensor, *, centre: Posterior | None = None, tolerance: float = 1e-4
 ) -> LogMarginal:
-    """log p(x) = log ∫ p(x, z) dz for H = 1 or 2 and any decoder, as lower and upper; nats per datum.
+    """log p(x) = log ∫ p(x, z) dz for H = 1 or 2 and any decoder, as lower and upper; nats per data point.
 
     x [B, *X] → lower = upper [B] in float64, ``error`` [B]: the sum over tiles of what halving each of them
     changed, with what rounding in the model's type may add. It is at most ``tolerance`` where the
@@ -59,7 +59,7 @@ def quadrature(
 
 
 def posterior_boxes(model: GenerativeModel, x: Tensor, *, centre: Posterior | None = None, nats: float = 8.0) -> Tensor:
-    """For each datum a box that covers where p(z | x) is within ``nats`` of its maximum: [B, H, 2] low and high.
+    """For each data point a box that covers where p(z | x) is within ``nats`` of its maximum: [B, H, 2] low and high.
 
     8 nats are four standard deviations of a Gaussian. x [B, *X]; raises what :func:`quadrature` raises.
     """
@@ -74,7 +74,7 @@ def posterior_boxes(model: GenerativeModel, x: Tensor, *, centre: Posterior | No
 def posterior_grid(
     model: GenerativeModel, x: Tensor, boxes: Tensor, n: int, *, centre: Posterior | None = None
 ) -> PosteriorGrid:
-    """log p(z | x) on n × n points of a box for each datum (H = 2), normalized by :func:`quadrature`.
+    """log p(z | x) on n × n points of a box for each data point (H = 2), normalized by :func:`quadrature`.
 
     boxes [B, 2, 2]: low and high of z_1, then of z_2 (:func:`posterior_boxes` makes some); the points include both.
     Raises what :func:`quadrature` raises.
@@ -99,7 +99,7 @@ class _Integrand:
         self.width = max(model.latent_size, x[0].numel())
 
     def __call__(self, z: Tensor, datum: Tensor) -> Tensor:
-        """z [P, T, H], datum [T] → [P, T]."""
+        """z [P, T, H], data point [T] → [P, T]."""
         columns = max(1, MAX_FLOATS // (len(z) * self.width))
         rows = min(len(z), max(1, MAX_FLOATS // self.width))
         parts = zip(z.split(columns, 1), datum.split(columns), strict=True)
@@ -157,7 +157,7 @@ def _hint(integrand: _Integrand, centre: Posterior | None, middle: Tensor, reach
 
 
 def _first_tiles(integrand: _Integrand, hint: Hint, middle: Tensor, scale: Tensor, tolerance: float) -> Tiles:
-    """The tiles of the first grid for every datum, its box wide enough.
+    """The tiles of the first grid for every data point, its box wide enough.
 
     Raises:
         VemError: an impossible x, a posterior that touches the edge of the widest box.

@@ -47,7 +47,7 @@ class Chosen(NamedTuple):
     starts: list[Start]
     modes: Tensor  # [B] how many were found; 1 where no second one counts
     open_end: Tensor  # [B] bool: there are more than were looked for
-    gradients: float  # decoder gradients for each datum, of the search and the pilots
+    gradients: float  # decoder gradients for each data point, of the search and the pilots
 
 
 def _drawn(target: Target, chains: int, stream: torch.Generator) -> Target:
@@ -61,7 +61,7 @@ def choose(target: Target, found: Pilot, settings: Annealing, stream: torch.Gene
     ``found`` is the pilot from q*. The candidates are a mixture over the modes and the prior; each is annealed once,
     as the pilot from q* was. Of the three the one with the highest log mean weight, less its error and less what
     ``GAIN`` asks of it, is taken. Neither the modes nor the pilots are used again:
-    given the choice, made for each datum, the weights of the run after it average to p(x).
+    given the choice, made for each data point, the weights of the run after it average to p(x).
     """
     batch = len(target.x)
     modes = torch.ones(batch, dtype=torch.long, device=target.x.device)
