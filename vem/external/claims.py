@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -31,38 +32,43 @@ def check_claims(q: Any, name: str, x: Tensor) -> None:
     Raises:
         VemError: they do not agree; by how much.
     """
+    fault = next(_faults(q, x), None)
+    if fault is not None:
+        kind = type(getattr(q, "q", getattr(q, "flow", q))).__name__
+        raise VemError(
+            f"encoder={name} gives a {kind} whose draws do not have the density that it claims: {fault}. ELBO and gaps "
+            "would be off by as much: mend its sampler or its log_prob."
+        )
+
+
+def _faults(q: Any, x: Tensor) -> Iterator[str]:
     if isinstance(q, TransportedPosterior):
-        _jacobian(q, name, x)
+        yield from _jacobian(q, x)
     elif isinstance(q, DistributionPosterior):
         noise = noise_of(q, DRAWS, x, "claims")
         z, log_q, _ = (part.detach() for part in q.draws(noise))
-        _ties(q, z, name)
-        _together(q, noise, name)
+        yield from _ties(z)
+        yield from _together(q, noise)
         if _everywhere(q):
-            _by_parts(q, z, name)
+            yield from _by_parts(q, z)
             if z.shape[-1] <= 2:
-                _total(z, log_q, q, name)
+                yield from _total(z, log_q)
 
 
-def _refuse(q: Any, name: str, fault: str) -> None:
-    raise VemError(
-        f"encoder={name} gives a {type(getattr(q, 'q', getattr(q, 'flow', q))).__name__} whose draws do not have the "
-        f"density that it claims: {fault}. ELBO and gaps would be off by as much: mend its sampler or its log_prob."
-    )
-
-
-def _ties(q: DistributionPosterior, z: Tensor, name: str) -> None:
+def _ties(z: Tensor) -> Iterator[str]:
     ordered = z.sort(0).values
     equal = (ordered[1:] == ordered[:-1]).double().mean(0)  # [B, H]
     if float(equal.max()) > TIED:
         b, h = divmod(int(equal.argmax()), z.shape[-1])
         values, counts = z[:, b, h].unique(return_counts=True)
-        _refuse(q, name, f"{float(equal.max()):.0%} of {len(z)} draws share coordinate {h} with another (such as "
-                f"{float(values[counts.argmax()]):.4g}, {int(counts.max())} times), as where draws are clamped to an "
-                "edge, and a density has no such points")  # fmt: skip
+        yield (
+            f"{float(equal.max()):.0%} of {len(z)} draws share coordinate {h} with another (such as "
+            f"{float(values[counts.argmax()]):.4g}, {int(counts.max())} times), as where draws are clamped to an "
+            "edge, and a density has no such points"
+        )
 
 
-def _together(q: DistributionPosterior, noise: Tensor, name: str) -> None:
+def _together(q: DistributionPosterior, noise: Tensor) -> Iterator[str]:
     both = getattr(q.q, "rsample_and_log_prob", None)
     if not callable(both):
         return
@@ -74,8 +80,10 @@ def _together(q: DistributionPosterior, noise: Tensor, name: str) -> None:
     if float(bad.double().mean()) > TIED:
         most = off.nan_to_num(nan=math.inf).max()
         share = f"{float(bad.double().mean()):.0%} of {bad.numel()} draws"
-        _refuse(q, name, f"the log-density that comes with the draws and log_prob there differ for {share}, by up to "
-                f"{float(most):.3g} nats")  # fmt: skip
+        yield (
+            f"the log-density that comes with the draws and log_prob there differ for {share}, by up to "
+            f"{float(most):.3g} nats"
+        )
 
 
 def _everywhere(q: DistributionPosterior) -> bool:
@@ -86,7 +94,7 @@ def _everywhere(q: DistributionPosterior) -> bool:
     return type(support).__name__ in ("_Real", "_RealVector") or support is torch.distributions.constraints.real
 
 
-def _by_parts(q: DistributionPosterior, z: Tensor, name: str) -> None:
+def _by_parts(q: DistributionPosterior, z: Tensor) -> Iterator[str]:
     with torch.enable_grad():
         leaf = z.detach().to(q.like).requires_grad_()
         try:
@@ -103,11 +111,13 @@ def _by_parts(q: DistributionPosterior, z: Tensor, name: str) -> None:
     if bool(bad.any()):
         b, h = (int(i) for i in bad.nonzero()[0])
         side = "narrower" if mean[b, h] > 0 else "wider"
-        _refuse(q, name, f"E_q[1 + (z − m) ∂ log q] is {float(mean[b, h]):.3g} ± {float(error[b, h]):.2g} for "
-                f"coordinate {h} and must be 0: they are {side} than its log_prob says")  # fmt: skip
+        yield (
+            f"E_q[1 + (z − m) ∂ log q] is {float(mean[b, h]):.3g} ± {float(error[b, h]):.2g} for "
+            f"coordinate {h} and must be 0: they are {side} than its log_prob says"
+        )
 
 
-def _total(z: Tensor, log_q: Tensor, q: DistributionPosterior, name: str) -> None:
+def _total(z: Tensor, log_q: Tensor) -> Iterator[str]:
     """E_q[r / q] = 1 for a mixture r of Gaussians around a quarter of the draws, each as wide as its neighbourhood."""
     for b in range(z.shape[1]):
         at, tested = z[: len(z) // 4, b].double(), z[len(z) // 4 :, b].double()
@@ -118,11 +128,13 @@ def _total(z: Tensor, log_q: Tensor, q: DistributionPosterior, name: str) -> Non
         mean, error = float(weight.mean()), float(weight.std()) / len(weight) ** 0.5
         # An outlier's wide kernel reaches where no draw is: only a weight that is well known is judged.
         if math.isfinite(mean) and error < 0.1 * mean and abs(math.log(mean)) > OFF:
-            _refuse(q, name, f"its log_prob is {math.log(mean):+.2f} ± {error / mean:.2g} nats too low to be that of "
-                    "the draws (E_q[r / q] = 1 for any density r)")  # fmt: skip
+            yield (
+                f"its log_prob is {math.log(mean):+.2f} ± {error / mean:.2g} nats too low to be that of "
+                "the draws (E_q[r / q] = 1 for any density r)"
+            )
 
 
-def _jacobian(q: TransportedPosterior, name: str, x: Tensor) -> None:
+def _jacobian(q: TransportedPosterior, x: Tensor) -> Iterator[str]:
     size = q.mean().shape[-1]
     if size > AT_ONCE[1]:
         return
@@ -139,5 +151,7 @@ def _jacobian(q: TransportedPosterior, name: str, x: Tensor) -> None:
     known = truth.isfinite() & off.isfinite()
     bad = known & (off > OFF + 0.01 * truth.abs())
     if 2 * int(bad.sum()) > max(1, int(known.sum())):
-        _refuse(q, name, f"log|det dz/dε| of its transforms is off by {float(off[known].median()):.3g} nats (median of "
-                f"{int(known.sum())} draws) from that of their derivatives")  # fmt: skip
+        yield (
+            f"log|det dz/dε| of its transforms is off by {float(off[known].median()):.3g} nats (median of "
+            f"{int(known.sum())} draws) from that of their derivatives"
+        )

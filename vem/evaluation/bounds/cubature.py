@@ -20,7 +20,7 @@ NEGLIGIBLE = math.exp(-12)  # of tolerance · p(x): a tile whose mass stays belo
 SHARE = 1 / 64  # of the tolerance, that one tile may be wrong by
 SMOOTH = 3.0  # nats that f may rise above a tile's nodes where the tile counts as resolved
 
-# z [P, T, H], data point [T] → f [P, T] in float64, −∞ where z is impossible
+# z [P, T, H], datum [T] → f [P, T] in float64, −∞ where z is impossible
 Integrand = Callable[[Tensor, Tensor], Tensor]
 
 

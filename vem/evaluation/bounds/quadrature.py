@@ -99,7 +99,7 @@ class _Integrand:
         self.width = max(model.latent_size, x[0].numel())
 
     def __call__(self, z: Tensor, datum: Tensor) -> Tensor:
-        """z [P, T, H], data point [T] → [P, T]."""
+        """z [P, T, H], datum [T] → [P, T]."""
         columns = max(1, MAX_FLOATS // (len(z) * self.width))
         rows = min(len(z), max(1, MAX_FLOATS // self.width))
         parts = zip(z.split(columns, 1), datum.split(columns), strict=True)
