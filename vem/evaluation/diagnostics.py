@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vem.contracts import GenerativeModel, Posterior, Strategy
+from vem.contracts import GenerativeModel, Inference, Posterior
 from vem.errors import at_least
 from vem.evaluation.elbo import BATCH, Inferred, inferred, spread
 from vem.evaluation.surgery import ONE_POINT, surgery, surgery_terms
@@ -23,7 +23,7 @@ ACTIVE_VARIANCE = 0.01  # Burda, Grosse and Salakhutdinov, 2016, §5.2
 
 @torch.no_grad()
 def diagnose(
-    model: GenerativeModel, strategy: Strategy, x: Tensor, *, training_rows: bool, points: int = 1000,
+    model: GenerativeModel, strategy: Inference, x: Tensor, *, training_rows: bool, points: int = 1000,
     num_data: int | None = None, seed: int, name: str, batch_size: int = BATCH,
 ) -> dict[str, Any]:  # fmt: skip
     """Diagnostics of the strategy's q over ``num_data`` data (None: all) of the split x [N, *X], ready for JSON.

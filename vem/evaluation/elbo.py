@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vem.contracts import Batch, GenerativeModel, Posterior, Strategy, TractableModel
+from vem.contracts import Batch, GenerativeModel, Inference, Posterior, TractableModel
 from vem.errors import at_least
 from vem.models.modes import evaluating
 from vem.noise import fill, generator
@@ -51,7 +51,7 @@ class Inferred(NamedTuple):
 
 
 def inferred(
-    model: GenerativeModel, strategy: Strategy, x: Tensor, rows: Tensor, *, training_rows: bool, seed: int, name: str,
+    model: GenerativeModel, strategy: Inference, x: Tensor, rows: Tensor, *, training_rows: bool, seed: int, name: str,
     batch_size: int = BATCH, first: int = 0,
 ) -> Iterator[Inferred]:  # fmt: skip
     """q for ``rows`` of the data x [N, *X] of a split, batch by batch.
@@ -70,7 +70,7 @@ def inferred(
 
 @torch.no_grad()
 def score(
-    model: GenerativeModel, strategy: Strategy, x: Tensor, rows: Tensor, *, training_rows: bool, draws: int, seed: int,
+    model: GenerativeModel, strategy: Inference, x: Tensor, rows: Tensor, *, training_rows: bool, draws: int, seed: int,
     name: str, batch_size: int = BATCH,
 ) -> SplitScores:  # fmt: skip
     """The ELBO, reconstruction and KL of q for the data x [N, *X] (all of a split), at ``rows`` of them.

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vem.contracts import Family, GenerativeModel, LogMarginal, Posterior, Strategy, TractableModel
+from vem.contracts import Family, GenerativeModel, Inference, LogMarginal, Posterior, TractableModel
 from vem.errors import VemError
 from vem.evaluation import gaps
 from vem.evaluation.bounds.annealing import anneal, enclose, with_starts
@@ -65,14 +65,12 @@ class Instrument:
     """
 
     def __init__(
-        self, model: GenerativeModel, strategy: Strategy, settings: Evaluation, *, seed: int,
+        self, model: GenerativeModel, strategy: Inference, settings: Evaluation, *, seed: int,
         progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.model, self.strategy, self.settings, self.seed = model, strategy, settings, seed
         self.progress = progress or Progress()
         self.chunk = CHUNK if settings.long else BATCH
-        # A strategy of the user's own need not say; only an encoder's gap is one of amortization.
-        self.gap_name = getattr(strategy, "gap_name", "optimization")
 
     def pieces(self, splits: Mapping[str, SplitData]) -> int:
         """How many pieces of work there are: what a progress bar counts."""
@@ -110,7 +108,7 @@ class Instrument:
         """What is known of each of ``num_data`` data of a split, spread evenly over it; of some of them, L[q] alone."""
         rows, chosen = self._rows(name, data)
         if not len(rows):
-            return Measured(joined(rows, [], None, "there are no data"), gap_name=self.gap_name)
+            return Measured(joined(rows, [], None, "there are no data"), gap_name=self.strategy.gap_name)
         measured = from_pieces([
             self.progress.piece(f"{name}-{number:04d}", partial(self._piece, name, data, part, number))
             for number, part in enumerate(torch.split(chosen, self.chunk))
@@ -154,7 +152,7 @@ class Instrument:
         scores = [] if q is None else [scored(self.model, x, q, settings.draws, self.seed, split, number, PRIOR_DRAWS)]
         self.progress.tick()
         truth = self.model.log_marginal(x).double().cpu() if isinstance(self.model, TractableModel) else None
-        found = Measured(joined(rows, scores, truth, self.strategy.no_elbo), gap_name=self.gap_name)
+        found = Measured(joined(rows, scores, truth, self.strategy.no_elbo), gap_name=self.strategy.gap_name)
         if self.model.latent == "index":
             return _enumerated(found, truth, settings)
         families, own = self._families(q, settings)
@@ -184,7 +182,7 @@ class Instrument:
         """The families whose best q is sought, by name, and the name of the strategy's own."""
         size = self.model.latent_size
         out = {name: make(size) for name, make in settings.families.items()}
-        own: Family | None = getattr(self.strategy, "family", None)
+        own = self.strategy.family
         if own is None:
             own = next((make(size) for kind, make in FAMILY_OF if isinstance(q, kind)), None)
         if own is None or settings.best is None:

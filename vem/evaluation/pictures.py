@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vem.contracts import Batch, GenerativeModel, PathPosterior, Posterior, Strategy
+from vem.contracts import Batch, GenerativeModel, Inference, PathPosterior, Posterior
 from vem.data.dataset import Data
 from vem.evaluation.bounds.quadrature import posterior_boxes, posterior_grid, quadrature
 from vem.evaluation.elbo import spread
@@ -43,7 +43,7 @@ PerDatum = Sequence[Mapping[str, Any]]  # the rows of per_datum.csv
 
 
 @torch.no_grad()
-def pictures(model: GenerativeModel, strategy: Strategy, data: Data, seed: int, per_datum: PerDatum = ()) -> Arrays:
+def pictures(model: GenerativeModel, strategy: Inference, data: Data, seed: int, per_datum: PerDatum = ()) -> Arrays:
     """Latent means and labels of test data, reconstructions, samples; a decoded grid (H = 2) or components.
 
     Given what was measured ``per_datum``, also the data on which q does worst.
@@ -68,7 +68,7 @@ def pictures(model: GenerativeModel, strategy: Strategy, data: Data, seed: int, 
     return out
 
 
-def _latent(model: GenerativeModel, strategy: Strategy, data: Data, seed: int) -> Arrays:
+def _latent(model: GenerativeModel, strategy: Inference, data: Data, seed: int) -> Arrays:
     split = data.test
     rows = spread(NUM_LATENT, len(split)).to(split.x.device)
     x = split.x[rows]
@@ -119,7 +119,7 @@ def worst_rows(per_datum: PerDatum) -> list[Mapping[str, Any]]:
     return []
 
 
-def _worst(model: GenerativeModel, strategy: Strategy, data: Data, seed: int, per_datum: PerDatum) -> Arrays:
+def _worst(model: GenerativeModel, strategy: Inference, data: Data, seed: int, per_datum: PerDatum) -> Arrays:
     """The data on which q does worst, and their reconstructions from the mean of q."""
     rows = worst_rows(per_datum)
     if not rows:

@@ -15,7 +15,7 @@ from vem import __version__
 from vem.cli import measure as measuring
 from vem.cli import messages
 from vem.config.targets import check_targets, conform, instantiate
-from vem.contracts import Batch, GenerativeModel
+from vem.contracts import Batch, Family, GenerativeModel, Inference, Noise, NoiseSpec, Posterior
 from vem.errors import VemError, choice
 from vem.evaluation.instrument import SplitData, snake
 from vem.evaluation.measured import Result
@@ -38,8 +38,17 @@ KINDS = {"bernoulli": "binary", "bernoulli_probs": "binary", "gaussian": "real"}
 class NoEncoder:
     """In the place of a strategy where no q was given: what can be had is the best q and log p(x)."""
 
-    no_elbo = "no encoder was given"
+    no_elbo: str | None = "no encoder was given"
     gap_name = "amortization"
+    family: Family | None = None
+
+    def noise(self, batch_size: int, held_out: bool = False) -> dict[str, NoiseSpec]:
+        """None: there is nothing to infer with."""
+        return {}
+
+    def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
+        """There is no q."""
+        raise VemError(f"{self.no_elbo}: there is no q to infer.")
 
 
 def measure(
@@ -81,8 +90,10 @@ def measure(
     place = None if directory is None else own_folder(directory)
     data = _data(x, likelihood if module_of(likelihood) else decoder)
     first = next(iter(data.values()))
-    strategy: Any = NoEncoder() if encoder is None else ForeignEncoder(encoder, first)
-    size = latent_dim if latent_dim is not None else getattr(strategy, "latent_dim", None)
+    strategy = NoEncoder() if encoder is None else ForeignEncoder(encoder, first)
+    size = latent_dim
+    if size is None and isinstance(strategy, ForeignEncoder):
+        size = strategy.latent_dim
     model = foreign_model(decoder, likelihood, first, latent_dim=size, scale=scale, log_prior=log_prior)
     not_tested = {name: _not_tested(model, part, likelihood) for name, part in data.items()}
     section = _fitting(section, evaluation, model, strategy, data)
@@ -124,7 +135,7 @@ def _whole(place: Path) -> bool:
 
 
 def _measured(
-    model: GenerativeModel, strategy: Any, section: Mapping[str, Any], settings: Evaluation, seed: int,
+    model: GenerativeModel, strategy: Inference, section: Mapping[str, Any], settings: Evaluation, seed: int,
     place: Path | None, state: str, data: Mapping[str, Tensor], progress: bool,
 ) -> Result:  # fmt: skip
     remedy = measuring.GOES_ON if place is not None else "nothing is kept without directory="
@@ -170,9 +181,8 @@ def table_name(source: Any, otherwise: str) -> str:
     return otherwise if name == "<lambda>" else name
 
 
-def _family(strategy: Any) -> str | None:
-    family = getattr(strategy, "family", None)
-    return None if family is None else snake(type(family).__name__)
+def _family(strategy: Inference) -> str | None:
+    return None if strategy.family is None else snake(type(strategy.family).__name__)
 
 
 def _not_tested(model: GenerativeModel, x: Tensor, likelihood: Any) -> list[str]:
@@ -217,7 +227,7 @@ def _overrides(evaluation: str | Sequence[str]) -> list[str]:
 
 
 def _fitting(
-    section: Mapping[str, Any], evaluation: str | Sequence[str], model: Any, strategy: Any, splits: Iterable[str]
+    section: Mapping[str, Any], evaluation: str | Sequence[str], model: Any, strategy: Inference, splits: Iterable[str]
 ) -> dict[str, Any]:
     """The section less what this model cannot do, for the splits that there are."""
     out = dict(section)
@@ -226,7 +236,7 @@ def _fitting(
     if out.get("simulated") is not None and not can_sample(model):
         log.info("no bidirectional Monte Carlo: this model cannot sample.")
         out["simulated"] = None
-    if out.get("best") is not None and not out["families"] and getattr(strategy, "family", None) is None:
+    if out.get("best") is not None and not out["families"] and strategy.family is None:
         # q of no family of vem's, or no q: the plainest family stands in.
         family = {"_target_": "vem.families.gaussian.DiagonalGaussian", "_partial_": True}
         out["families"] = {"diagonal_gaussian": family}
@@ -234,7 +244,7 @@ def _fitting(
 
 
 @torch.no_grad()
-def _state(model: Any, strategy: Any, data: Mapping[str, Tensor]) -> str:
+def _state(model: Any, strategy: Inference, data: Mapping[str, Tensor]) -> str:
     """A hash of the data, of parameters, and of what the functions say of a few data: a closure hides the rest."""
     encoder = module_of(getattr(strategy, "encoder", None))
     parts: list[Any] = [dict(data), model.state_dict(), {} if encoder is None else encoder.state_dict()]
@@ -244,5 +254,7 @@ def _state(model: Any, strategy: Any, data: Mapping[str, Tensor]) -> str:
         parts += [model.log_likelihood(some, z), model.log_prior(z)]
         if strategy.no_elbo is None:
             q = strategy.infer(model, Batch(some, None), {})
-            parts += q.draws(fill({"z": q.noise(2)}, generator(x.device, "state"), x.dtype)["z"])
+            spec = q.noise(2)
+            assert spec is not None
+            parts += q.draws(fill({"z": spec}, generator(x.device, "state"), x.dtype)["z"])
     return measuring.state_hash(*parts)
