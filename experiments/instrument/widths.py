@@ -20,8 +20,8 @@ from torch import Tensor
 
 import vem
 from vem.ascent.best import BestSettings, best_q
-from vem.contracts import Batch, Posterior
-from vem.evaluation.bounds.annealing import Simulated, bidirectional, enclose
+from vem.contracts import Batch, LogMarginal, Posterior
+from vem.evaluation.bounds.annealing import enclose
 from vem.evaluation.bounds.annealing_path import Annealing
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior
 from vem.noise import fill, generator
@@ -66,9 +66,11 @@ class Start:
         return family(found.params)
 
 
-def table(name: str, start: str, temperatures: int, found: Simulated, searched: Tensor | float, seconds: float) -> Any:
+def table(
+    name: str, start: str, temperatures: int, found: LogMarginal, searched: Tensor | float, seconds: float
+) -> Any:
     """One row for each point; gradients count everything."""
-    lower, upper = found.log_marginal.lower, found.log_marginal.upper
+    lower, upper = found.lower, found.upper
     assert lower is not None and upper is not None
     return pd.DataFrame(
         {
@@ -76,11 +78,12 @@ def table(name: str, start: str, temperatures: int, found: Simulated, searched: 
             "point": range(len(lower)),
             "start": start,
             "temperatures": temperatures,
-            "gradients": found.decoder_gradients + torch.as_tensor(searched).expand(len(lower)).double().numpy(),
+            "gradients": float(found.diagnostics["decoder_gradients"])
+            + torch.as_tensor(searched).expand(len(lower)).double().numpy(),
             "lower": lower.numpy(),
             "upper": upper.numpy(),
             "width": (upper - lower).numpy(),
-            "ess": found.log_marginal.diagnostics["ess"].numpy(),
+            "ess": found.diagnostics["ess"].numpy(),
             "seconds": seconds,
         }
     )
@@ -96,9 +99,13 @@ def measure(directory: Path, args: argparse.Namespace) -> list[Any]:
 
     settings = Annealing()
     begun = time.perf_counter()
-    best = bidirectional(run.model, args.num, start, settings, *streams("best"))
+    pilot_stream, stream = streams("best")
+    dtype = next(run.model.parameters()).dtype
+    with torch.no_grad():
+        z, x = run.model.sample(fill(run.model.sample_noise(args.num), stream, dtype))
+        best = enclose(run.model, z, x, start(x), settings, pilot_stream, stream)
     parts = [table(name, "best", settings.temperatures, best, start.gradients, time.perf_counter() - begun)]
-    z, x = best.z[: args.prior_num], best.x[: args.prior_num]
+    z, x = z[: args.prior_num], x[: args.prior_num]
     for temperatures in PRIOR_BUDGETS if len(x) else ():
         settings = replace(PRIOR, temperatures=temperatures)
         begun = time.perf_counter()

@@ -283,9 +283,8 @@ class Instrument:
         found = enclose(
             self.model, z, x, posterior, self.settings.annealing, *noise, self.progress.tick, streams("modes")
         )
-        piece: Piece = as_piece(
-            {"bound": found.log_marginal, "gradients": spent.double().cpu() + found.decoder_gradients}
-        )
+        gradients = spent.double().cpu() + found.diagnostics["decoder_gradients"]
+        piece: Piece = as_piece({"bound": found, "gradients": gradients})
         return piece
 
     def _best(self, q: Posterior | None, x: Tensor, streams: Streams) -> Searched:

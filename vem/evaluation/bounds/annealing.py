@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior
-from vem.errors import at_least
 from vem.evaluation.bounds.annealing_path import Annealing, Path, prepare
 from vem.evaluation.bounds.curvature import invertible
 from vem.evaluation.bounds.hmc import (
@@ -28,7 +27,6 @@ from vem.evaluation.bounds.importance import LogMeanExp
 from vem.evaluation.bounds.several import Chosen, Start, choose
 from vem.evaluation.measured import ESS, MC_VARIANCE, MODES, MORE, START, STARTS
 from vem.evaluation.progress import never
-from vem.noise import fill
 
 
 def anneal(
@@ -56,55 +54,28 @@ def anneal(
     return _bound(model, x, None, posterior, settings, pilot_stream, stream, tick, modes_stream)
 
 
-class Simulated(NamedTuple):
-    """Pairs drawn from the model, and log p(x) between two bounds."""
-
-    z: Tensor  # [N, H]
-    x: Tensor  # [N, *X]
-    log_marginal: LogMarginal  # lower and upper [N], each in the mean over its noise
-
-    @property
-    def decoder_gradients(self) -> float:
-        """For each data point: pilot and both directions; what the search for q spent comes on top."""
-        return float(self.log_marginal.diagnostics["decoder_gradients"])
-
-
-def bidirectional(
-    model: GenerativeModel, num: int, start: Callable[[Tensor], Posterior | None], settings: Annealing,
-    pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick = never,
-    modes_stream: torch.Generator | None = None,
-) -> Simulated:  # fmt: skip
-    """Lower and upper bounds on log p(x) for ``num`` pairs (z, x) simulated from the model, nats per data point.
-
-    lower = log (1/C) Σ_c w_c,  upper = mean over c of log (w̃_c + Σ_k w_k) / (C + 1)
-
-    w_1 … w_C come from a forward run, and w̃_c from backward runs that start at the exact z. ``start`` gives the q to
-    anneal from for x [N, *X], or None for the prior. The width
-    upper − lower, in the mean, is above what either bound misses on such data. It says nothing certain of real
-    data, which the model did not make.
-
-    Raises:
-        VemError: ``num`` below 1; a q whose transport cannot be undone; as :func:`anneal`.
-
-    Source: Grosse, Ghahramani and Adams, 2015; Sobolev and Vetrov, 2019; Brekelmans et al., 2022.
-    """
-    at_least(num, 1, "evaluation.simulated.num_data")
-    with frozen(model):
-        dtype = next((p.dtype for p in model.parameters()), torch.float32)
-        z, x = model.sample(fill(model.sample_noise(num), stream, dtype))
-        return enclose(model, z, x, start(x), settings, pilot_stream, stream, tick, modes_stream)
-
-
 def enclose(
     model: GenerativeModel, z: Tensor, x: Tensor, posterior: Posterior | None, settings: Annealing,
     pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick = never,
     modes_stream: torch.Generator | None = None,
-) -> Simulated:  # fmt: skip
-    """The same for pairs z [B, H], x [B, *X] that are known to come from p(x, z), a chunk of them for example."""
+) -> LogMarginal:  # fmt: skip
+    """Lower and upper bounds on log p(x) for pairs z [B, H], x [B, *X] from p(x, z), nats per data point.
+
+    lower = log (1/C) Σ_c w_c,  upper = mean over c of log (w̃_c + Σ_k w_k) / (C + 1)
+
+    w_1 … w_C come from a forward run, and w̃_c from backward runs that start at the exact z; else as :func:`anneal`,
+    each bound in the mean over its noise. The width upper − lower, in the mean, is above what either bound misses on
+    such data. It says nothing certain of real data, which the model did not make.
+
+    Raises:
+        VemError: a q whose transport cannot be undone; as :func:`anneal`.
+
+    Source: Grosse, Ghahramani and Adams, 2015; Sobolev and Vetrov, 2019; Brekelmans et al., 2022.
+    """
     if posterior is not None:
         invertible(posterior)
     found = _bound(model, x, z, posterior, settings, pilot_stream, stream, tick, modes_stream)
-    return Simulated(z, x, found._replace(kind=f"bidirectional, {found.kind}"))
+    return found._replace(kind=f"bidirectional, {found.kind}")
 
 
 def _bound(

@@ -80,17 +80,15 @@ class LogMeanExp:
 
 
 def importance_bound(
-    model: GenerativeModel, x: Tensor, posterior: Posterior, *, samples: int, stream: torch.Generator,
-    chunk: int | None = None,
-) -> LogMarginal:  # fmt: skip
+    model: GenerativeModel, x: Tensor, posterior: Posterior, *, samples: int, stream: torch.Generator
+) -> LogMarginal:
     """The importance-weighted lower bound on log p(x), in nats per data point.
 
     log p(x) ≥ E log (1/K) Σ_k p(x, z_k) / q(z_k),  z_k ~ q(z),  K = ``samples``
 
     x [B, *X] → lower [B] in float64, ``mc_variance`` and ``ess`` [B]. Rises with K in expectation, from the ELBO at
     K = 1; where q = p(z | x) it is log p(x) for every K. A bound and no truth: an effective sample size far below K
-    says that it may be many nats low. The model is put in evaluation mode; ``chunk`` is the number of draws made at
-    once for each data point (None: what bounds the memory).
+    says that it may be many nats low. The model is put in evaluation mode.
 
     Raises:
         VemError: K below 1, a q that enumerates its support, a q without density or width, log p(x | z) = NaN or
@@ -110,7 +108,7 @@ def importance_bound(
         tilt = log_weight - uniform_log_weight(log_weight)
         return z, model.log_prior(z).double() - log_q.double() + tilt.double()
 
-    return _weigh(model, x, draw, samples, chunk, f"importance, K={samples}")
+    return _weigh(model, x, draw, samples, f"importance, K={samples}")
 
 
 def prior_monte_carlo(model: GenerativeModel, x: Tensor, *, samples: int, stream: torch.Generator) -> LogMarginal:
@@ -131,7 +129,7 @@ def prior_monte_carlo(model: GenerativeModel, x: Tensor, *, samples: int, stream
         z = draws_of_prior(model, x, num, stream)
         return z, z.new_zeros(num, len(x), dtype=torch.float64)
 
-    return _weigh(model, x, draw, samples, None, f"prior, K={samples}")
+    return _weigh(model, x, draw, samples, f"prior, K={samples}")
 
 
 @torch.no_grad()
@@ -179,14 +177,12 @@ def which(bad: Tensor) -> str:
     return f"{len(rows)} of {len(bad)} data (rows {shown} of those measured together)"
 
 
-def _weigh(model: GenerativeModel, x: Tensor, draw: Draw, samples: int, chunk: int | None, kind: str) -> LogMarginal:
+def _weigh(model: GenerativeModel, x: Tensor, draw: Draw, samples: int, kind: str) -> LogMarginal:
     """log of the mean of p(x | z) · p(z) / q(z) over draws of z, in bounded memory."""
     at_least(samples, 1, "evaluation.importance.samples")
-    if chunk is not None:
-        at_least(chunk, 1, "evaluation.importance.chunk")
     width = max(model.latent_size, x[0].numel())
     # So many draws of z for all data at once, and the decoder then sees so many data at once.
-    num = min(chunk or samples, max(1, min(MAX_FLOATS // (len(x) * model.latent_size), MAX_FLOATS // width)))
+    num = min(samples, max(1, min(MAX_FLOATS // (len(x) * model.latent_size), MAX_FLOATS // width)))
     rows = max(1, MAX_FLOATS // (num * width))
     total = LogMeanExp(len(x), x.device)
     with torch.no_grad(), evaluating(model):
