@@ -17,6 +17,7 @@ LOG_VARIANCES = ("log_variance", "log_var", "logvar", "logvariance", "log_covari
 LOG_SCALES = ("log_scale", "logscale", "log_std", "logstd", "log_stddev", "log_sigma", "logsigma")
 SCALES = ("scale", "std", "stddev", "sigma")
 VARIANCES = ("variance", "var")
+WIDTHS = (*LOG_VARIANCES, *LOG_SCALES, *SCALES, *VARIANCES)
 POSTERIORS = ("qz", "q_z", "q", "latent_dist", "posterior")  # where q is one of several distributions
 PREFIXES = ("qz_", "q_", "z_", "latent_", "posterior_")
 
@@ -45,7 +46,8 @@ def pair_of(output: Any, name: str) -> tuple[Tensor, Tensor] | Distribution | No
     means = [key for key in tensors if key in MEANS]
     widths = [log_variance for key in tensors if (log_variance := _log_variance(key, tensors[key], name)) is not None]
     if not means or not widths:
-        inner = [value for value in fields.values() if not isinstance(value, Tensor) and _has_both(value)]
+        nested = {id(value): {_plain(key) for key in _fields(value) or {}} for value in fields.values()}
+        inner = [v for v in fields.values() if nested[id(v)] & {*MEANS} and nested[id(v)] & {*WIDTHS}]
         if len(inner) == 1 and not means:
             return pair_of(inner[0], name)
         if isinstance(output, tuple) and not means and not widths:
@@ -74,13 +76,6 @@ def _plain(key: str) -> str:
     for prefix in PREFIXES:
         key = key.removeprefix(prefix)
     return key
-
-
-def _has_both(value: Any) -> bool:
-    keys = [_plain(key) for key in _fields(value) or {}]
-    return any(key in MEANS for key in keys) and any(
-        key in (*LOG_VARIANCES, *LOG_SCALES, *SCALES, *VARIANCES) for key in keys
-    )
 
 
 def _log_variance(key: str, value: Tensor, name: str) -> Tensor | None:

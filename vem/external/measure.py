@@ -107,7 +107,8 @@ def measure(
         if name in found.evaluation and said:
             found.evaluation[name]["not_tested"] = said + found.evaluation[name].get("not_tested", [])
     facts = {
-        "status": "done", "error": None, "config_hash": made[:16], "seed": seed, "family": _family(strategy),
+        "status": "done", "error": None, "config_hash": made[:16], "seed": seed,
+        "family": None if strategy.family is None else snake(type(strategy.family).__name__),
         "strategy": "no encoder" if encoder is None else table_name(encoder, "encoder"),
         # The hash keeps two models apart that have a class in common: a report takes equal names for seeds of one.
         "model": name or f"{table_name(decoder, 'decoder')} {state[:6]}",
@@ -179,10 +180,6 @@ def table_name(source: Any, otherwise: str) -> str:
     """
     name = name_of(source).rsplit(".", 1)[-1]
     return otherwise if name == "<lambda>" else name
-
-
-def _family(strategy: Inference) -> str | None:
-    return None if strategy.family is None else snake(type(strategy.family).__name__)
 
 
 def _not_tested(model: GenerativeModel, x: Tensor, likelihood: Any) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from vem.ascent.joint import draws_per_block, log_joint, log_joint_gradient, log_joint_in_blocks
 from vem.ascent.lbfgs import climb
 from vem.contracts import GenerativeModel
-from vem.evaluation.bounds.curvature import CurvedPosterior, probes, with_curvature
+from vem.evaluation.bounds.curvature import probes, with_curvature
 from vem.evaluation.bounds.hmc import Point, Target, Tick, log_ratio
 from vem.evaluation.elbo import draws_of_prior
 from vem.evaluation.progress import never
@@ -250,7 +250,9 @@ def _fitted(
     several = (masses.isfinite().sum(0) > 1).nonzero()[:, 0]
     if not len(several):
         return nothing
-    location, matrix = _affine(bent)
+    assert isinstance(bent.base, DiagonalGaussianPosterior)
+    scale = bent.base.log_scale.exp()  # z = location + matrix · η
+    location, matrix = bent.base.location + scale * bent.shift, scale[..., None] * bent.matrix
     centres = torch.zeros_like(peaks.points)
     spreads = torch.eye(target.size).to(matrix).expand(*peaks.heights.shape, -1, -1).clone()
     centres[number, place], spreads[number, place] = location, matrix
@@ -259,11 +261,3 @@ def _fitted(
     mixture = mixture_of(centres[:, several], spreads[:, several], share, labels)
     modes = masses[:, several].isfinite().sum(0)
     return Found(rows[several], mixture, modes, spent, torch.zeros_like(modes, dtype=torch.bool))
-
-
-def _affine(bent: CurvedPosterior) -> tuple[Tensor, Tensor]:
-    """Location [N, H] and matrix [N, H, H] of a bent diagonal Gaussian: z = location + matrix · η."""
-    base = bent.base
-    assert isinstance(base, DiagonalGaussianPosterior)
-    scale = base.log_scale.exp()
-    return base.location + scale * bent.shift, scale[..., None] * bent.matrix
