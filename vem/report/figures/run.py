@@ -34,7 +34,7 @@ def draw_run(directory: Path) -> list[Path]:
     - ``reconstructions.png``: ``chosen_x``, ``reconstructions`` [n, *X]
     - ``classes.png``: for an index z, whose ``latent_means`` are probabilities [n, K], with ``labels``
     - ``components.png``: ``component_means`` [K, *X], ``component_weights`` [K]
-    - ``posteriors.png``: ``posterior_…``, as :mod:`vem.evaluation.planes` writes them
+    - ``posteriors.png``: ``posterior_…``, as :mod:`vem.evaluation.pictures` writes them
     - ``annealing_path.png``: ``path_betas``, ``path_ess`` [T] or [T, n]
 
     Raises:
