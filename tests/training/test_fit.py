@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from bit_for_bit import same
 from torch import Tensor, nn
 
 from vem.cli.train import _not_converged
@@ -233,23 +234,6 @@ def test_keep_best_restores_the_whole_best_state(device: torch.device, tmp_path:
     best = checkpoint.load(tmp_path / BEST_CHECKPOINT, device)
     assert (last["progress"]["epoch"], best["progress"]["epoch"]) == (30, best_epoch)
     assert not torch.equal(last["model"]["weight"], best["model"]["weight"])
-
-
-def same(a: Any, b: Any, path: str = "") -> None:
-    """Equal bit for bit, in whatever is nested."""
-    assert type(a) is type(b), path
-    if isinstance(a, Tensor):
-        assert a.dtype == b.dtype and torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            same(a[key], b[key], f"{path}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            same(x, y, f"{path}[{i}]")
-    else:
-        assert a == b, path
 
 
 class Breaking(Amortized):

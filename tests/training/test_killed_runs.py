@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fit import same
-from test_resume import final
+from bit_for_bit import final, same
 from warm import Warm
 
 import vem

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fit import same
+from bit_for_bit import final, same
 from torch import Tensor, nn
 
 from vem.ascent.rules import SGD, Adam, Natural
@@ -135,15 +135,6 @@ def settings(**changes: Any) -> Training:
         "epochs": 7, "batch_size": 11, "rate": 0.01, "schedule": Cosine(), "records": 4, "valid_data": 10,
         "kl_warmup": 2.0, "checkpoint_seconds": 0.0, **changes,
     })  # fmt: skip
-
-
-def final(directory: Path, device: torch.device) -> dict[str, Any]:
-    """Everything in the checkpoint but the clock."""
-    state = checkpoint.load(directory / CHECKPOINT, device)
-    state["progress"]["seconds"] = 0.0
-    for record in state["progress"]["records"]:
-        record["seconds"] = 0.0
-    return state
 
 
 def break_off(parts: Parts, at: int, directory: Path, where: str, **changes: Any) -> None:
