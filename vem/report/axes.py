@@ -24,7 +24,7 @@ UNITS = "nats per datum"
 def axes_of(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> tuple[Axis, ...]:
     """The axes of one table, in the order in which their keys were typed.
 
-    groups: with ``label``, as :func:`vem.report.tables.grouped` gives them.
+    groups: with ``label``, as :func:`vem.report.contenders.grouped` gives them.
     """
     runs = runs_of(groups, framed, gathered)
     found = candidates(runs)

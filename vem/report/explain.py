@@ -11,6 +11,7 @@ import numpy as np
 
 from vem.errors import VemError
 from vem.report.alike import having, measured_alike, same_data
+from vem.report.contenders import TEST, Rivals
 from vem.report.estimates import EXACT_LOSS, GAPS, GENERALIZATION, MODEL_GENERALIZATION
 from vem.report.files import read_per_datum
 from vem.report.findings import Axis
@@ -21,7 +22,6 @@ from vem.report.quantities import present
 from vem.report.ranking import Ranking
 from vem.report.runs import DONE, RUNNING
 from vem.report.starts import unconverged
-from vem.report.tables import TEST, Rivals
 from vem.report.words import EXACT, Row, failed_on, trusted
 
 UNEQUAL = 2.0  # times the compute

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from vem.report.contenders import Rivals
 from vem.report.findings import Axis
 from vem.report.intervals import LEVEL, Difference
 from vem.report.labels import value_names
 from vem.report.quantities import present
-from vem.report.tables import Rivals
 from vem.report.words import EXACT, Row, failed_on
 
 # Checks without which a mean test ELBO is no bound that could be compared, or one that single data carry.

@@ -9,16 +9,7 @@ import pandas as pd
 
 from vem.report.axes import axes_of
 from vem.report.comparable import apart, other_rows
-from vem.report.explain import Caution, Sources
-from vem.report.findings import Findings, Table
-from vem.report.frame import Framed, frame, relative_damage
-from vem.report.gather import Gathered, gather, progress, unfinished
-from vem.report.intervals import with_data_errors
-from vem.report.own_code import about_code
-from vem.report.planned import jobs_of, states, with_planned
-from vem.report.provenance import provenance, rebuild_command
-from vem.report.sentences import answer, caution
-from vem.report.tables import (
+from vem.report.contenders import (
     Rivals,
     check_baseline,
     chosen_baseline,
@@ -28,6 +19,15 @@ from vem.report.tables import (
     measured_again,
     with_differences,
 )
+from vem.report.explain import Caution, Sources
+from vem.report.findings import Findings, Table
+from vem.report.frame import Framed, frame, relative_damage
+from vem.report.gather import Gathered, gather, progress, unfinished
+from vem.report.intervals import with_data_errors
+from vem.report.own_code import about_code
+from vem.report.planned import jobs_of, states, with_planned
+from vem.report.provenance import provenance, rebuild_command
+from vem.report.sentences import answer, caution
 from vem.storage.records import PER_DATUM
 from vem.storage.sealing import measured_of
 

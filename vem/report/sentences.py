@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from vem.report.contenders import Rivals
 from vem.report.ends import ends_text
 from vem.report.explain import Caution, Ends, Lead, Loss, Number, Sources, Spent, cautions, lead, losses
 from vem.report.findings import Axis, Sentence
@@ -14,7 +15,6 @@ from vem.report.intervals import LEVEL, Difference
 from vem.report.quantities import present
 from vem.report.ranking import Ranking, Verdict, in_doubt, rankings
 from vem.report.starts import about_starts
-from vem.report.tables import Rivals
 from vem.report.words import (
     EXACT,
     Row,

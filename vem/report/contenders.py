@@ -1,4 +1,4 @@
-"""The comparison tables: groups with their labels, and paired differences to the baseline."""
+"""The groups of a table that compete, and their paired differences to the baseline."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from vem.report.alike import OTHER_ROWS, TEST
 from vem.report.frame import Framed
 from vem.report.intervals import LEVEL, ONE_DATUM, Difference, Scores, data_error, paired
 from vem.report.labels import labels, training_of
-from vem.report.quantities import present
+from vem.report.quantities import Estimate, column, plain_rows, present
 from vem.report.runs import DONE
 from vem.report.words import listed, name, plural
+
+PAIRED = {
+    **{field: column(None, "paired", field=field) for field in ("mean", "se", "low", "high")},
+    "over": "paired_seeds",
+    **{field: column(None, "paired", field=field) for field in ("reason", "data_se", "data_low", "data_high")},
+}
 
 
 class Rivals:
@@ -61,10 +67,9 @@ def grouped(framed: Framed) -> dict[str, pd.DataFrame]:
     for table in dict.fromkeys(groups["table"]) if len(groups) else ():
         part = groups[groups["table"] == table].reset_index(drop=True)
         part.insert(0, "label", labels(part))
-        for fact, column in (("num_parameters",) * 2, ("num_train",) * 2, ("num_data", "num_test_evaluated")):
-            part[fact] = [
-                _common(rows[d][column] for d in found if not rows[d][OTHER_ROWS]) for found in part["directories"]
-            ]
+        for fact, source in (("num_parameters",) * 2, ("num_train",) * 2, ("num_data", "num_test_evaluated")):
+            own = [[rows[d][source] for d in found if not rows[d][OTHER_ROWS]] for found in part["directories"]]
+            part[fact] = [_common(values) for values in own]
         out[str(table)] = part
     return out
 
@@ -77,9 +82,8 @@ def _common(values: Any) -> int | None:
 
 def _trainings(groups: pd.DataFrame) -> list[tuple[Any, ...]]:
     """What each group trained: groups that agree in it were measured with different settings."""
-    named = groups[["strategy", "model", "family", "latent_dim", "variant"]].to_dict("records")
-    rows = [{str(k): present(v) for k, v in row.items()} for row in named]
-    return [(*(row[k] for k in row if k != "variant"), training_of(row["variant"])) for row in rows]
+    rows = plain_rows(groups[["strategy", "model", "family", "latent_dim", "variant"]])
+    return [(training_of(row.pop("variant")), *row.values()) for row in rows]
 
 
 def _measurements(groups: pd.DataFrame) -> list[list[int]]:
@@ -126,13 +130,15 @@ def best_label(groups: pd.DataFrame) -> str | None:
     return None if known.empty else str(known["label"].iloc[int(known["test_elbo_mean"].astype(float).argmax())])
 
 
+def _named(groups: pd.DataFrame, wanted: str | None) -> list[str]:
+    """The labels of the groups that are called so: by their label, else by their strategy alone."""
+    return [wanted] if wanted in set(groups["label"]) else list(groups.loc[groups["strategy"] == wanted, "label"])  # type: ignore[list-item]  # a label
+
+
 def chosen_baseline(groups: pd.DataFrame, wanted: str | None) -> str | None:
-    """The label of the baseline: the one that is wanted, if the table has it, by its label or its strategy alone."""
-    names = list(groups["label"])
-    if wanted in names:
-        return wanted
-    of_strategy = list(groups.loc[groups["strategy"] == wanted, "label"]) if wanted is not None else []
-    return str(of_strategy[0]) if len(of_strategy) == 1 else best_label(groups)
+    """The label of the baseline: the one that is wanted, if the table has it, else that of the best."""
+    found = _named(groups, wanted)
+    return found[0] if len(found) == 1 else best_label(groups)
 
 
 def check_baseline(tables: Sequence[pd.DataFrame], wanted: str | None) -> None:
@@ -141,18 +147,15 @@ def check_baseline(tables: Sequence[pd.DataFrame], wanted: str | None) -> None:
     Raises:
         VemError: no group is called so, or several are.
     """
-    if wanted is None or any(chosen_baseline(g, wanted) is not None and _has(g, wanted) for g in tables):
+    found = [_named(groups, wanted) for groups in tables]
+    if wanted is None or any(len(labels) == 1 for labels in found):
         return
     names = list(dict.fromkeys(str(label) for groups in tables for label in groups["label"]))
     shown = "; ".join(names[:12]) + (f"; and {len(names) - 12} more" if len(names) > 12 else "")
-    if any((groups["strategy"] == wanted).any() for groups in tables):
+    if any(found):
         raise VemError(f"baseline {wanted!r} is the strategy of several groups: name one of them. They are: {shown}.")
     near = did_you_mean(wanted, names)
     raise VemError(f"baseline {wanted!r}: no group is called so{near} The groups are: {shown}.")
-
-
-def _has(groups: pd.DataFrame, wanted: str) -> bool:
-    return wanted in set(groups["label"]) or int((groups["strategy"] == wanted).sum()) == 1
 
 
 def _of_means(d: Difference) -> str | None:
@@ -168,23 +171,23 @@ def with_differences(groups: pd.DataFrame, rivals: Rivals, baseline: str | None)
     over data, ``_data_se``, ``_data_ci95_low``, ``_data_ci95_high``. With several seeds ``test_elbo_data_se`` is that
     of the ELBO averaged over them.
     """
-    rows: list[tuple[Any, ...]] = []
     training = dict(zip(groups["label"], _trainings(groups), strict=True))
-    for label in groups["label"]:
+
+    def difference(label: str) -> Estimate:
         if baseline is None:
-            rows.append((None, None, None, None, None, "no group has a test ELBO", None, None, None))
-        elif label == baseline:
-            rows.append((None, None, None, None, None, "the baseline", None, None, None))
-        elif training[label] == training[baseline]:
-            rows.append(
-                (None, None, None, None, None, "another measurement of what the baseline trained", None, None, None)
-            )
-        else:
-            d = rivals.difference(str(label), baseline)
-            data = d.data_interval(LEVEL) or (None, None)
-            rows.append((d.mean, d.se, d.low, d.high, d.seeds, d.reason or _of_means(d), d.data_se, *data))
-    ends = ("mean", "se", "ci95_low", "ci95_high", "seeds", "reason", "data_se", "data_ci95_low", "data_ci95_high")
-    compared = pd.DataFrame(rows, columns=[f"paired_{end}" for end in ends], index=groups.index)
+            return Estimate(reason="no group has a test ELBO")
+        if label == baseline:
+            return Estimate(reason="the baseline")
+        if training[label] == training[baseline]:
+            return Estimate(reason="another measurement of what the baseline trained")
+        d = rivals.difference(label, baseline)
+        low, high = d.data_interval(LEVEL) or (None, None)
+        own = Estimate(d.mean, d.se, None, d.low, d.high, data_se=d.data_se, data_low=low, data_high=high)
+        return own._replace(over=d.seeds, reason=d.reason or _of_means(d))
+
+    found = [difference(str(label)) for label in groups["label"]]
+    compared = pd.DataFrame({name: [getattr(one, field) for one in found] for field, name in PAIRED.items()},
+                            index=groups.index)  # fmt: skip
     out = pd.concat([groups, compared], axis="columns")
     out["test_elbo_data_se"] = [
         own if present(own) is not None or count < 2 else rivals.data_se(str(label))
