@@ -28,15 +28,17 @@ REFERENCES = {"log_marginal_lower": "log p(x) − L[q]", "best_elbo": "L[q*] −
 ORDERS = {**{gap: f"the largest {gap}" for gap in REFERENCES.values()}, LOWEST: f"the lowest {LOWEST}"}
 ARRAYS = tuple(f"worst_{name}" for name in ("x", "reconstruction", "split", "row"))
 SIZE = 56  # pixels of a picture's longer side, at least
-WORDS = tuple(Column(title, numeric=False) for title in ("Strategy", "Datum", "Class"))
-PICTURES_OF = tuple(Column(title, numeric=False, pictures=True) for title in ("x", "Reconstruction"))
-NUMBERS = tuple(
-    Column(title, larger_first=True) for title in ("L[q]", "L[q*]", "log p(x)", *reversed(REFERENCES.values()))
+NUMBERS = ("L[q]", "L[q*]", "log p(x)", "L[q*] − L[q]", "log p(x) − L[q]")
+COLUMNS = (
+    Column("Strategy", numeric=False),
+    *(Column(title, numeric=False, pictures=True) for title in ("x", "Reconstruction")),
+    *(Column(title, numeric=False) for title in ("Datum", "Class")),
+    *(Column(title, larger_first=True) for title in NUMBERS),
 )
 
 
 class Case(NamedTuple):
-    """One datum of one run: numbers in nats, None where they were not measured; pictures as data: URIs.
+    """One datum of one run: ``numbers`` in nats as in ``NUMBERS``, None where not measured; pictures as data: URIs.
 
     ``at_least``: log p(x) is its lower bound. ``by``: what makes the datum one of the worst, a key of ``ORDERS``.
     """
@@ -46,9 +48,7 @@ class Case(NamedTuple):
     split: str
     row: int
     label: str
-    elbo: float
-    best_elbo: float | None
-    log_marginal: float | None
+    numbers: tuple[float | None, ...]
     at_least: bool
     by: str
     x: str
@@ -56,24 +56,17 @@ class Case(NamedTuple):
 
     def cells(self) -> list[Cell]:
         """Its row of the table."""
-        seed = () if self.seed is None else (f"seed {self.seed}",)
-        pictures = (
-            (f"x, row {self.row} of {self.split}", self.x),
-            (f"its reconstruction by {self.group}", self.reconstruction),
-        )
-        sign = "≥ " if self.at_least else ""
-        numbers = (
-            ("", self.elbo), ("", self.best_elbo), (sign, self.log_marginal),
-            ("", None if self.best_elbo is None else self.best_elbo - self.elbo),
-            (sign, None if self.log_marginal is None else self.log_marginal - self.elbo),
-        )  # fmt: skip
+        pictures = {f"x, row {self.row} of {self.split}": self.x,
+                    f"its reconstruction by {self.group}": self.reconstruction}  # fmt: skip
+        signs = ["≥ " if self.at_least and "log p(x)" in title else "" for title in NUMBERS]
         return [
-            Cell(self.group, value=self.group, remarks=seed),
-            *(Cell(text, picture=uri) if uri else EMPTY for text, uri in pictures),
+            Cell(self.group, value=self.group, remarks=() if self.seed is None else (f"seed {self.seed}",)),
+            *(Cell(text, picture=uri) if uri else EMPTY for text, uri in pictures.items()),
             Cell(f"{self.split}, row {self.row}", value=f"{self.split} {self.row}"),
             Cell(self.label or EMPTY.text, value=self.label),
-            *(EMPTY if value is None else Cell(sign + number(value), value=value) for sign, value in numbers),
-        ]
+            *(EMPTY if value is None else Cell(sign + number(value), value=value)
+              for sign, value in zip(signs, self.numbers, strict=True)),
+        ]  # fmt: skip
 
 
 def worst_table(compared: findings.Table, base: Path, pictures: bool = True) -> Table | None:
@@ -84,9 +77,7 @@ def worst_table(compared: findings.Table, base: Path, pictures: bool = True) -> 
         return None
     caption = _caption(cases) + read.note()
     caption += " These runs hold no pictures of them." if pictures and not any(case.x for case in cases) else ""
-    strategy, datum, label = WORDS
-    columns = [strategy, *PICTURES_OF, datum, label, *NUMBERS]
-    return table("The worst cases", columns, [case.cells() for case in cases], [caption], look="worst", sortable=True)
+    return table("The worst cases", COLUMNS, [case.cells() for case in cases], [caption], look="worst", sortable=True)
 
 
 def _caption(cases: Sequence[Case]) -> str:
@@ -144,11 +135,12 @@ def _case(
 ) -> Case:
     key = str(row["split"]), int(row.get("row", -1))
     label = row.get("label")
-    x, again = pictures.get(key, ("", ""))
     name = "" if label is None or pd.isna(label) else f"{label:g}" if isinstance(label, float) else str(label)
     best, lower, upper = (_finite(row.get(k)) for k in ("best_elbo", "log_marginal_lower", "log_marginal_upper"))
+    elbo = float(row["elbo"])
+    gaps = (None if value is None else value - elbo for value in (best, lower))
     at_least = lower is not None and (upper is None or upper - lower >= EXACT)
-    return Case(group, seed, *key, name, float(row["elbo"]), best, lower, at_least, by, x, again)
+    return Case(group, seed, *key, name, (elbo, best, lower, *gaps), at_least, by, *pictures.get(key, ("", "")))
 
 
 def _finite(value: Any) -> float | None:
