@@ -20,6 +20,16 @@ ERROR = "error"  # in LogMarginal.diagnostics of quadrature: [N] its error by re
 # Which family contains which: the best q of the second cannot be worse than that of the first.
 NESTED = (("diagonal_gaussian", "full_gaussian"),)
 FIRST = 5  # rows that a detail names
+REMEDIES = {
+    "best_above_q": "Either q* is not the best q (give its search more steps), or L[q] is no ELBO of this family.",
+    "richer_family": "The search for the best full_gaussian stopped short: give it more steps, or start it at the "
+    "diagonal_gaussian.",
+    "best_below_upper": "What exceeds log p(x) is no lower bound: a wrong sign, a missing log q, or a point mass on "
+    "continuous z.",
+    "lower_above_best": "A negative gap: the estimate of log p(x) is poorer than the ELBO; give it more samples or "
+    "temperatures.",
+    "interval_ordered": "One of the two bounds on log p(x) is wrong.",
+}
 NOT_JUDGED = "one datum, whose error is not known"
 
 
@@ -43,9 +53,12 @@ def check(measured: Measured, thresholds: Thresholds | None = None) -> list[Chec
     limits = thresholds or Thresholds()
     if not len(measured.scores.rows):
         return []
-    first = (_finite, _better_than_prior, _best_above_q, _richer_family, _below_upper, _lower_above, _agree, _ordered)
-    parts = (*first, _samples, _modes, _quadrature, _converged, _outliers)
-    return [found for part in parts for found in part(measured, limits)]
+    first, ordered = _inequalities(measured, limits)
+    parts = (_samples, _modes, _quadrature, _converged, _outliers)
+    return [
+        *_finite(measured, limits), *_better_than_prior(measured, limits), *first, *_agree(measured, limits), *ordered,
+        *(found for part in parts for found in part(measured, limits)),
+    ]  # fmt: skip
 
 
 def check_all(measured: Measured, thresholds: Thresholds | None = None) -> list[Check]:
@@ -82,20 +95,44 @@ def _numbers(what: str, found: Shortfall, rows: Tensor, each: bool = True, below
     return f"{text}; {len(found.rows)} of {len(rows)} data {below} beyond their own error{_naming(rows, found.rows)}"
 
 
-def _inequality(
-    name: str, what: str, larger: Sample, smaller: Sample, measured: Measured, limits: Thresholds, remedy: str,
-    each: bool = True, rounding: float = 0.0,
-) -> Check:  # fmt: skip
-    """A check that ``larger`` ≥ ``smaller`` in the mean and, if ``each``, datum by datum, within stated error.
+def _inequalities(measured: Measured, limits: Thresholds) -> tuple[list[Check], list[Check]]:
+    """What is larger in the mean and, where it must be for each, datum by datum; the order of the interval apart."""
+    q, best, low, high = gaps.elbo(measured), gaps.best_elbo(measured), gaps.lower(measured), gaps.upper(measured)
+    families = {name: gaps.best_of(found) for name, found in measured.families.items()}
+    # An exact log p(x) lies above for each data point, an upper bound only in expectation. Its noise is not stated, so
+    # the error over data, which holds it, stands in.
+    exact = high is not None and low is not None and torch.equal(low.values, high)
+    above = None if high is None else sample(high, None if exact else torch.full_like(high, torch.nan))
+    forgiven = _forgiven(measured, limits)
+    # The difference by name, its two sides, whether each of the data is held to it, and nats that are forgiven.
+    table: dict[str, list[tuple[str, Sample | None, Sample | None, bool, float]]] = {
+        "best_above_q": [("L[q*] − L[q]", best, q, True, 0.0)],
+        "richer_family": [(f"{b} − {a}", families.get(b), families.get(a), True, 0.0) for a, b in NESTED],
+        "best_below_upper": [(f"upper − {n}", above, v, exact, forgiven) for n, v in {"L[q]": q, **families}.items()],
+        "lower_above_best": [(f"lower − {n}", low, v, False, forgiven) for n, v in (("L[q]", q), ("L[q*]", best))],
+        "interval_ordered": [("upper − lower", above, low, False, 0.0)],
+    }
+    out = []
+    for name, rows in table.items():
+        parts = [
+            _inequality(name, what, larger, smaller, measured, limits, each, rounding)
+            for what, larger, smaller, each, rounding in rows
+            if larger is not None and smaller is not None
+        ]
+        out.append(_all(name, parts))
+    return [found for some in out[:-1] for found in some], out[-1]
 
-    ``what`` names the difference; ``remedy`` is said if it fails; ``rounding`` as in :func:`shortfall`.
-    """
+
+def _inequality(
+    name: str, what: str, larger: Sample, smaller: Sample, measured: Measured, limits: Thresholds, each: bool,
+    rounding: float,
+) -> Check:  # fmt: skip
     found = shortfall(larger.minus(smaller), limits, rounding + _float32(smaller))
     if not found.judged:
         return Check(name, None, NOT_JUDGED)
     too_many = each and len(found.rows) > max(limits.exceeding * len(larger.values), 1)
     detail = _numbers(what, found, measured.scores.rows, each)
-    return _verdict(name, not (found.beyond or too_many), detail, remedy)
+    return _verdict(name, not (found.beyond or too_many), detail, REMEDIES[name])
 
 
 def _float32(values: Sample) -> float:
@@ -140,59 +177,13 @@ def _better_than_prior(measured: Measured, limits: Thresholds) -> Iterator[Check
     yield _verdict("better_than_prior", passed, detail, remedy)
 
 
-def _best_above_q(measured: Measured, limits: Thresholds) -> Iterator[Check]:
-    q, best = gaps.elbo(measured), gaps.best_elbo(measured)
-    if q is not None and best is not None:
-        remedy = "Either q* is not the best q (give its search more steps), or L[q] is no ELBO of this family."
-        yield _inequality("best_above_q", "L[q*] − L[q]", best, q, measured, limits, remedy)
-
-
-def _richer_family(measured: Measured, limits: Thresholds) -> Iterator[Check]:
-    for poor, rich in NESTED:
-        if poor in measured.families and rich in measured.families:
-            one, other = (gaps.best_of(measured.families[name]) for name in (rich, poor))
-            remedy = f"The search for the best {rich} stopped short: give it more steps, or start it at the {poor}."
-            yield _inequality("richer_family", f"{rich} − {poor}", one, other, measured, limits, remedy)
-
-
-def _below_upper(measured: Measured, limits: Thresholds) -> Iterator[Check]:
-    high = gaps.upper(measured)
-    if high is None:
-        return
-    # An exact log p(x) lies above for each data point, an upper bound only in expectation.
-    above, exact = _upper_sample(measured, high)
-    remedy = "What exceeds log p(x) is no lower bound: a wrong sign, a missing log q, or a point mass on continuous z."
-    below = {"L[q]": gaps.elbo(measured), **{n: gaps.best_of(f) for n, f in measured.families.items()}}
-    yield from _all("best_below_upper", [
-        _inequality("", f"upper − {n}", above, v, measured, limits, remedy, exact, _forgiven(measured, limits))
-        for n, v in below.items() if v is not None
-    ])  # fmt: skip
-
-
-def _upper_sample(measured: Measured, high: Tensor) -> tuple[Sample, bool]:
-    """The upper bound, and whether it is exact; its noise is not stated, so the error over data, which holds it, is."""
-    low = gaps.lower(measured)
-    exact = low is not None and torch.equal(low.values, high)
-    return sample(high, None if exact else torch.full_like(high, torch.nan)), exact
-
-
-def _all(name: str, found: Sequence[Check]) -> Iterator[Check]:
+def _all(name: str, found: Sequence[Check]) -> list[Check]:
     """Several checks as one: it passes if all do, and tells of those that did not, else of all."""
     failed = [part for part in found if part.passed is False]
     open_ = [part for part in found if part.passed is None]
     passed = False if failed else None if open_ else True
-    if found:
-        yield Check(name, passed, "; ".join(dict.fromkeys(part.detail for part in failed or open_ or found)))
-
-
-def _lower_above(measured: Measured, limits: Thresholds) -> Iterator[Check]:
-    low = gaps.lower(measured)
-    below = {"L[q]": gaps.elbo(measured), "L[q*]": gaps.best_elbo(measured)}
-    remedy = "A negative gap: the estimate of log p(x) is poorer than the ELBO; give it more samples or temperatures."
-    yield from _all("lower_above_best", [
-        _inequality("", f"lower − {n}", low, v, measured, limits, remedy, False, _forgiven(measured, limits))
-        for n, v in below.items() if v is not None and low is not None
-    ])  # fmt: skip
+    detail = "; ".join(dict.fromkeys(part.detail for part in failed or open_ or found))
+    return [Check(name, passed, detail)] if found else []
 
 
 def _agree(measured: Measured, limits: Thresholds) -> Iterator[Check]:
@@ -218,14 +209,6 @@ def _agree(measured: Measured, limits: Thresholds) -> Iterator[Check]:
             "that it does not reach. Raise evaluation.annealing.modes or .temperatures, or start it at the prior."
         )
         yield _verdict("lower_bounds_agree", not bad, "; ".join(bad or [text for text, _ in parts]), remedy)
-
-
-def _ordered(measured: Measured, limits: Thresholds) -> Iterator[Check]:
-    low, high = gaps.lower(measured), gaps.upper(measured)
-    if low is not None and high is not None:
-        above, _ = _upper_sample(measured, high)
-        remedy = "One of the two bounds on log p(x) is wrong."
-        yield _inequality("interval_ordered", "upper − lower", above, low, measured, limits, remedy, each=False)
 
 
 def _samples(measured: Measured, limits: Thresholds) -> Iterator[Check]:
