@@ -63,36 +63,32 @@ def test_the_axis_that_was_typed(tmp_path):
     assert len(found.runs) == 19 and found.runs["repeated_in"].dropna().tolist() == ["gmm10_0"]
 
 
-def test_two_axes_are_crossed(tmp_path):
-    for size in (2, 10):
-        for epochs in (5, 20):
-            config = {"latent_dim": size, "model": {"latent_dim": size}, "training": {"epochs": epochs}}
-            run = write_run(tmp_path / f"{size}_{epochs}", latent_dim=size, elbo=-100.0 + epochs, config=config)
-            typed(run, f"latent_dim={size}", f"training.epochs={epochs}")
-    one, other = findings([tmp_path]).tables[0].axes
-    assert (one.key, other.key) == ("latent_dim", "training.epochs")
-    assert set(one.points["series"]) == {"local, training.epochs=5", "local, training.epochs=20"}
-    assert set(other.points["series"]) == {"local, latent_dim=2", "local, latent_dim=10"}
-    assert one.together == other.together == ()
+SIZE, EPOCHS = "latent_dim", "training.epochs"
 
 
-def test_keys_that_changed_together_are_one_axis_that_says_so(tmp_path):
-    for size, epochs in ((2, 5), (10, 20)):
-        config = {"latent_dim": size, "model": {"latent_dim": size}, "training": {"epochs": epochs}}
-        run = write_run(tmp_path / f"{size}", latent_dim=size, config=config)
-        typed(run, f"latent_dim={size}", f"training.epochs={epochs}")
-    table = findings([tmp_path]).tables[0]
-    (axis,) = table.axes
-    assert axis.key == "latent_dim" and axis.together == ("training.epochs",)
-    assert set(axis.points["series"]) == {"local"}
-    assert any("latent_dim and training.epochs changed together" in s.text for s in table.answer)
-
-
-def test_without_what_was_typed_the_configs_tell(tmp_path):
-    for epochs in (5, 20):
-        write_run(tmp_path / f"{epochs}", config={"training": {"epochs": epochs, "rate": 1}})
-    (axis,) = findings([tmp_path]).tables[0].axes
-    assert (axis.key, axis.values) == ("training.epochs", (5, 20))
+@pytest.mark.parametrize(
+    ("design", "typed_keys", "axes"),
+    [
+        # Two that are crossed.
+        ([(2, 5), (2, 20), (10, 5), (10, 20)], [SIZE, EPOCHS], [
+            (SIZE, (2, 10), (), {"local, training.epochs=5", "local, training.epochs=20"}),
+            (EPOCHS, (5, 20), (), {"local, latent_dim=2", "local, latent_dim=10"}),
+        ]),
+        # Two that changed together are one that says so.
+        ([(2, 5), (10, 20)], [SIZE, EPOCHS], [(SIZE, (2, 10), (EPOCHS,), {"local"})]),
+        # Without what was typed the configs tell.
+        ([(2, 5), (2, 20)], [], [(EPOCHS, (5, 20), (), {"local"})]),
+    ],
+)  # fmt: skip
+def test_keys_that_were_crossed_or_changed_together(tmp_path, design, typed_keys, axes):
+    for size, epochs in design:
+        config = {"latent_dim": size, "model": {"latent_dim": size}, "training": {"epochs": epochs, "rate": 1}}
+        run = write_run(tmp_path / f"{size}_{epochs}", latent_dim=size, elbo=-100.0 + epochs, config=config)
+        typed(run, *(f"{key}={value}" for key, value in {SIZE: size, EPOCHS: epochs}.items() if key in typed_keys))
+    (table,) = findings([tmp_path]).tables
+    assert [(a.key, a.values, a.together, set(a.points["series"])) for a in table.axes] == axes
+    together = any("latent_dim and training.epochs changed together" in s.text for s in table.answer)
+    assert together == (axes[0][2] != ())
 
 
 def test_the_title_of_log_p_says_when_it_is_a_bound(tmp_path):
@@ -104,24 +100,20 @@ def test_the_title_of_log_p_says_when_it_is_a_bound(tmp_path):
     assert axis.metrics["test_log_marginal_lower"] == "log p(x) (≥: lower bound), test data (nats per datum)"
 
 
-def test_layers_are_ordered_by_their_units(tmp_path):
+def test_layers_are_ordered_by_their_units_and_a_chosen_group_is_an_axis_by_its_name(tmp_path):
     for i, widths in enumerate(([200, 200], [], [500], [50])):
-        run = write_run(tmp_path / f"{i}", "amortized", config={"strategy": {"encoder": {"widths": widths}}})
+        run = write_run(tmp_path / "a" / f"{i}", "amortized", config={"strategy": {"encoder": {"widths": widths}}})
         typed(run, f"strategy.encoder.widths={widths}")
-    write_run(tmp_path / "local")
-    (axis,) = findings([tmp_path]).tables[0].axes
-    assert axis.key == "strategy.encoder.widths" and not axis.numeric
+    write_run(tmp_path / "a" / "local")
+    (axis,) = findings([tmp_path / "a"]).tables[0].axes
+    assert (axis.key, axis.numeric, axis.absent) == ("strategy.encoder.widths", False, ("local",))
     assert axis.values == ("[]", "[50]", "[200, 200]", "[500]")
-    assert axis.absent == ("local",)
-
-
-def test_a_chosen_group_is_an_axis_by_its_name(tmp_path):
     for name, widths in (("linear", None), ("mlp", [200])):
         encoder = {"_target_": f"vem.{name}"} | ({"widths": widths, "activation": "elu"} if widths else {})
-        run = write_run(tmp_path / name, "amortized", config={"strategy": {"encoder": encoder},
+        run = write_run(tmp_path / "b" / name, "amortized", config={"strategy": {"encoder": encoder},
                         "choices": {"strategy/encoder": name}})  # fmt: skip
         typed(run, f"strategy/encoder={name}")
-    (axis,) = findings([tmp_path]).tables[0].axes
+    (axis,) = findings([tmp_path / "b"]).tables[0].axes
     assert (axis.key, axis.values, axis.together) == ("strategy/encoder", ("linear", "mlp"), ())
     assert set(axis.points["series"]) == {"amortized"}
 

@@ -11,9 +11,9 @@ import pytest
 from synthetic_runs import QUICK, say, write_run, write_scored
 
 from vem.report.groups import rows_of_tables
-from vem.report.measured_unlike import measured_unlike
 from vem.report.read import findings
 from vem.report.summary import terminal
+from vem.report.unlike import measured_unlike
 
 NUM, LEADS = 40, (0.02, 0.08, 0.15)
 ALL, HALF = np.arange(NUM), np.arange(0, NUM, 2)

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from scipy import stats
 
 from vem.errors import VemError
 from vem.report.estimates import numbers
-from vem.report.quantities import BOUNDS, GAPS, QUANTITIES, Estimate, estimate, fact, families, gaps_of
+from vem.report.quantities import (
+    BOUNDS,
+    GAPS,
+    KEY,
+    QUANTITIES,
+    Estimate,
+    estimate,
+    fact,
+    families,
+    gaps_of,
+    plain_rows,
+    tidy,
+)
+from vem.report.read import findings
 from vem.report.runs import RunRecord
 
 
@@ -115,3 +130,30 @@ def test_a_fact_by_its_name(name, value):
     assert fact(RUN, "test", name) == value
     with pytest.raises(VemError, match="There are: checks"):
         fact(RUN, "test", name + "_")
+
+
+@pytest.mark.parametrize("tree", ["gaps", "measured", "exact", "rich"])
+def test_the_tidy_frame_and_its_means_over_seeds_by_hand(tree):
+    found = findings([Path(__file__).parents[1] / "golden" / "reports" / tree])
+    frame, wide = tidy(found.runs), found.runs.set_index("directory")
+    assert list(frame.columns) == ["run", *KEY, *Estimate._fields] and not frame.duplicated(["run", *KEY]).any()
+    elbo = frame.query("split == 'test' and quantity == 'elbo'").set_index("run")
+    assert elbo["mean"].equals(wide["test_elbo"]) and elbo["se"].equals(wide["test_elbo_se"])
+    compared = 0
+    for table in found.tables:
+        for row in plain_rows(table.groups):
+            members = frame[frame["run"].isin(row["directories"])]
+            for key, cells in members.groupby(KEY, dropna=False):
+                own = estimate(row, *(None if pd.isna(part) else part for part in key))
+                if own.mean is None or own.over is not None or key[1] in ("active_units", "converged"):
+                    continue
+                compared += 1
+                assert own.mean == pytest.approx(cells["mean"].mean()) and len(cells) == row["seeds"]
+                if len(cells) > 1:
+                    assert own.se == pytest.approx(stats.sem(cells["mean"]))
+                    low = cells["mean"].mean() - stats.t.ppf(0.975, len(cells) - 1) * own.se
+                    assert own.low is None or own.low == pytest.approx(low)
+                    assert own.one_sided == bool(cells["one_sided"].any()) and (not own.one_sided or own.high is None)
+                else:
+                    assert (own.se, own.data_se) == (None, pytest.approx(cells["se"].item(), nan_ok=True))
+    assert compared > 5

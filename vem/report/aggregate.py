@@ -159,12 +159,13 @@ def _over_seeds(groups: Sequence[_Group], keys: Sequence[Key], numbers: pd.DataF
     own_error = [j for j, key in enumerate(keys) if key[1] in (*ESTIMATES, *BOUNDS)]
     place = mean.index.get_level_values("key")
     found = mean.where(known.eq(size, axis=0))  # one seed that lacks a number leaves the group without
-    found["mean"] = found["mean"].where(~place.isin(of_some), mean["mean"])
+    seeds = pd.DataFrame([mean_and_se(values.to_numpy(float)) for _, values in by["mean"]], size.index, dtype=float)
+    found["mean"] = seeds[0].where(~place.isin(of_some), mean["mean"])
     has = found["mean"].notna()
     one, found["mc_se"] = size == 1, math.nan
     found["data_low"], found["data_high"] = found["low"].where(has), found["high"].where(has)
     found["data_se"] = found["se"].where(has & (one | ~place.isin(own_error)))
-    found["se"] = by["mean"].agg(_se).where(has)
+    found["se"] = seeds[1].where(has)
     flags = by[["one_sided", "sought", "loose"]].any()
     low, high = over_seeds(found["mean"], found["se"], size)
     found["low"], found["high"] = found["data_low"].where(one, low), found["data_high"].where(one, high)
@@ -182,10 +183,6 @@ def _over_seeds(groups: Sequence[_Group], keys: Sequence[Key], numbers: pd.DataF
         {key: _estimate(len(group.done), values.get((i, j)), reasons.get((i, j))) for j, key in enumerate(keys)}
         for i, group in enumerate(groups)
     ]
-
-
-def _se(values: pd.Series) -> float:
-    return math.nan if (se := mean_and_se(values.to_numpy(float))[1]) is None else se
 
 
 def _estimate(done: int, values: dict[str, Any] | None, missing: tuple[Any, str] | None) -> Estimate:

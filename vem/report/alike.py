@@ -94,12 +94,3 @@ def _budget(run: Run) -> Hashable:
     # Of the splits with gaps: of others a run whose per_datum.csv is refused may not know the rows.
     where = [split for split in SPLITS if any(map(run.get, SOUGHT[split]))]
     return found, tuple((split, fact(run, split, "num_evaluated")) for split in where)
-
-
-def fewer(row: Run, name: str) -> str:
-    """Of how many of a group's seeds a number is, where not of all.
-
-    >>> fewer({"seeds": 3, "test_elbo_over": 1}, "test_elbo"), fewer({"seeds": 3}, "test_elbo")
-    (' (1 of 3 seeds)', '')
-    """
-    return f" ({int(row[f'{name}_over'])} of {row['seeds']} seeds)" if row.get(f"{name}_over") else ""

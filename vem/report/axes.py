@@ -1,24 +1,58 @@
-"""How each swept axis matters: the numbers of every group along it."""
+"""Which settings were swept, and the numbers of every group along them.
+
+Candidates are the keys that were typed (overrides.yaml) and the settings that differ between configs, beyond seed and
+strategy. Keys that move together are one axis under the name that was typed first. The value is read from the config,
+so a run that leaves a key at its default has its place on the axis too.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy.special import ndtri, stdtrit
 
-from vem.report.estimates import GAPS, GENERALIZATION
 from vem.report.findings import Axis
 from vem.report.frame import Framed
 from vem.report.gather import Gathered
-from vem.report.groups import TRAIN_SIZE
-from vem.report.intervals import LEVEL
-from vem.report.labels import GROUP, MEASUREMENT, brief, settings_of, shortened, whole
-from vem.report.quantities import present
-from vem.report.swept import Candidate, GroupRun, candidates, follows, ordered, runs_of, shown
+from vem.report.groups import CLASSES, TRAIN_SIZE
+from vem.report.intervals import interval
+from vem.report.labels import MEASUREMENT, brief, settings_of, shortened, whole
+from vem.report.quantities import GAPS, column, estimate, plain_rows
+from vem.report.runs import DONE, RunRecord, finite
+from vem.storage.records import HASHED, NOT_HASHED
+from vem.storage.sealing import mapping
 
 UNITS = "nats per datum"
+NOT_AN_AXIS = ("seed", "strategy", *NOT_HASHED)
+NO_AXIS_PREFIX = ("hydra", "evaluation.checks", "allow_targets")
+LATENT = "latent_dim"  # the models that have one interpolate it
+POINT = ("series", "value", "metric", "mean", "low", "high", "seeds", "at_least")
+Value = float | str | tuple[Any, ...]
+
+
+class _Run(NamedTuple):
+    """A finished run: its group, its record, and those of its repeats under other typed values."""
+
+    group: int
+    record: RunRecord
+    repeats: tuple[RunRecord, ...]
+
+
+class _Candidate(NamedTuple):
+    """An axis: its key, the value of each run (None: it does not use it), and the groups that do not use it.
+
+    ``typed``: whether the key was typed. ``same``: keys that divide the runs in the same way.
+    """
+
+    key: str
+    values: tuple[Value | None, ...]
+    unused: frozenset[int]
+    typed: bool
+    same: tuple[_Candidate, ...] = ()
 
 
 def axes_of(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> tuple[Axis, ...]:
@@ -26,39 +60,75 @@ def axes_of(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> tuple[A
 
     groups: with ``label``, as :func:`vem.report.contenders.grouped` gives them.
     """
-    runs = runs_of(groups, framed, gathered)
-    found = candidates(runs)
-    axes = [_axis(one, [other for other in found if other is not one], groups, runs) for one in found]
+    runs = [
+        _Run(i, framed.runs[d], gathered.repeats.get(framed.runs[d].directory, ()))
+        for i, found in enumerate(groups["directories"])
+        for d in found
+    ]
+    rows = plain_rows(groups)
+    found = _distinct([one for key in _keys(runs) if (one := _candidate(key, runs)) is not None], runs)
+    axes = [_axis(one, [other for other in found if other is not one], rows, runs) for one in found]
     return tuple(axis for axis in axes if axis is not None)
 
 
 def _axis(
-    candidate: Candidate, others: Sequence[Candidate], groups: pd.DataFrame, runs: Sequence[GroupRun]
+    candidate: _Candidate, others: Sequence[_Candidate], rows: Sequence[Mapping[str, Any]], runs: Sequence[_Run]
 ) -> Axis | None:
-    metrics = metrics_of(groups)
-    rows = [{str(k): present(v) for k, v in row.items()} for row in groups.to_dict("records")]
+    metrics = _metrics(rows)
     value = {run.group: v for run, v in zip(runs, candidate.values, strict=True)}
-    series = _series(candidate, groups, runs)
+    series = _series(value, rows, runs)
     used = [i for i in range(len(rows)) if value.get(i) is not None]
-    order = ordered([value[i] for i in used])
-    text = dict(zip(order, shown(order), strict=True))
+    unused = sorted(candidate.unused & set(value))
+    order = _ordered([value[i] for i in used])
+    text = dict(zip(order, _shown(order), strict=True))
     points = [
-        {"series": series[i], "value": text.get(value.get(i)), "metric": metric, **point}
-        for i in (*used, *sorted(candidate.unused & set(value)))
+        (series[i], text.get(value.get(i)), column(*metric), *point)
+        for i in (*used, *unused)
         for metric in metrics
-        if (point := _point(rows[i], metric)) is not None
+        if (point := _point(rows[i], *metric)) is not None
     ]
     if not points or len(order) < 2:
         return None
-    frame = pd.DataFrame(points, columns=["series", "value", "metric", "mean", "low", "high", "seeds", "at_least"])
-    absent = tuple(dict.fromkeys(series[i] for i in sorted(candidate.unused & set(value))))
-    numeric = all(isinstance(v, float) for v in order)
-    together = _together(candidate, [o for o in others if follows(o, candidate, runs)])
-    places = {str(rows[i]["label"]): text[value[i]] for i in used}
-    return Axis(candidate.key, tuple(text[v] for v in order), numeric, metrics, frame, absent, places, together)
+    return Axis(
+        candidate.key,
+        tuple(text[v] for v in order),
+        numeric=all(isinstance(v, float) for v in order),
+        metrics={column(*metric): title for metric, title in metrics.items()},
+        points=pd.DataFrame(points, columns=POINT),
+        absent=tuple(dict.fromkeys(series[i] for i in unused)),
+        places={str(rows[i]["label"]): text[value[i]] for i in used},
+        together=_together(candidate, [other for other in others if _follows(other, candidate, runs)]),
+    )
 
 
-def _together(candidate: Candidate, followers: Sequence[Candidate]) -> tuple[str, ...]:
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """The numbers that are followed along an axis, with their titles: bounds, and gaps where they were measured."""
+    on_test = any(column("test", gap, field="mean") in row for row in rows for gap in GAPS.values())
+    split, told = ("test", "test") if on_test else ("train", "training")
+    found = {("test", "elbo"): f"test ELBO ({UNITS})", ("train", "elbo"): f"training ELBO ({UNITS})"}
+    found |= {(split, gap): f"{kind} gap on {told} data ({UNITS})" for kind, gap in GAPS.items()}
+    found[split, "amortization_generalization"] = f"amortization gap, test − training ({UNITS})"
+    found[split, "log_marginal_lower"] = f"log p(x) (≥: lower bound), {told} data ({UNITS})"
+    found[split, "active_units"] = "active units (number)"
+    return {key: title for key, title in found.items() if any(estimate(row, *key).mean is not None for row in rows)}
+
+
+def _point(row: Mapping[str, Any], split: str, quantity: str) -> tuple[Any, ...] | None:
+    """Mean, 95 % interval and seeds of a group: over seeds (Student's t), else over the data of the one seed.
+
+    The interval of what is known from below alone has no upper end.
+    """
+    found = estimate(row, split, quantity)
+    if found.mean is None:
+        return None
+    seeds, low, high = found.over or int(row["seeds"]), found.low, found.high
+    if low is None or (high is None and not found.one_sided):
+        error = (found.se, seeds - 1) if found.se is not None and seeds > 1 else (found.data_se, math.inf)
+        low, high = interval(found.mean, *error) or (None, None)
+    return found.mean, low, None if found.one_sided else high, seeds, found.one_sided
+
+
+def _together(candidate: _Candidate, followers: Sequence[_Candidate]) -> tuple[str, ...]:
     """The keys that changed with this one, but for those that changed because it did: not typed, or a part of it."""
     moved = [other for other in (*candidate.same, *followers) if other.typed or not candidate.typed]
     return tuple(other.key for other in moved if not _beneath(other.key, candidate.key))
@@ -73,56 +143,41 @@ def _beneath(key: str, other: str) -> bool:
     return key.replace("/", ".").startswith(other.replace("/", ".")) or key == f"model.{other}"
 
 
-def metrics_of(groups: pd.DataFrame) -> dict[str, str]:
-    """The numbers that are followed along an axis, with their titles: bounds, and gaps where they were measured."""
-    found = {"test_elbo": f"test ELBO ({UNITS})", "train_elbo": f"training ELBO ({UNITS})"}
-    split = "test" if any(f"test_{gap}_gap_mean" in groups for gap in GAPS) else "train"
-    told = "test" if split == "test" else "training"
-    found |= {f"{split}_{gap}_gap": f"{gap} gap on {told} data ({UNITS})" for gap in GAPS}
-    found[f"{split}_{GENERALIZATION}"] = f"amortization gap, test − training ({UNITS})"
-    found[f"{split}_log_marginal_lower"] = f"log p(x) (≥: lower bound), {told} data ({UNITS})"
-    found[f"{split}_active_units"] = "active units (number)"
-    known = [key for key in found if f"{key}_mean" in groups and groups[f"{key}_mean"].notna().any()]
-    return {key: found[key] for key in known}
+# --- groups on one line have the same name
 
 
-def _series(candidate: Candidate, groups: pd.DataFrame, runs: Sequence[GroupRun]) -> dict[int, str]:
-    """A name for each group without the axis and what follows from it: groups on one line have the same."""
-    rows = groups[[*GROUP]].to_dict("records")
+def _series(
+    value: Mapping[int, Value | None], rows: Sequence[Mapping[str, Any]], runs: Sequence[_Run]
+) -> dict[int, str]:
+    """A name for each group without the axis and what follows from it.
+
+    With a number where two groups would stand at one place of one line.
+    """
     settings = {run.group: _settings(run, rows[run.group]) for run in {run.group: run for run in runs}.values()}
-    value = {run.group: v for run, v in zip(runs, candidate.values, strict=True)}
-    dropped = {key for key in {k for s in settings.values() for k in s} if _settled(key, settings, value)}
-    left = {i: {k: v for k, v in s.items() if k not in dropped} for i, s in settings.items()}
-    strategy = list(groups["strategy"])
+    dropped = {key for key in {k for own in settings.values() for k in own} if _settled(key, settings, value)}
+    left = {i: {k: v for k, v in own.items() if k not in dropped} for i, own in settings.items()}
+    taken: Counter[tuple[str, Any]] = Counter()
     names = {}
     for i, own in left.items():
-        kin = [left[j] for j in left if strategy[j] == strategy[i]]
+        strategy = rows[i]["strategy"]
+        kin = [left[j] for j in left if rows[j]["strategy"] == strategy]
         telling = {k: v for k, v in own.items() if any(other.get(k) != v for other in kin)}
-        texts = {k: brief(o[k] for o in left.values() if k in o) for k in telling}
-        names[i] = ", ".join(f"{k}={texts[k][v]}" for k, v in sorted(telling.items()))
-    told = {i: ", ".join(filter(None, (str(strategy[i]), shortened(text)))) for i, text in names.items()}
-    return _apart(told, value)
+        texts = {k: brief(other[k] for other in left.values() if k in other) for k in telling}
+        told = shortened(", ".join(f"{k}={texts[k][v]}" for k, v in sorted(telling.items())))
+        name = ", ".join(filter(None, (str(strategy), told)))
+        taken[name, value[i]] += 1
+        number = taken[name, value[i]]
+        names[i] = name if number == 1 else f"{name} ({number})"
+    return names
 
 
-def _apart(names: Mapping[int, str], value: Mapping[int, Any]) -> dict[int, str]:
-    """The names, with a number where two groups would stand at one place of one line."""
-    taken: dict[tuple[str, Any], int] = {}
-    out = {}
-    for i, name in names.items():
-        number = taken[name, value[i]] = taken.get((name, value[i]), 0) + 1
-        out[i] = name if number == 1 else f"{name} ({number})"
-    return out
-
-
-def _settings(run: GroupRun, group: Mapping[Any, Any]) -> dict[str, str]:
+def _settings(run: _Run, row: Mapping[str, Any]) -> dict[str, str]:
     """What tells a group from its kin, as far as it has it."""
-    row = {k: present(group[k]) for k in GROUP}
-    named = {k: str(whole(row[k])) for k in ("model", "family", "latent_dim") if row[k] is not None}
+    named = {k: str(whole(row[k])) for k in ("model", "family", LATENT) if row[k] is not None}
     own = {k: v for k, v in run.record.settings.items() if not k.startswith("data.") or k == TRAIN_SIZE}
     told = dict(text.partition("=")[::2] for text in settings_of(row["variant"]))
     own |= {k: v for k, v in told.items() if k.startswith(MEASUREMENT)}  # of the group, not of this run
-    varying = set(told)
-    return named | {k: v for k, v in own.items() if k in varying and not k.endswith(("._target_", "._partial_"))}
+    return named | {k: v for k, v in own.items() if k in told and not k.endswith(CLASSES)}
 
 
 def _settled(key: str, settings: Mapping[int, Mapping[str, str]], value: Mapping[int, Any]) -> bool:
@@ -134,28 +189,126 @@ def _settled(key: str, settings: Mapping[int, Mapping[str, str]], value: Mapping
     return len(set(seen.values())) > 1
 
 
-def _point(row: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
-    """Mean and 95 % interval of a group: over seeds (Student's t), else over the data of the one seed.
+# --- which keys are axes
 
-    The interval of what is known from below alone has no upper end.
+
+def _keys(runs: Sequence[_Run]) -> list[str]:
+    """Typed keys first, then settings that differ; those that no number depends on are left out."""
+    varying: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.record.settings.items():
+            varying.setdefault(key, set()).add(value)
+    typed = [key for run in runs for record in (run.record, *run.repeats) for key in record.typed]
+    differ = [k for k, found in varying.items() if len(found) > 1 and not k.endswith(CLASSES)]
+    differ = [k for k in differ if not k.startswith("data.") or k == TRAIN_SIZE]
+    known = [key for key in dict.fromkeys([*typed, LATENT, *differ]) if key not in NOT_AN_AXIS]
+    return [key for key in known if not key.startswith(NO_AXIS_PREFIX) and _counts(key, runs)]
+
+
+def _counts(key: str, runs: Sequence[_Run]) -> bool:
+    """Whether numbers may depend on the key: hashed, a choice of a group, or a top-level value that models read."""
+    if key.startswith("data") and key != TRAIN_SIZE:
+        return False  # other data: another table
+    hashed = key == LATENT or key.partition(".")[0].partition("/")[0] in HASHED
+    return hashed or any(key in mapping(run.record.config.get("choices")) for run in runs)
+
+
+def _candidate(key: str, runs: Sequence[_Run]) -> _Candidate | None:
+    """The key as an axis; None where no strategy was run at two of its values."""
+    unused = frozenset(run.group for run in runs if not _uses(run, key))
+    values = tuple(None if run.group in unused else _value_of(run.record, key) for run in runs)
+    if key.startswith(MEASUREMENT):  # one that was measured again moves no group
+        own: dict[int, Counter[Value | None]] = {}
+        for run, value in zip(runs, values, strict=True):
+            own.setdefault(run.group, Counter()).update([value])
+        values = tuple(own[run.group].most_common(1)[0][0] for run in runs)
+    kin: dict[Any, set[Any]] = {}
+    for run, value in zip(runs, values, strict=True):
+        kin.setdefault(run.record.facts.get("strategy"), set()).update(() if value is None else (value,))
+    typed = any(key in record.typed for run in runs for record in (run.record, *run.repeats))
+    return _Candidate(key, values, unused, typed) if any(len(found) > 1 for found in kin.values()) else None
+
+
+def _uses(run: _Run, key: str) -> bool:
+    """Whether the run's numbers depend on the key: one that repeats it under another value shows that they do not."""
+    if key == LATENT and run.record.facts.get(LATENT) is None:
+        return False
+    own = _value_of(run.record, key)
+    return own is not None and all(_value_of(other, key) == own for other in run.repeats)
+
+
+def _value_of(run: RunRecord, key: str) -> Value | None:
+    """The value of a key in a run's config; for the size of the training set the number of data trained on."""
+    fact = {TRAIN_SIZE: "num_train", LATENT: LATENT}.get(key)
+    if fact is not None and run.status == DONE and (size := finite(run.facts.get(fact))) is not None:
+        return size
+    if key.startswith(MEASUREMENT) and key in run.settings:  # as it was measured
+        try:
+            return _value(json.loads(run.settings[key]))
+        except ValueError:
+            return run.settings[key]
+    node: Any = run.config
+    for name in ("choices", key) if key in mapping(run.config.get("choices")) else key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return None
+        node = node[name]
+    return None if isinstance(node, Mapping) else _value(node)
+
+
+def _value(found: Any) -> Value:
+    if isinstance(found, list | tuple):
+        return tuple(_value(item) for item in found)
+    if isinstance(found, bool) or found is None:
+        return "null" if found is None else str(found).lower()
+    return float(found) if isinstance(found, int | float) else str(found)
+
+
+def _distinct(found: Sequence[_Candidate], runs: Sequence[_Run]) -> list[_Candidate]:
+    """Each way of dividing the runs once, under the name that comes first."""
+    kept: list[_Candidate] = []
+    for one in found:
+        same = (i for i, other in enumerate(kept) if _follows(one, other, runs) and _follows(other, one, runs))
+        if (i := next(same, None)) is None:
+            kept.append(one)
+        else:
+            kept[i] = kept[i]._replace(same=(*kept[i].same, one))
+    return kept
+
+
+def _follows(one: _Candidate, other: _Candidate, runs: Sequence[_Run]) -> bool:
+    """Whether within each strategy the value of ``one`` is settled by that of ``other``, wherever both are used."""
+    seen: dict[Any, Value] = {}
+    for run, a, b in zip(runs, one.values, other.values, strict=True):
+        if a is not None and b is not None:
+            place = run.record.facts.get("strategy"), run.record.facts.get("model"), b
+            if seen.setdefault(place, a) != a:
+                return False
+    return bool(seen)
+
+
+# --- values in order
+
+
+def _ordered(values: Sequence[Any]) -> list[Any]:
+    """Numbers by size, lists by their sum (layers by their units), text as it comes."""
+    found = list(dict.fromkeys(values))
+    if all(isinstance(v, float) for v in found):
+        return sorted(found)
+    if all(isinstance(v, tuple) for v in found):
+        return sorted(found, key=lambda v: (sum(n for n in v if isinstance(n, float)), len(v), str(v)))
+    return found
+
+
+def _shown(values: Sequence[Any]) -> list[float | str]:
+    """Numbers as they are, all else as text.
+
+    >>> _shown([2.0, 10.0]), _shown([(), (200.0, 200.0)]), _shown(["null", 500.0])
+    ([2, 10], ['[]', '[200, 200]'], ['null', '500'])
     """
-    mean, se, data_se = (row.get(f"{metric}_{end}") for end in ("mean", "se", "data_se"))
-    if mean is None:
-        return None
-    at_least, seeds = bool(row.get(f"{metric}_at_least")), int(row.get(f"{metric}_over") or row["seeds"])
-    low, high = row.get(f"{metric}_ci95_low"), row.get(f"{metric}_ci95_high")
-    if low is None or (high is None and not at_least):
-        low, high = interval(mean, se, data_se, seeds)
-    high = None if at_least else high
-    return {"mean": mean, "low": low, "high": high, "seeds": seeds, "at_least": at_least}
+    return [whole(v) for v in values] if all(isinstance(v, float) for v in values) else [_text(v) for v in values]
 
 
-def interval(mean: float, se: float | None, data_se: float | None, seeds: int) -> tuple[float | None, float | None]:
-    """mean ± t_{n−1} se over n seeds, or mean ± 1.96 se over the data of one."""
-    if se is not None and seeds > 1:
-        half = float(stdtrit(seeds - 1, (1 + LEVEL) / 2)) * se
-    elif data_se is not None:
-        half = float(ndtri((1 + LEVEL) / 2)) * data_se
-    else:
-        return None, None
-    return mean - half, mean + half
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ training data of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from vem.report.groups import TRAIN_SIZE, differing, filled, told_once, x_of
@@ -21,7 +21,9 @@ from vem.storage.records import SPLITS
 NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data
 TEST = "test"
 UNSAID = ("data._target_", *(f"{split}_x" for split in SPLITS))  # which runs from before may not say
-Rows = tuple[Any, ...]
+
+
+# --- the data
 
 
 def data_settings(run: RunRecord) -> dict[str, str]:
@@ -31,26 +33,9 @@ def data_settings(run: RunRecord) -> dict[str, str]:
     where there are none that of the others.
     """
     shown = {name: str(run.facts[name]) for name in NAMED if run.facts.get(name) is not None}
-    further = {k: v for k, v in run.settings.items() if k.startswith("data.")}
-    own = {k: v for k, v in further.items() if k not in ("data.binarize", TRAIN_SIZE)}
+    own = {k: v for k, v in run.settings.items() if k.startswith("data.") and k not in ("data.binarize", TRAIN_SIZE)}
     x = x_of(run)
     return shown | own | {f"{split}_x": x[split] for split in ((TEST,) if TEST in x else x)}
-
-
-def headings(
-    names: Sequence[str], tables: Sequence[int], places: Sequence[int], found: Sequence[Evaluated]
-) -> list[str]:
-    """The name of the table that each run belongs to: its data, and what tells it from others on data of that name.
-
-    names: of the data; tables: which set of rows the table is about; places: which set the run was evaluated on.
-    """
-    texts = _row_texts(list(zip(names, tables, strict=True)), list(zip(names, places, strict=True)), found)
-    return [", ".join(filter(None, (both[0], texts[both]))) for both in zip(names, tables, strict=True)]
-
-
-def data_names(runs: Sequence[RunRecord]) -> list[str]:
-    """What the data of each run are called."""
-    return _data_names(_completed(runs))
 
 
 def _completed(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
@@ -92,20 +77,55 @@ def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     return all(other[key] == value for key, value in one.items() if key in other)
 
 
-def _data_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """One name for each run: its data, and what differs between runs on data of that name.
+def data_names(runs: Sequence[RunRecord]) -> list[str]:
+    """What the data of each run are called: their name, and what differs between runs on data of that name."""
+    return _names(_completed(runs))
+
+
+def _names(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """One name for each run.
 
     >>> mnist = {"data": "mnist", "likelihood": "bernoulli"}
-    >>> _data_names([{**mnist, "data.n": "100"}, {**mnist, "data.n": "200"}, {"data": "blobs", "data.k": "3"}])
+    >>> _names([{**mnist, "data.n": "100"}, {**mnist, "data.n": "200"}, {"data": "blobs", "data.k": "3"}])
     ['mnist, likelihood=bernoulli, data.n=100', 'mnist, likelihood=bernoulli, data.n=200', 'blobs']
     """
     base = [tuple((k, s[k]) for k in NAMED if k in s) for s in settings]
     further = [{k: v for k, v in s.items() if k.startswith("data.") or k in UNSAID} for s in settings]
     varying = told_once(base, differing(base, further), ())
-    return [
-        ", ".join([b[0][1], *(f"{k}={v}" for k, v in b[1:]), *(f"{k}={v}" for k, v in more.items())])
-        for b, more in zip(base, varying, strict=True)
-    ]
+    return [", ".join([b[0][1], *(f"{k}={v}" for k, v in (*b[1:], *more.items()))])
+            for b, more in zip(base, varying, strict=True)]  # fmt: skip
+
+
+def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
+    """Sentences: which tables are not compared with which, and what differs by name."""
+    placed = sorted(zip(tables, runs, _completed(runs), strict=True), key=lambda found: found[1].status != DONE)
+    first = {table: (run, settings) for table, run, settings in reversed(placed)}  # a finished one where there is one
+    by_data: dict[str, list[str]] = {}
+    for table in dict.fromkeys(tables):
+        by_data.setdefault(first[table][1]["data"], []).append(table)
+    out = [f"Numbers on different data are not compared: {', '.join(by_data)}."] if len(by_data) > 1 else []
+    for data, several in by_data.items():
+        if len(several) < 2:
+            continue
+        values: dict[str, dict[str, None]] = {}
+        for key in dict.fromkeys(key for table in several for key in first[table][1]):
+            for run, settings in (first[table] for table in several):
+                if run.status == DONE or key not in NAMED or key in settings:  # else it has not come to know it
+                    values.setdefault(key, {})[settings.get(key, "not set")] = None
+        reasons = [f"{_key_name(key)} ({' | '.join(own)})" for key, own in values.items() if len(own) > 1]
+        if len({frozenset(first[table][1].items()) for table in several}) < len(several):
+            reasons.append("the evaluated test rows")
+        out.append(f"The {len(several)} tables on {data} are not compared with each other: they differ in "
+                   f"{', '.join(reasons)}.")  # fmt: skip
+    return tuple(out)
+
+
+def _key_name(key: str) -> str:
+    words = {f"{split}_x": f"the {split} data themselves" for split in SPLITS}
+    return {"binarize": "data.binarize", **words}.get(key, key)
+
+
+# --- the evaluated rows
 
 
 def evaluated_sets(names: Sequence[str], runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> list[int]:
@@ -113,29 +133,24 @@ def evaluated_sets(names: Sequence[str], runs: Sequence[RunRecord], found: Seque
 
     A run whose rows are not known goes by their number; one that is not evaluated yet by ``evaluation.num_data``.
     """
-    keys = [_key(rows) for rows in found]
-    counts = [(name, _counts(rows)) for name, rows in zip(names, found, strict=True)]
-    asked = [(name, run.settings.get("evaluation.num_data")) for name, run in zip(names, runs, strict=True)]
-    keys = _filled(keys, counts)
+    counts = [tuple(rows.counts.get(split) or None for split in _compared(rows)) for rows in found]
+    asked = [run.settings.get("evaluation.num_data") for run in runs]
+    keys: list[Any] = [tuple(map(rows.digests.get, _compared(rows))) if rows.digests else None for rows in found]
+    keys = _filled(keys, list(zip(names, counts, strict=True)))
     keys = [key or (count if rows.counts else None) for key, count, rows in zip(keys, counts, found, strict=True)]
-    keys = _filled(_filled(keys, asked), names)
-    met: dict[str, list[Rows | None]] = {}
-    for name, key in zip(names, keys, strict=True):
-        if key not in met.setdefault(name, []):
-            met[name].append(key)
-    return [met[name].index(key) for name, key in zip(names, keys, strict=True)]
+    keys = _filled(keys, list(zip(names, asked, strict=True)))
+    met: dict[str, dict[Any, int]] = {}
+    return [met.setdefault(name, {}).setdefault(key, len(met[name]))
+            for name, key in zip(names, _filled(keys, names), strict=True)]  # fmt: skip
 
 
-def _filled(keys: Sequence[Rows | None], marks: Sequence[Any]) -> list[Rows | None]:
+def _filled(keys: Sequence[Any], marks: Sequence[Hashable]) -> list[Any]:
     """The keys; a missing one is that of the first run with the same mark.
 
     >>> _filled([None, (1,), (2,), None], ["a", "a", "a", "b"])
     [(1,), (1,), (2,), None]
     """
-    first: dict[Any, Rows] = {}
-    for key, mark in zip(keys, marks, strict=True):
-        if key is not None:
-            first.setdefault(mark, key)
+    first = {mark: key for key, mark in reversed([*zip(keys, marks, strict=True)]) if key is not None}
     return [first.get(mark) if key is None else key for key, mark in zip(keys, marks, strict=True)]
 
 
@@ -144,13 +159,34 @@ def _compared(rows: Evaluated) -> tuple[str, ...]:
     return (TEST,) if rows.digests.get(TEST) or rows.counts.get(TEST) else SPLITS
 
 
-def _key(rows: Evaluated) -> Rows | None:
-    """The rows of a run, None where they are not known."""
-    return tuple(rows.digests.get(split) for split in _compared(rows)) if rows.digests else None
+def headings(
+    names: Sequence[str], tables: Sequence[int], places: Sequence[int], found: Sequence[Evaluated]
+) -> list[str]:
+    """The name of the table that each run belongs to: its data, and what tells it from others on data of that name.
+
+    names: of the data; tables: which set of rows the table is about; places: which set the run was evaluated on.
+    """
+    rows = {(name, place): own for name, place, own in reversed([*zip(names, places, found, strict=True)])
+            if own.counts or own.digests}  # fmt: skip
+    sets: dict[str, dict[int, Evaluated]] = {}  # of each name those that a table is about
+    for name, place in zip(names, tables, strict=True):
+        sets.setdefault(name, {}).setdefault(place, rows.get((name, place), Evaluated()))
+    texts = {name: _row_texts(own) for name, own in sets.items()}
+    return [", ".join(filter(None, (name, texts[name][place]))) for name, place in zip(names, tables, strict=True)]
 
 
-def _counts(rows: Evaluated) -> tuple[int | None, ...]:
-    return tuple(rows.counts.get(split) or None for split in _compared(rows))
+def _row_texts(sets: Mapping[int, Evaluated]) -> dict[int, str]:
+    """What tells the tables on one data set apart: how many their rows are, or a number."""
+    if len(sets) == 1:
+        return dict.fromkeys(sets, "")
+    splits = dict.fromkeys(split for own in sets.values() if own.counts or own.digests for split in _compared(own))
+    telling = [split for split in splits if len({own.counts.get(split) for own in sets.values()}) > 1]
+    texts = {place: ", ".join(f"{own.counts.get(split, 'no')} {split} rows" for split in telling)
+             for place, own in sets.items()}  # fmt: skip
+    numbers = {place: [other for other in texts if texts[other] == text] for place, text in texts.items()}
+    return {place: text if len(numbers[place]) == 1 else ", ".join(
+        filter(None, (text, f"set {numbers[place].index(place) + 1} of evaluated test rows"))
+    ) for place, text in texts.items()}  # fmt: skip
 
 
 def other_rows(found: Sequence[Evaluated]) -> list[str]:
@@ -163,64 +199,3 @@ def other_rows(found: Sequence[Evaluated]) -> list[str]:
             out.append(f"Not all runs were evaluated on the same {word} rows: numbers on {word} data, their gaps "
                        "included, are each about rows of their own.")  # fmt: skip
     return out
-
-
-def _row_texts(
-    tables: Sequence[tuple[str, int]], places: Sequence[tuple[str, int]], found: Sequence[Evaluated]
-) -> dict[tuple[str, int], str]:
-    """What tells the tables on one data set apart, by its name and their set of rows: how many they are, or a number.
-
-    places: the name of its data and the set of rows that each run was evaluated on.
-    """
-    rows = {place: own for place, own in reversed(list(zip(places, found, strict=True))) if own.counts or own.digests}
-    texts: dict[tuple[str, int], str] = {}
-    for name, place in dict.fromkeys(tables):
-        others = [p for n, p in dict.fromkeys(tables) if n == name]
-        if len(others) == 1:
-            texts[name, place] = ""
-            continue
-        counts = {p: rows[name, p].counts if (name, p) in rows else {} for p in others}
-        splits = dict.fromkeys(s for p in others if (name, p) in rows for s in _compared(rows[name, p]))
-        telling = [s for s in splits if len({counts[p].get(s) for p in others}) > 1]
-        text = ", ".join(f"{counts[place].get(s, 'no')} {s} rows" for s in telling)
-        alike = [p for p in others if [counts[p].get(s) for s in telling] == [counts[place].get(s) for s in telling]]
-        if len(alike) > 1:
-            text = f"{text + ', ' if text else ''}set {alike.index(place) + 1} of evaluated test rows"
-        texts[name, place] = text
-    return texts
-
-
-def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
-    """Sentences: which tables are not compared with which, and what differs by name."""
-    placed = zip(tables, runs, _completed(runs), strict=True)
-    finished_first = sorted(placed, key=lambda found: found[1].status != DONE)
-    first: dict[str, dict[str, str]] = {}
-    unknown: dict[str, tuple[str, ...]] = {}  # what runs without a result have not come to know
-    for table, run, settings in finished_first:
-        if table not in first:
-            first[table] = settings
-            unknown[table] = () if run.status == DONE else tuple(key for key in NAMED if key not in first[table])
-    by_data: dict[str, list[str]] = {}
-    for table in dict.fromkeys(tables):
-        by_data.setdefault(first[table]["data"], []).append(table)
-    out = []
-    if len(by_data) > 1:
-        out.append(f"Numbers on different data are not compared: {', '.join(by_data)}.")
-    for data, several in by_data.items():
-        if len(several) > 1:
-            keys = dict.fromkeys(key for table in several for key in first[table])
-            found = {
-                key: list(dict.fromkeys(first[t].get(key, "not set") for t in several if key not in unknown[t]))
-                for key in keys
-            }
-            reasons = [f"{_key_name(key)} ({' | '.join(values)})" for key, values in found.items() if len(values) > 1]
-            if len({frozenset(first[table].items()) for table in several}) < len(several):
-                reasons.append("the evaluated test rows")
-            out.append(f"The {len(several)} tables on {data} are not compared with each other: they differ in "
-                       f"{', '.join(reasons)}.")  # fmt: skip
-    return tuple(out)
-
-
-def _key_name(key: str) -> str:
-    words = {f"{split}_x": f"the {split} data themselves" for split in SPLITS}
-    return {"binarize": "data.binarize", **words}.get(key, key)

@@ -17,11 +17,11 @@ from vem.report.files import read_per_datum
 from vem.report.findings import Axis
 from vem.report.groups import TRAIN_SIZE
 from vem.report.intervals import LEVEL, Difference, Scores, paired
-from vem.report.measured_unlike import measured_unlike
 from vem.report.quantities import present
 from vem.report.ranking import Ranking
 from vem.report.runs import DONE, RUNNING
 from vem.report.starts import unconverged
+from vem.report.unlike import measured_unlike
 from vem.report.words import EXACT, Row, failed_on, trusted
 
 UNEQUAL = 2.0  # times the compute

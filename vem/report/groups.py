@@ -24,6 +24,7 @@ TRAIN_SIZE = "data.max_train"  # the one setting of the data that an axis may ru
 NAMED = ("strategy", "model", "family", "latent_dim")  # facts that a group is named by
 SHOWN = 8  # hex digits of a digest
 ROUNDED = "x ({}) equals that of other runs here to rounding alone, as when it is computed on another processor"
+CLASSES = ("._target_", "._partial_")
 TWO_VALUED = {"true", "false", "null"}  # in which settings agree by chance
 Settings = Sequence[Mapping[str, str]]
 
@@ -84,10 +85,9 @@ def own_settings(run: RunRecord) -> dict[str, str]:
     What class holds the evaluation's settings is left out: evaluation.json does not say it, so that measured runs
     would be told from those that are not.
     """
-    classes = ("._target_", "._partial_")
     return {key: value for key, value in run.settings.items()
             if (not key.startswith("data.") or key == TRAIN_SIZE)
-            and not (key.startswith(MEASUREMENT) and key.endswith(classes))}  # fmt: skip
+            and not (key.startswith(MEASUREMENT) and key.endswith(CLASSES))}  # fmt: skip
 
 
 def _text(run: RunRecord, settings: Mapping[str, str]) -> str:

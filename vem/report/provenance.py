@@ -17,9 +17,9 @@ from vem.report.frame import Framed
 from vem.report.gather import Gathered, who
 from vem.report.groups import own_settings, x_of
 from vem.report.labels import MEASUREMENT
-from vem.report.own_code import about_code
 from vem.report.quantities import plain_rows
 from vem.report.runs import DONE, RunRecord
+from vem.report.unlike import about_code
 from vem.report.words import plural
 
 NAMES_SHOWN = 4

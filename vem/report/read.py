@@ -24,10 +24,10 @@ from vem.report.findings import Findings, Table
 from vem.report.frame import Framed, frame, relative_damage
 from vem.report.gather import Gathered, gather, progress, unfinished
 from vem.report.intervals import with_data_errors
-from vem.report.own_code import about_code
 from vem.report.planned import jobs_of, states, with_planned
 from vem.report.provenance import provenance, rebuild_command
 from vem.report.sentences import answer, caution
+from vem.report.unlike import about_code
 from vem.storage.records import PER_DATUM
 from vem.storage.sealing import measured_of
 

@@ -1,4 +1,4 @@
-"""Cautions where gaps, or test ELBOs, were not measured alike in all seeds and groups; the commands that mend it."""
+"""Cautions where seeds or groups were not measured alike, or other code made them; the commands that mend it."""
 
 from __future__ import annotations
 
@@ -8,34 +8,55 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vem.report.alike import OTHER_ROWS, bearing
-from vem.report.estimates import GAPS
-from vem.report.labels import MEASUREMENT
+from vem.report.groups import differing_code
+from vem.report.labels import MEASUREMENT, whole
+from vem.report.quantities import estimate, gaps_of
+from vem.report.runs import RunRecord
 from vem.report.words import Row, listed, name, plural
 
 SIZE = "evaluation.num_data"
 MOST = 4  # settings that are told
+AGAIN = "rerun=stale runs the old ones again."
 Command = Callable[[str, str], str]  # of a run's directory and options, that measures it again
 Settings = Mapping[str, Mapping[str, str]]
+
+
+def about_code(groups: Mapping[str, Sequence[RunRecord]]) -> list[str]:
+    """A sentence for each group, by label, whose seeds different code made, and one on what differs between groups."""
+    out: list[str] = []
+    told: set[str] = set()
+    for label, runs in groups.items():
+        found = differing_code(runs)
+        told |= set(found)
+        if found:
+            versions = next(iter(found.values())).values()
+            seeds = [", ".join(str(whole(run.facts.get("seed"))) for run in made) for made in versions]
+            out.append(f"The seeds of {name(label)} were made by different code ({' | '.join(seeds)}): "
+                       f"{listed(list(found))} changed in between. Their mean is over all of it; {AGAIN}")  # fmt: skip
+    rest = [what for what in differing_code(run for runs in groups.values() for run in runs) if what not in told]
+    if rest:
+        out.append(f"The groups of this table were made by different code: {listed(rest)} changed in between, so that "
+                   f"a lead may be the code's; {AGAIN}")  # fmt: skip
+    return out
 
 
 def measured_unlike(
     rows: Sequence[Row], base: Path, settings: Settings, beside: Mapping[str, str] | None = None
 ) -> list[str]:
-    """A sentence for each reason; the others as in :class:`vem.report.cautions.Sources`."""
+    """A sentence for each reason; the others as in :class:`vem.report.explain.Sources`."""
 
     def command(directory: str, options: str) -> str:
         of = (beside or {}).get(directory)  # a folder beside a run holds no model
-        where = shlex.quote(_from_here(base / directory))
-        return f"python -m vem.evaluate {shlex.quote(of) if of else where} {options}" + (
-            f" --out {where}" if of else ""
-        )
+        where = base / directory
+        if where.is_relative_to(os.getcwd()):  # as one would type it
+            where = where.relative_to(os.getcwd())
+        place = shlex.quote(where.as_posix())
+        return f"python -m vem.evaluate {shlex.quote(of)} {options} --out {place}" if of else (
+            f"python -m vem.evaluate {place} {options}"
+        )  # fmt: skip
 
-    return [
-        *_partly(rows, command),
-        *_elsewhere(rows, command, settings),
-        *_budgets(rows, settings),
-        *_unmeasured(rows, command),
-    ]
+    return [*_partly(rows, command), *_elsewhere(rows, command, settings), *_budgets(rows, settings),
+            *_unmeasured(rows, command)]  # fmt: skip
 
 
 def _partly(rows: Sequence[Row], command: Command) -> Iterator[str]:
@@ -47,9 +68,12 @@ def _partly(rows: Sequence[Row], command: Command) -> Iterator[str]:
             yield (f"{of} were measured by other settings in {', '.join(other)} (runs.csv, measurement), and gaps of "
                    "two budgets are two numbers.")  # fmt: skip
         if without:
-            which = "it" if len(without) == 1 else "the first of them"
             yield (f"{of} were not measured in {', '.join(without)}. {command(without[0], 'evaluation=gaps')} "
-                   f"measures {which}.")  # fmt: skip
+                   f"measures {_which(without)}.")  # fmt: skip
+
+
+def _which(runs: Sequence[str]) -> str:
+    return "it" if len(runs) == 1 else "the first of them"
 
 
 def _budgets(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
@@ -75,12 +99,11 @@ def _elsewhere(rows: Sequence[Row], command: Command, settings: Settings) -> Ite
     """Seeds that were measured again, on other test data than those of their table."""
     for row in rows:
         if other := row.get(OTHER_ROWS) or []:
-            kept = row["seeds"] - len(other)
-            here = [settings.get(d, {}).get(SIZE) for d in row["directories"] if d not in other]
+            here = next((settings.get(d, {}).get(SIZE) for d in row["directories"] if d not in other), None)
             gauged = row.get("gap_seeds") and other[0] not in (row.get("without_gaps") or ())
-            option = f"{'evaluation=gaps ' if gauged else ''}{SIZE}={here[0]}" if here else ""
-            which = "it" if len(other) == 1 else "the first of them"
-            how = f" {command(other[0], option)} measures {which} on those." if here and here[0] is not None else ""
+            option = f"{'evaluation=gaps ' if gauged else ''}{SIZE}={here}"
+            how = "" if here is None else f" {command(other[0], option)} measures {_which(other)} on those."
+            kept = row["seeds"] - len(other)
             yield (f"The test ELBO of {name(row['label'])} is over {kept} of {row['seeds']} seeds: "
                    f"{', '.join(other)} had other test data than this table is about.{how}")  # fmt: skip
 
@@ -90,25 +113,17 @@ def _unmeasured(rows: Sequence[Row], command: Command) -> Iterator[str]:
     without = [
         row
         for row in rows
-        if row["seeds"]
-        and row["test_elbo_mean"] is not None
-        and row.get("test_log_marginal_mean") is None
-        and not row.get("gap_seeds")
-        and all(row.get(f"{split}_{gap}_gap_mean") is None for split in ("test", "train") for gap in GAPS)
-    ]
-    if not without:
-        return
+        if row["seeds"] and _has(row, "elbo") and not _has(row, "log_marginal")
+        and not (row.get("gap_seeds") or gaps_of(row, "test") or gaps_of(row, "train"))
+    ]  # fmt: skip
     runs = [directory for row in without for directory in row["directories"]]
-    rest = f", and likewise the other {len(runs) - 1}" if len(runs) > 1 else ""
-    lose = "loses" if len(without) == 1 else "lose"
-    yield (f"Where {listed([row['label'] for row in without])} {lose} is not measured. "
-           f"{command(runs[0], 'evaluation=gaps')} measures the first of {plural(len(runs), 'run')}{rest}.".replace(
-               "the first of 1 run", "it"))  # fmt: skip
+    if runs:
+        rest = f", and likewise the other {len(runs) - 1}" if len(runs) > 1 else ""
+        which = f"the first of {plural(len(runs), 'run')}" if len(runs) > 1 else "it"
+        lose = "loses" if len(without) == 1 else "lose"
+        yield (f"Where {listed([row['label'] for row in without])} {lose} is not measured. "
+               f"{command(runs[0], 'evaluation=gaps')} measures {which}{rest}.")  # fmt: skip
 
 
-def _from_here(path: Path) -> str:
-    """The path as one would type it: relative where it lies below the working directory."""
-    try:
-        return path.relative_to(os.getcwd()).as_posix()
-    except ValueError:
-        return str(path)
+def _has(row: Row, quantity: str) -> bool:
+    return estimate(row, "test", quantity).mean is not None
