@@ -52,7 +52,7 @@ def test_intervals_of_the_whole_pipeline_cover_the_truth() -> None:
     settings = BestSettings(draws=50, evaluations=60)
     found = best_q(model, kind, x, starts, settings, generator("cpu", "best"))
     budget = Annealing(temperatures=20, leapfrog=2, pilot_temperatures=10, curvature=0)
-    low = anneal(model, x, kind(found.params), budget, generator("cpu", "pilot"), generator("cpu", "anneal"), None)
+    low = anneal(model, x, kind(found.params), budget, generator("cpu", "pilot"), generator("cpu", "anneal"))
     others = {
         "importance": importance_bound(
             model, x, kind(found.params), samples=500, stream=generator("cpu", "importance")
