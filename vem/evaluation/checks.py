@@ -99,8 +99,8 @@ def _inequalities(measured: Measured, limits: Thresholds) -> tuple[list[Check], 
     """What is larger in the mean and, where it must be for each, datum by datum; the order of the interval apart."""
     q, best, low, high = gaps.elbo(measured), gaps.best_elbo(measured), gaps.lower(measured), gaps.upper(measured)
     families = {name: gaps.best_of(found) for name, found in measured.families.items()}
-    # An exact log p(x) lies above for each data point, an upper bound only in expectation. Its noise is not stated, so
-    # the error over data, which holds it, stands in.
+    # An exact log p(x) lies above for each data point, an upper bound only in expectation. Its noise is not stated:
+    # the error over data, which includes it, is used instead.
     exact = high is not None and low is not None and torch.equal(low.values, high)
     above = None if high is None else sample(high, None if exact else torch.full_like(high, torch.nan))
     forgiven = _forgiven(measured, limits)

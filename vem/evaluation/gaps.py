@@ -239,7 +239,7 @@ def best_of(found: FamilyScores) -> Sample:
 
 
 def best_elbo(measured: Measured) -> Sample | None:
-    """L[q*] of the strategy's own family; None where it was not sought."""
+    """L[q*] of the strategy's own family; None where it was not searched for."""
     return None if measured.own is None else best_of(measured.families[measured.own])
 
 

@@ -179,7 +179,7 @@ class Instrument:
         return next(batches).posterior
 
     def _families(self, q: Posterior | None, settings: Evaluation) -> tuple[dict[str, Family], str | None]:
-        """The families whose best q is sought, by name, and the name of the strategy's own."""
+        """The families in which q* is searched, by name, and the name of the strategy's own."""
         size = self.model.latent_size
         out = {name: make(size) for name, make in settings.families.items()}
         own = self.strategy.family

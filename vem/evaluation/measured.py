@@ -49,7 +49,7 @@ class Measured(NamedTuple):
     """One split, measured; on the host, float64, rows in the order of ``scores.rows``."""
 
     scores: SplitScores
-    families: Mapping[str, FamilyScores] = {}  # by the family's name; empty where no best q was sought
+    families: Mapping[str, FamilyScores] = {}  # by the family's name; empty where no q* was searched for
     own: str | None = None  # the name of the strategy's own family, if it is among them
     gap_name: str = "optimization"  # "amortization" for an encoder, "optimization" for stored or ascended rows
     log_marginal: LogMarginal | None = None  # the one that the gaps are taken from, by a rule fixed beforehand

@@ -63,7 +63,7 @@ def surgery(
 
 
 def surgery_terms(num_data: int, num_points: int | None, **terms: tuple[float, float]) -> dict[str, Any]:
-    """The surgery as it stands in ``evaluation.json``, from (mean, se) of each term."""
+    """The surgery as written to ``evaluation.json``, from (mean, se) of each term."""
     cap = math.log(num_data)
     information, error = terms["mutual_information"]
     known = math.isfinite(information) and num_data > 1  # one data point has nothing to tell it from

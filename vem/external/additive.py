@@ -14,7 +14,7 @@ from vem.external.entries import MOST_NUMBERS, Integrals, LogP, OneEntry, TooMan
 from vem.external.supports import Lattice, Line, supports
 from vem.external.terms import terms
 
-ROWS = 20  # by which the terms of a sum are told
+ROWS = 20  # that identify the terms of a sum
 DIRECTIONS = 4  # random ones, along which it is verified that entries do not depend on one another
 SLACK = 0.01  # nats a data point
 KNOWN = 16  # data whose values show where mass lies
@@ -32,7 +32,7 @@ UNTOLD = "whether p(x | z) normalizes cannot be tested cheaply:"
 class Normalization(NamedTuple):
     """Whether p(x | z) sums or integrates to one over x, at one z."""
 
-    passed: bool | None  # None: it cannot be told cheaply
+    passed: bool | None  # None: not decided by a cheap test
     detail: str
     excess: float | None  # log ∫ p(x | z) dx in nats: by so much log p(x) comes out too large
 
@@ -232,7 +232,7 @@ def faults(size: int) -> Iterator[tuple[float, str]]:
 
 
 def untold(why: str) -> Normalization:
-    """It cannot be told cheaply, and why."""
+    """Not decided by a cheap test, and why."""
     return Normalization(None, f"{UNTOLD} {why.rstrip('.')}.", None)
 
 

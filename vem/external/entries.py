@@ -19,8 +19,8 @@ LogP = Callable[[Tensor], Tensor]  # x [N, D] → log p(x | z) [N] at one z, flo
 NUMBERS = 2**18  # entries of x evaluated at once
 MOST_NUMBERS = 2**27  # entries of x evaluated in all: some seconds
 MOST_VALUES = 5000  # of one entry in one integral
-MOST_REFUSED = 60  # values of an entry that are refused, sought one by one
-DECADES = 6  # the scale of a density is sought this far to either side of the data's
+MOST_REFUSED = 60  # values of an entry that are refused, searched for one by one
+DECADES = 6  # the scale of a density is searched this far to either side of the data's
 PASSES = 3  # of that search, each from the best point of the one before
 REACH = 50.0  # v = c + s sinh(u), |u| below this: 10²¹ scales
 # Tiles are narrow where most densities lie.

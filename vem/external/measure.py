@@ -130,7 +130,7 @@ def measure(
 
 
 def _whole(place: Path) -> bool:
-    """Whether a result lies there of which no file is missing, or of another call that was killed."""
+    """Whether a complete result is there: no file is missing, or of another call that was killed."""
     path = place / records.RUN
     return path.exists() and not sealing.damage(place, records.read_json(path))
 
@@ -157,7 +157,7 @@ def _measured(
 
 
 def _data(x: Any, source: Any) -> dict[str, Tensor]:
-    """x by split, where ``source`` lies and in its type.
+    """x by split, on the device of ``source`` and in its type.
 
     Raises:
         VemError: no data, a split that is not known, or data of several shapes.
@@ -234,7 +234,7 @@ def _fitting(
         log.info("no bidirectional Monte Carlo: this model cannot sample.")
         out["simulated"] = None
     if out.get("best") is not None and not out["families"] and strategy.family is None:
-        # q of no family of vem's, or no q: the plainest family stands in.
+        # q of no family of vem's, or no q: the plainest family is used instead.
         family = {"_target_": "vem.families.gaussian.DiagonalGaussian", "_partial_": True}
         out["families"] = {"diagonal_gaussian": family}
     return out

@@ -111,7 +111,7 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
 
 
 def read_measurement(place: Path, section: dict[str, Any]) -> Measurement:
-    """The result that lies there."""
+    """The saved result."""
     with open(place / records.PER_DATUM, encoding="utf-8", newline="") as file:
         per_datum = [{key: _number(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
     evaluation, facts = (records.read_json(place / name) for name in (records.EVALUATION, records.RUN))

@@ -24,7 +24,7 @@ RAISED = (ValueError, FloatingPointError, torch.linalg.LinAlgError)
 class Raising:
     """log p [S, B] of the user's function of (x [B, *X], z [S, B, H]) or of z alone, −∞ where it raises.
 
-    Nothing is done until it raises. Then the pairs of x and z that raise are sought: first all are evaluated with
+    Nothing is done until it raises. Then the pairs of x and z that raise are searched for: first all are evaluated with
     torch's checks off, which turns the bad ones to NaN; what is left is halved until it no longer raises. Where it
     raises in the same shapes at a z that it knew before, it is no fault of z.
 

@@ -24,7 +24,7 @@ JITTER = 0.2  # each trajectory's step is drawn from (1 ± JITTER) times its siz
 
 
 class Point(NamedTuple):
-    """Where a chain stands, with all that the next transition needs, at whatever temperature."""
+    """The state of a chain, with all that the next transition needs, at whatever temperature."""
 
     eps: Tensor  # [C, B, H]
     value: Tensor  # [C, B] f(ε) = log p(x, z(ε)) + log|dz/dε|
