@@ -9,16 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vem.errors import VemError
 from vem.report.alike import having, measured_alike, same_data
 from vem.report.contenders import TEST, Rivals
-from vem.report.estimates import EXACT_LOSS, GAPS, GENERALIZATION, MODEL_GENERALIZATION
-from vem.report.files import read_per_datum
 from vem.report.findings import Axis
 from vem.report.groups import TRAIN_SIZE
-from vem.report.intervals import LEVEL, Difference, Scores, paired
-from vem.report.quantities import present
-from vem.report.ranking import Ranking
+from vem.report.intervals import AGREE, LEVEL, OF_DATUM, Difference, Scores, paired, read_data, values_of
+from vem.report.quantities import GAPS, estimate, fact, gaps_of, present
+from vem.report.ranking import Ranking, entered
 from vem.report.runs import DONE, RUNNING
 from vem.report.starts import unconverged
 from vem.report.unlike import measured_unlike
@@ -26,9 +23,8 @@ from vem.report.words import EXACT, Row, failed_on, trusted
 
 UNEQUAL = 2.0  # times the compute
 STEPS = "strategy.held_out.steps"
+BETWEEN_SAMPLES = ("amortization_generalization", "model_generalization_best_elbo", "model_generalization_log_marginal")
 AT_WORK = (RUNNING, "stopped")  # what may yet give a result
-COLUMNS = ("split", "row", "elbo", "log_marginal_lower")
-GAP, MARGINAL = "test_inference_gap", "test_log_marginal_lower"
 
 
 # --- why the best leads
@@ -67,7 +63,7 @@ def lead(ranking: Ranking, rivals: Rivals, base: Path) -> Lead | None:
     if len(ranking.rows) < 2:
         return None
     leaders = ranking.best, ranking.second
-    gap, marginal = (_between(*leaders, rivals, base, column) for column in (GAP, MARGINAL))
+    gap, marginal = (_between(leaders, rivals, base, name) for name in ("inference_gap", "log_marginal_lower"))
     if gap is None or marginal is None or gap.mean is None or marginal.mean is None:
         return None
     first, second = map(_from_below, leaders)
@@ -80,9 +76,8 @@ def lead(ranking: Ranking, rivals: Rivals, base: Path) -> Lead | None:
 
 def _from_below(row: Row) -> bool:
     """Whether log p(x) is known from below alone, or lies between two bounds of which this is the lower one."""
-    lower, upper = row.get(f"{MARGINAL}_mean"), row.get("test_log_marginal_upper_mean")
-    between = lower is not None and upper is not None and upper - lower > EXACT
-    return bool(row.get(f"{MARGINAL}_at_least")) or between
+    lower, upper = estimate(row, TEST, "log_marginal_lower"), estimate(row, TEST, "log_marginal_upper").mean
+    return lower.one_sided or (lower.mean is not None and upper is not None and upper - lower.mean > EXACT)
 
 
 def _on_other_data(d: Difference) -> bool:
@@ -93,47 +88,32 @@ def _on_other_data(d: Difference) -> bool:
     return data is not None and not data[0] <= 0 <= data[1]
 
 
-def _between(one: Row, other: Row, rivals: Rivals, base: Path, column: str) -> Difference | None:
+def _between(leaders: Sequence[Row], rivals: Rivals, base: Path, quantity: str) -> Difference | None:
     """The paired difference of another number than the ELBO, as :func:`paired` has it."""
-    if one.get(f"{column}_mean") is None or other.get(f"{column}_mean") is None:
+    if any(estimate(row, TEST, quantity).mean is None for row in leaders):
         return None
-    labels = one["label"], other["label"]
-    runs = [{seed: {str(k): present(v) for k, v in row.items()} for seed, row in rivals.rows[label].items()}
-            for label in labels]  # fmt: skip
-    alike = [having(measured_alike(list(own.values())), *column.split("_", 1)) for own in runs]
-    kept = [{seed: run for seed, run in own.items() if run in same and run.get(column) is not None}
-            for own, same in zip(runs, alike, strict=True)]  # fmt: skip
+    kept = []
+    for row in leaders:
+        runs = {seed: {str(k): present(v) for k, v in run.items()} for seed, run in rivals.rows[row["label"]].items()}
+        alike = having(measured_alike(list(runs.values())), TEST, quantity)
+        known = {seed: run for seed, run in runs.items() if estimate(run, TEST, quantity).mean is not None}
+        kept.append({seed: run for seed, run in known.items() if run in alike})
     common = {seed for seed in kept[0].keys() & kept[1].keys() if same_data(TEST, kept[0][seed], kept[1][seed])}
-    own, against = ({seed: _scores(of[seed], rivals, base, column) for seed in common} for of in kept)
+    own, against = ({seed: _scores(of[seed], rivals, base, quantity) for seed in common} for of in kept)
     return paired(own, against)
 
 
-def _scores(run: Row, rivals: Rivals, base: Path, column: str) -> Scores:
+def _scores(run: Row, rivals: Rivals, base: Path, quantity: str) -> Scores:
     """A number of one run, and that of each data point where the file has it and agrees."""
-    mean = float(run[column])
-    if run["directory"] in rivals.refused:
+    mean = estimate(run, TEST, quantity).mean
+    file = {} if run["directory"] in rivals.refused else read_data(base / run["directory"])
+    found = values_of(file, TEST, OF_DATUM.get(quantity, (quantity,)))
+    if mean is None or found is None or not np.isclose(found[1].mean(), mean, rtol=AGREE, atol=EXACT):
         return Scores(mean)
-    try:
-        table = read_per_datum(base / run["directory"], COLUMNS)
-        table = table[table["split"] == TEST].sort_values("row")
-        values = table["log_marginal_lower"].to_numpy(float)
-        values = values - table["elbo"].to_numpy(float) if column == GAP else values
-        rows = table["row"].to_numpy(float)
-    except (VemError, KeyError, ValueError):
-        return Scores(mean)
-    rows, values = rows[~np.isnan(values)], values[~np.isnan(values)]  # gaps may be measured of some data alone
-    known = len(values) > 0 and bool(np.isclose(values.mean(), mean, rtol=1e-4, atol=EXACT))
-    return Scores(mean, rows, values) if known else Scores(mean)
+    return Scores(mean, *found)
 
 
 # --- what each group loses
-
-
-class Ends(NamedTuple):
-    """A 95 % interval."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -145,28 +125,28 @@ class Number:
     """
 
     mean: float
-    ends: Ends | None
-    data: Ends | None
+    ends: tuple[float, float] | None
+    data: tuple[float, float] | None
     seeds: int
     at_least: bool = False
     most: float | None = None
 
     @property
     def positive(self) -> bool:
-        return self.ends is not None and self.ends.low > 0
+        return self.ends is not None and self.ends[0] > 0
 
     @property
     def negative(self) -> bool:
         """Whether the measured mean lies below zero beyond its error, whatever it limits."""
-        return self.ends is not None and self.ends.high < 0
+        return self.ends is not None and self.ends[1] < 0
 
     @property
     def on_other_data(self) -> bool:
         """Whether it is positive beyond these data too."""
-        return self.positive and self.data is not None and self.data.low > 0
+        return self.positive and self.data is not None and self.data[0] > 0
 
     def __neg__(self) -> Number:
-        ends, data = (None if e is None else Ends(-e.high, -e.low) for e in (self.ends, self.data))
+        ends, data = (e and (-e[1], -e[0]) for e in (self.ends, self.data))
         return Number(-self.mean, ends, data, self.seeds)
 
 
@@ -197,69 +177,67 @@ class Loss:
 
 def losses(rows: Sequence[Row]) -> list[Loss]:
     """Of each group whose gaps were measured, the best test ELBO first."""
-    known = [row for row in rows if row.get("test_elbo_mean") is not None]
-    ranked = sorted(known, key=lambda row: -row["test_elbo_mean"]) + [row for row in rows if row not in known]
-    return [found for row in ranked if (found := _loss(row)) is not None]
+    known = entered(rows)
+    return [found for row in (*known, *(r for r in rows if r not in known)) if (found := _loss(row)) is not None]
 
 
-def _number(row: Row, column: str, sound: bool = True) -> Number | None:
+def _number(row: Row, split: str, quantity: str, sound: bool = True) -> Number | None:
     """A number of a group; ``sound``: whether the bounds on log p(x) that limit it passed their checks.
 
     Where they did not, it is no limit, and its error is that of any mean, alike to both sides.
     """
-    mean = row.get(f"{column}_mean")
-    if mean is None:
+    found = estimate(row, split, quantity)
+    if found.mean is None:
         return None
-    at_least = bool(row.get(f"{column}_at_least"))
+    mean, most = found.mean, found.identified_high
 
-    def ends(kind: str) -> Ends | None:
-        low, high = row.get(f"{column}_{kind}_low"), row.get(f"{column}_{kind}_high")
-        if low is None or (high is None and not at_least):
+    def ends(low: float | None, high: float | None) -> tuple[float, float] | None:
+        if low is None or (high is None and not found.one_sided):
             return None
-        return Ends(low, 2 * mean - low if high is None else high)
+        return low, 2 * mean - low if high is None else high
 
-    most = row.get(f"{column}_identified_high")
-    most = most if sound and most is not None and most > mean + EXACT else None
-    count = int(row.get(f"{column}_over") or row["seeds"])
-    return Number(mean, ends("ci95"), ends("data_ci95"), count, at_least and sound, most)
+    return Number(
+        mean,
+        ends(found.low, found.high),
+        ends(found.data_low, found.data_high),
+        found.over or int(row["seeds"]),
+        found.one_sided and sound,
+        most if sound and most is not None and most > mean + EXACT else None,
+    )
 
 
 def _loss(row: Row) -> Loss | None:
-    overfit, overfit_in = _overfit(row)
-    split = next((s for s in ("test", "train") if row.get(f"{s}_inference_gap_mean") is not None), None)
-    if split is None:
-        return _exact(row, overfit, overfit_in)
-    numbers = {kind: _number(row, f"{split}_{kind}_gap", trusted(row, split)) for kind in GAPS}
-    gap = numbers.pop("inference")
-    assert gap is not None
-    if not gap.at_least and max(map(abs, (gap.mean, *(gap.ends or ())))) < EXACT:
-        return Loss(row, "none", split, gap, overfit=overfit, overfit_in=overfit_in)
-    if "converged" in failed_on(row, split):
-        return Loss(row, "undivided", split, gap, overfit=overfit, overfit_in=overfit_in)
+    split = next((split for split in (TEST, "train") if "inference" in gaps_of(row, split)), TEST)
+    numbers = {kind: _number(row, split, name, trusted(row, split)) for kind, name in GAPS.items()}
     parts = {kind: number for kind, number in numbers.items() if number is not None}
-    encoder = None if "converged" in failed_on(row, "train") else _number(row, f"test_{GENERALIZATION}")
-    return Loss(row, "gaps", split, gap, parts, encoder, overfit, overfit_in)
-
-
-def _exact(row: Row, overfit: Number | None, overfit_in: str) -> Loss | None:
-    """Of a model whose log p(x) is known, without a search for the best q."""
-    elbo, marginal = row.get("test_elbo_mean"), row.get("test_log_marginal_mean")
-    if elbo is None or marginal is None:
-        return None
-    gap = _number(row, f"test_{EXACT_LOSS}") or Number(marginal - elbo, None, None, row["seeds"])
-    kind = "posterior" if abs(marginal - elbo) < EXACT else "exact"
-    return Loss(row, kind, "test", gap, overfit=overfit, overfit_in=overfit_in)
+    gap = parts.pop("inference", None)
+    generalization = None
+    if gap is None:
+        elbo, marginal = (estimate(row, TEST, name).mean for name in ("elbo", "log_marginal"))
+        if elbo is None or marginal is None:
+            return None
+        gap = _number(row, TEST, "exact_loss") or Number(marginal - elbo, None, None, row["seeds"])
+        kind = "posterior" if abs(marginal - elbo) < EXACT else "exact"
+    elif not gap.at_least and max(map(abs, (gap.mean, *(gap.ends or ())))) < EXACT:
+        kind = "none"
+    elif "converged" in failed_on(row, split):
+        kind = "undivided"
+    else:
+        kind = "gaps"
+        if "converged" not in failed_on(row, "train"):
+            generalization = _number(row, TEST, "amortization_generalization")
+    return Loss(row, kind, split, gap, parts if kind == "gaps" else {}, generalization, *_overfit(row))
 
 
 def _overfit(row: Row) -> tuple[Number | None, str]:
     """Of the model: log p(x) on training data less that on test data where it is exact, else L[q*]."""
-    exact = MODEL_GENERALIZATION["log_marginal"]
-    least, most = (row.get(f"test_{exact}_identified_{end}") for end in ("low", "high"))
+    exact = estimate(row, TEST, "model_generalization_log_marginal")
+    least, most = exact.identified_low, exact.identified_high
     if least is not None and most is not None and most - least <= EXACT:
-        return _number(row, f"test_{exact}"), "log_marginal"
-    if "converged" in failed_on(row, "train") | failed_on(row, "test"):  # of bounds, each is loose by its own amount
+        return _number(row, TEST, "model_generalization_log_marginal"), "log_marginal"
+    if "converged" in failed_on(row, "train") | failed_on(row, TEST):  # of bounds, each is loose by its own amount
         return None, ""
-    return _number(row, f"test_{MODEL_GENERALIZATION['best_elbo']}"), "best_elbo"
+    return _number(row, TEST, "model_generalization_best_elbo"), "best_elbo"
 
 
 # --- what cannot be concluded
@@ -298,8 +276,8 @@ def cautions(
     """One for each reason to doubt, the weightiest first; ``found``: the whole table, then along an axis."""
     whole = found[0]
     yield from _without_result(sources)
-    no_elbo = [row for row in rows if row["test_elbo_mean"] is None and row["seeds"]]
-    for reason, who in _by(no_elbo, lambda row: str(row["test_elbo_reason"])).items():
+    no_elbo = [row for row in rows if estimate(row, TEST, "elbo").mean is None and row["seeds"]]
+    for reason, who in _by(no_elbo, lambda row: estimate(row, TEST, "elbo").reason).items():
         yield Caution("no_elbo", who, {"reason": reason})
     if no_elbo and len(no_elbo) == len(rows):
         yield Caution("no_elbo_at_all")
@@ -318,8 +296,7 @@ def cautions(
     for steps, who in _by(rows, lambda row: _ascent(row, sources.settings)).items():
         yield Caution("held_out_steps", who, {"steps": steps, "key": STEPS})
     yield from _seeds(rows, whole)
-    names = (GENERALIZATION, *MODEL_GENERALIZATION.values())
-    if any(row.get(f"test_{kind}_mean") is not None for row in rows for kind in names):
+    if any(estimate(row, TEST, name).mean is not None for row in rows for name in BETWEEN_SAMPLES):
         yield Caution("two_samples")
     for axis in axes:
         if axis.together:
@@ -360,17 +337,15 @@ def _at_work(found: Mapping[str, int]) -> int:
 
 def _bounds(rows: Sequence[Row]) -> Iterator[Caution]:
     """Identification: what no number of seeds or data would mend."""
-    if any(row.get(f"{split}_inference_gap_at_least") for row in rows for split in ("test", "train")):
-        width, worst = (
-            max((row[key] for row in rows if row.get(key := f"test_log_marginal_simulated_{end}") is not None),
-                default=None) for end in ("width", "worst")
-        )  # fmt: skip
-        yield Caution("from_below", facts={"width": width, "worst": worst})
+    if any(estimate(row, split, "inference_gap").one_sided for row in rows for split in (TEST, "train")):
+        widths = {end: [fact(row, TEST, f"simulated_{end}") for row in rows] for end in ("width", "worst")}
+        known = {end: [n for n in found if n is not None] for end, found in widths.items()}
+        yield Caution("from_below", facts={end: max(found, default=None) for end, found in known.items()})
 
 
 def _unequal(rows: Sequence[Row], found: Sequence[Ranking]) -> Iterator[Caution]:
     """Models that differ; and unequal compute of the best and the next best, of the table and along an axis."""
-    known = [row for row in rows if row["test_elbo_mean"] is not None]
+    known = entered(rows)
     differ = [key for key in ("model", "latent_dim") if len({row[key] for row in known} - {None}) > 1]
     if not differ and len({_decoder(row) for row in known}) > 1:
         differ = ["the number of parameters"]
@@ -399,7 +374,7 @@ class Spent(NamedTuple):
 def _spent(best: Row, second: Row) -> Spent | None:
     costs = {"decoder_evaluations": "decoder evaluations"} if _decoder(best) == _decoder(second) else {}
     for cost, unit in (costs | {"training_seconds": "seconds of training"}).items():
-        one, other = best.get(f"{cost}_mean"), second.get(f"{cost}_mean")
+        one, other = (estimate(row, None, cost).mean for row in (best, second))
         if one and other and max(one / other, other / one) > UNEQUAL:
             return Spent(best["label"], second["label"], unit, one, other)
     return None
@@ -408,7 +383,7 @@ def _spent(best: Row, second: Row) -> Spent | None:
 def _ascent(row: Row, settings: Mapping[str, Mapping[str, str]]) -> str | None:
     """The steps of a strategy that searches for q on test data too."""
     steps = (steps for d in row["directories"] if (steps := settings.get(d, {}).get(STEPS)) is not None)
-    return next(steps, None) if row["test_elbo_mean"] is not None else None
+    return next(steps, None) if estimate(row, TEST, "elbo").mean is not None else None
 
 
 def _seeds(rows: Sequence[Row], whole: Ranking) -> Iterator[Caution]:

@@ -202,7 +202,7 @@ def with_data_errors(
     """
     rows = {row["directory"]: row for row in plain_rows(runs)}
     out = groups.copy()
-    read = cache(lambda directory: {} if directory in refused else _read(base / directory))
+    read = cache(lambda directory: {} if directory in refused else read_data(base / directory))
     for place, group in zip(groups.index, groups.to_dict("records"), strict=True):
         members = [rows[directory] for directory in group["directories"]]
         classes = measured_alike(members)
@@ -227,7 +227,7 @@ def _wanted(found: Estimate) -> bool:
     return found.mean is not None and abs(found.mean) > AGREE and several
 
 
-def _read(directory: Path) -> dict[str, pd.DataFrame]:
+def read_data(directory: Path) -> dict[str, pd.DataFrame]:
     """The evaluated data of one run by split, sorted by row."""
     try:
         table = read_per_datum(directory, ("split", "row", "elbo", "best_elbo", "log_marginal_lower"))
@@ -241,7 +241,7 @@ def _error(
 ) -> Error | None:
     """The error over data of one number; None where the files do not hold what evaluation.json tells of each seed."""
     where, terms = ((split,), OF_DATUM[name]) if name in OF_DATUM else ((split, "train"), BETWEEN[name])
-    found = [[_values(file, place, terms) for place in where] for file in files]
+    found = [[values_of(file, place, terms) for place in where] for file in files]
     for seed, mean in zip(found, told, strict=True):
         means = [math.nan if own is None else float(own[1].mean()) for own in seed]
         if len(where) > 1:  # up to its sign
@@ -258,7 +258,7 @@ def _error(
     return math.hypot(one, other), (one**2 + other**2) ** 2 / below if below > 0 else 1.0
 
 
-def _values(file: Mapping[str, pd.DataFrame], split: str, columns: Sequence[str]) -> _OfData | None:
+def values_of(file: Mapping[str, pd.DataFrame], split: str, columns: Sequence[str]) -> _OfData | None:
     """A number of each datum of one run that has it; None where its file does not have it."""
     table = file.get(split)
     if table is None or not len(table) or not {"row", *columns} <= set(table.columns):

@@ -22,21 +22,13 @@ from vem.report.contenders import Rivals
 from vem.report.findings import Axis
 from vem.report.intervals import LEVEL, Difference
 from vem.report.labels import value_names
-from vem.report.quantities import present
+from vem.report.quantities import estimate
 from vem.report.words import EXACT, Row, failed_on
 
 # Checks without which a mean test ELBO is no bound that could be compared, or one that single data carry.
 ELBO_CHECKS = ("finite", "best_above_q", "best_below_upper", "better_than_prior", "outliers")
 MOST_VALUES = 6  # of an axis that are ranked one by one
-Kind = Literal[
-    "ahead",  # over seeds and over data
-    "here",  # over seeds, on these test data
-    "models",  # over the data of one seed: of these trained models, not of the strategies
-    "open",  # the interval covers zero
-    "equal",  # the means differ by less than what counts
-    "behind",  # it lies below zero: on the common seeds the other one is better
-    "unknown",  # there is no interval
-]
+Kind = Literal["ahead", "here", "models", "open", "equal", "behind", "unknown"]  # see Verdict
 
 
 @dataclass(frozen=True)
@@ -190,8 +182,8 @@ def rankings(rows: Sequence[Row], rivals: Rivals, axes: Sequence[Axis]) -> tuple
 
 def entered(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Those with a test ELBO, the highest mean first."""
-    known = [row for row in rows if present(row.get("test_elbo_mean")) is not None]
-    return tuple(sorted(known, key=lambda row: -row["test_elbo_mean"]))
+    known = [(mean, row) for row in rows if (mean := estimate(row, "test", "elbo").mean) is not None]
+    return tuple(row for _, row in sorted(known, key=lambda pair: -pair[0]))
 
 
 def _places(axes: Sequence[Axis], rows: Sequence[Row]) -> dict[str, list[Row]]:

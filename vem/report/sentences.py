@@ -9,10 +9,10 @@ import pandas as pd
 
 from vem.report.contenders import Rivals
 from vem.report.ends import ends_text
-from vem.report.explain import Caution, Ends, Lead, Loss, Number, Sources, Spent, cautions, lead, losses
+from vem.report.explain import Caution, Lead, Loss, Number, Sources, Spent, cautions, lead, losses
 from vem.report.findings import Axis, Sentence
 from vem.report.intervals import LEVEL, Difference
-from vem.report.quantities import present
+from vem.report.quantities import estimate, present
 from vem.report.ranking import Ranking, Verdict, in_doubt, rankings
 from vem.report.starts import about_starts
 from vem.report.words import (
@@ -33,31 +33,28 @@ from vem.report.words import (
 
 MOST_LOSSES = 8  # groups whose losses are told one by one
 MOST_PAIRS = 3  # whose compute is told
-INTERVAL = "95 % interval"
+POINT, INTERVAL = "nats per data point", "95 % interval"
 CAUSES = {
-    "approximation": "to its family, in which no q equals the posterior (approximation gap)",
-    "amortization": "to its encoder, which does not find the best q for each datum (amortization gap)",
-    "optimization": "to rows that are not at their optimum (optimization gap)",
+    "approximation": "to its family, which does not contain the posterior (approximation gap)",
+    "amortization": "to its encoder, which does not find the best q of each data point (amortization gap)",
+    "optimization": "to λ that are not at their optimum (optimization gap)",
 }
 ON = {"test": "test data", "train": "training data"}
-MISSED = {"approximation": "log p(x)", "inference": "log p(x)"}  # by a measurement whose gap is below zero; else q*
 IN_WORDS = {"log_marginal": "log p(x)", "best_elbo": "L[q*]"}
-Named = Callable[[Row], str]
 
 
 def answer(groups: pd.DataFrame, rivals: Rivals, axes: Sequence[Axis], sources: Sources) -> tuple[Sentence, ...]:
     """The sentences of one table, each with what it is about; ``groups`` as in :class:`vem.report.findings.Table`."""
     rows = [{str(k): present(v) for k, v in row.items()} for row in groups.to_dict("records")]
     found = rankings(rows, rivals, axes)
-    out = [Sentence(_first(found[0]), "finding", found[0])] if found[0].rows else []
-    out += [Sentence(_at(here), "finding", here) for here in found[1:]]
+    out = [Sentence(of_ranking(here), "finding", here) for here in found if here.rows]
     out += [Sentence(text, "finding") for text in about_starts(rows, sources.settings)]
     if (why := lead(found[0], rivals, sources.base)) is not None:
-        out.append(Sentence(_lead(why), "loss", why))
-    told = losses(rows)
-    out += [Sentence(_loss(loss), "loss", loss) for loss in told[:MOST_LOSSES]]
-    if (more := len(told) - MOST_LOSSES) > 0:
-        out.append(Sentence(f"What the other {more} lose stands in the table.", "loss"))
+        out.append(Sentence(of_lead(why), "loss", why))
+    known = losses(rows)
+    out += [Sentence(of_loss(loss), "loss", loss) for loss in known[:MOST_LOSSES]]
+    if (more := len(known) - MOST_LOSSES) > 0:
+        out.append(Sentence(f"The losses of the other {more} are in the table.", "loss"))
     return (*out, *map(caution, cautions(rows, found, axes, sources)))
 
 
@@ -69,71 +66,56 @@ def caution(found: Caution) -> Sentence:
 # --- who is the best
 
 
-def _first(found: Ranking) -> str:
-    """Who has the best bound, and whether that can be said at all."""
-    best, label = found.best, _full(found.best)
-    elbo = f"{nats(best['test_elbo_mean'], *_ends(best))} nats per datum ({seeds(best)})"
+def of_ranking(found: Ranking) -> str:
+    """Who has the best bound, of all groups or at one value of an axis, and whether that can be said at all."""
+    best, label = found.best, _named(found, found.best)
+    elbo = f"{nats(*_elbo(best))} {POINT} ({seeds(best)})"
+    where = f"At {found.place}, " if found.place else ""
     if len(found.rows) == 1:
-        return f"{label} has a test ELBO of {elbo}. No other group has one, so nothing is compared."
-    highest = f"Of these trained models, {label}" if found.one_seed else label
-    highest += f" has the highest test ELBO, {elbo}"
-    one_seed = f" W{_one_seed(found)[1:]}." if found.one_seed else ""
-    second = found.second["label"]
-
-    def above() -> str:
-        return f"{_on_common(found, second)}{_lead_over(found, second)} above the next best, {_full(found.second)}."
-
+        return f"{where}{label} has a test ELBO of {elbo}. No other group has one, so nothing is compared."
+    highest = f"{where}{'of these trained models, ' if found.one_seed else ''}{label} has the highest test ELBO, {elbo}"
+    highest = highest[0].upper() + highest[1:] if highest.startswith("of ") else highest
+    above = _above(found) if found.verdicts[found.second["label"]].low is not None else ""
     if found.doubts or found.failed:
-        text = f"{highest}, but it cannot be called the best: {_why_not(found, _full)}."
-        text += f" Nor is its lead over {listed(found.doubts[1:])} shown." if found.doubts[1:] else ""
+        text = f"{highest}, but it is not shown to be the best: {_doubts(found)}."
+        if found.doubts[1:]:
+            text += f" Its lead over {listed(found.doubts[1:])} is not shown either."
         if found.failed:
-            return text + ("" if found.doubts else f" As measured it is {above()}") + one_seed
-        return text + _won(found) + one_seed
-    if found.one_seed:
-        return f"{highest}: {above()}{one_seed}{_shaky(found)}"
-    return f"{label} has the best bound{_where(found)}: its test ELBO is {elbo}, {above()}{_over_data(found)}" + _shaky(
-        found
-    )
+            text += "" if found.doubts else f" As measured, it is {above}."
+        else:
+            text += _won(found)
+    elif found.one_seed:
+        text = f"{highest}: {above}."
+    else:
+        here = f" on {evaluated_data(best, 'these')}" if found.having("here") else ""
+        text = f"{where}{label} has the best bound{here}: its test ELBO is {elbo}, {above}.{_over_data(found)}"
+    return text + _one_seed(found) + ("" if found.doubts or found.failed else _shaky(found))
 
 
-def _at(here: Ranking) -> str:
-    """Who leads at one value of an axis, by the rules of the whole table."""
-    strategies = [row["strategy"] for row in here.rows]
-
-    def named(row: Row) -> str:
-        return (row["strategy"] if strategies.count(row["strategy"]) == 1 else name(row["label"])) + failed(row)
-
-    best, second = named(here.best), here.second["label"]
-    elbo = f"test ELBO {nats(here.best['test_elbo_mean'], *_ends(here.best))} nats per datum"
-    if here.doubts or here.failed:
-        why = _why_not(here, named)
-        return f"At {here.place} none can be called the best: {best} has the highest mean ({elbo}), but {why}."
-    by = f"{_on_common(here, second)}above {named(here.second)} by {_lead_over(here, second)}"
-    if here.one_seed:
-        return f"At {here.place} the trained model of {best} is the best ({elbo}), {by}; {_one_seed(here)}."
-    return f"At {here.place} the best{_where(here)} is {best} ({elbo}), {by}."
+def _above(found: Ranking) -> str:
+    """The lead over the next best."""
+    by, sure = _stated(found, found.second["label"])
+    return f"{_on_common(found, found.second['label'])}{by} ({sure}) above the next best, {_named(found, found.second)}"
 
 
 def _one_seed(found: Ranking) -> str:
     what = "strategies" if len({row["strategy"] for row in found.rows}) > 1 else "groups"
-    return f"whether the {what} differ is not known from one seed"
+    return f" One seed does not show whether the {what} differ." if found.one_seed else ""
 
 
-def _why_not(found: Ranking, named: Named) -> str:
+def _doubts(found: Ranking) -> str:
     """Why the first cannot be called the best: its own bound is in doubt, or a lead is not shown."""
-    reasons = [_doubt(found, found.doubts[0], named)] if found.doubts else []
-    if found.failed:
-        what = "check" if len(found.failed) == 1 else "checks"
-        reasons.insert(0, f"its {what} {listed(found.failed)} failed, so that its bound is in doubt")
-    return "; and ".join(reasons)
+    checks = f"{'check' if len(found.failed) == 1 else 'checks'} {listed(found.failed)}" if found.failed else ""
+    reasons = [f"its {checks} failed, so that its bound is in doubt"] if checks else []
+    return "; and ".join([*reasons, *(_doubt(found, label) for label in found.doubts[:1])])
 
 
-def _doubt(found: Ranking, label: str, named: Named) -> str:
+def _doubt(found: Ranking, label: str) -> str:
     """Why the first is not the better one of this pair."""
     verdict, common = found.verdicts[label], _on_common(found, label)
-    other = named(next(row for row in found.rows if row["label"] == label))
+    other = _named(found, next(row for row in found.rows if row["label"] == label))
     if verdict.kind == "unknown":
-        return f"of its lead over {other} no interval is known ({verdict.reason or 'no error'})"
+        return f"its lead over {other} has no interval ({verdict.reason or 'no error'})"
     if verdict.kind == "equal":
         return f"{common}it and {other} are equal to within {EXACT:g} nats"
     by, sure = _stated(found, label)
@@ -142,14 +124,14 @@ def _doubt(found: Ranking, label: str, named: Named) -> str:
     if verdict.kind == "behind":
         where = "on the one common seed" if verdict.over == "data" else f"on the {verdict.seeds} common seeds"
         return f"{where} {other} is above it by {by} ({sure})"
-    return f"{common}its lead over {other}, {by}, has the {sure}, which covers 0"
+    return f"{common}its lead over {other} is {by} ({sure}), which includes zero"
 
 
 def _won(found: Ranking) -> str:
     """Whom the first, which is not shown to be the best, leads all the same, and how far that reaches."""
     everywhere, here = found.won
     if everywhere:
-        also = f"; on these test data also above {listed(here)}" if here else ""
+        also = f"; on these test data it is also above {listed(here)}" if here else ""
         return f" It is above {listed(everywhere)}{also}."
     return f" On these test data it is above {listed(here)}." if here else ""
 
@@ -157,10 +139,8 @@ def _won(found: Ranking) -> str:
 def _shaky(found: Ranking) -> str:
     """The leads over groups whose own bound is in doubt."""
     rivals = {row["label"]: in_doubt(row) for row in found.rows[1:] if in_doubt(row)}
-    checks = list(dict.fromkeys(check for names in rivals.values() for check in names))
-    if not rivals:
-        return ""
-    return f" In doubt is the lead over {listed(list(rivals))}: checks failed there ({', '.join(checks)})."
+    checks = ", ".join(dict.fromkeys(check for names in rivals.values() for check in names))
+    return f" The lead over {listed(list(rivals))} is in doubt: checks failed there ({checks})." if rivals else ""
 
 
 def _on_common(found: Ranking, label: str) -> str:
@@ -169,14 +149,18 @@ def _on_common(found: Ranking, label: str) -> str:
     return "" if not common else "on the one common seed " if common == 1 else f"on the {common} common seeds "
 
 
-def _full(row: Row) -> str:
-    """A group's label, with the checks that failed."""
-    return name(row["label"]) + failed(row)
+def _named(found: Ranking, row: Row) -> str:
+    """A group, at one value of an axis by its strategy where that is enough; with the checks that failed."""
+    alone = [other["strategy"] for other in found.rows].count(row["strategy"]) == 1
+    return (row["strategy"] if found.place and alone else name(row["label"])) + failed(row)
 
 
-def _ends(row: Row) -> tuple[float | None, float | None]:
-    se = row.get("test_elbo_se") or row.get("test_elbo_data_se")
-    return (None, None) if not se else (row["test_elbo_mean"] - se, row["test_elbo_mean"] + se)
+def _elbo(row: Row) -> tuple[float, float | None, float | None]:
+    """The mean test ELBO, and one standard error below and above it."""
+    found = estimate(row, "test", "elbo")
+    assert found.mean is not None
+    se = found.se or found.data_se
+    return (found.mean, found.mean - se, found.mean + se) if se else (found.mean, None, None)
 
 
 def _stated(found: Ranking, label: str) -> tuple[str, str]:
@@ -186,16 +170,7 @@ def _stated(found: Ranking, label: str) -> tuple[str, str]:
     mean, low, high = (-v.mean, -v.high, -v.low) if v.kind == "behind" else (v.mean, v.low, v.high)
     corrected = "corrected " if found.compared > 1 else ""
     how = over(found.leads[label])
-    return f"{nats(mean, low, high)} nats", f"{corrected}95 % interval {interval(low, high)}, {how}"
-
-
-def _lead_over(found: Ranking, label: str) -> str:
-    return "{} ({})".format(*_stated(found, label))
-
-
-def _where(found: Ranking) -> str:
-    """The test data, where the claim does not reach beyond them."""
-    return f" on {evaluated_data(found.best, 'these')}" if found.having("here") else ""
+    return f"{nats(mean, low, high)} nats", f"{corrected}{INTERVAL} {interval(low, high)}, {how}"
 
 
 def _over_data(found: Ranking) -> str:
@@ -203,15 +178,14 @@ def _over_data(found: Ranking) -> str:
     here = [found.verdicts[label] for label in found.having("here")]
     covers = [verdict for verdict in here if verdict.data_low is not None]
     if covers:
-        whose = "its interval" if len(covers) == 1 else f"the interval of that over {name(covers[0].rival)}"
-        shown = f"over the data {whose} is {_data_interval(covers[0])}"
-        return f" On other test data the lead over {listed([v.rival for v in covers])} may be none: {shown}."
+        whose = "its interval over data" if len(covers) == 1 else f"over data, that over {name(covers[0].rival)}"
+        shown = f"{whose} is {_data_interval(covers[0])}"
+        return f" On other test data the lead over {listed([v.rival for v in covers])} may vanish: {shown}."
     if here:
         alone = found.leads[here[0].rival].alone
-        why = "there is one test datum" if alone else "the ELBO of each datum is missing"
-        return f" What it would be on other test data is not known: {why}."
-    second = found.verdicts[found.second["label"]]
-    shown = _data_interval(second)
+        why = "there is one test data point" if alone else "the ELBO of each data point is missing"
+        return f" Whether it holds on other test data is not known: {why}."
+    shown = _data_interval(found.verdicts[found.second["label"]])
     return f" Over {evaluated_data(found.best, 'the')} the interval is {shown}." if shown else ""
 
 
@@ -223,16 +197,17 @@ def _data_interval(verdict: Verdict) -> str:
 # --- why the best leads
 
 
-def _lead(found: Lead) -> str:
-    gap = _shift(found, found.gap, "its inference gap is", "the two inference gaps are", ("larger", "smaller"))
-    marginal = _shift(found, found.marginal, "the log p(x) of its model is", "the log p(x) of the two models is",
+def of_lead(found: Lead) -> str:
+    whose = f"the inference gap of {name(found.best)} is"
+    gap = _shift(found, found.gap, whose, "the two inference gaps do not differ", ("larger", "smaller"))
+    marginal = _shift(found, found.marginal, "log p(x) of its model is", "log p(x) of the two models does not differ",
                       ("higher", "lower"))  # fmt: skip
-    limits = ", as far as the lower bounds on log p(x) tell, whose looseness may differ" if found.loose else ""
-    how = f", {over(found.gap)}" if found.gap.se is not None else ""
-    here = "" if found.reaches_other_data else " on these data"
+    limits = ", judged by lower bounds on log p(x) whose looseness may differ" if found.loose else ""
+    where = "" if found.reaches_other_data else "on these data"
+    how = ", ".join(filter(None, [over(found.gap) if found.gap.se is not None else "", where]))
+    who = f"Against {name(found.rival)}{how and f' ({how})'}"
     each = "strategy" if found.strategies else "group"
-    who = f"Against {name(found.rival)}{how}, {name(found.best)} stands so{here}"
-    return f"Each {each} trained a model of its own. {who}: {gap}, {marginal}{limits}."
+    return f"Each {each} trained its own model. {who}, {gap}, and {marginal}{limits}."
 
 
 def _shift(found: Lead, d: Difference, one: str, two: str, ways: tuple[str, str]) -> str:
@@ -243,25 +218,20 @@ def _shift(found: Lead, d: Difference, one: str, two: str, ways: tuple[str, str]
     if d.low is None or d.high is None:
         return f"{one} {least}{nats(size)} nats {way} (no interval)"
     if d.low <= 0 <= d.high:
-        return f"{two} not told apart ({nats(d.mean, d.low, d.high)} nats, {interval(d.low, d.high)})"
+        return f"{two} significantly ({nats(d.mean, d.low, d.high)} nats, {interval(d.low, d.high)})"
     sized = d if d.mean > 0 else d._replace(mean=-d.mean)
-    shown = [_limited(ends, limit) for ends in (sized.interval(LEVEL), sized.data_interval(LEVEL))]
-    intervals = shown[0] if d.over == "data" else f"{shown[0]}; over data {shown[1]}"
+    own, data = (_limited(ends, limit) for ends in (sized.interval(LEVEL), sized.data_interval(LEVEL)))
+    intervals = own if d.over == "data" else f"{own}; over data {data}"
     other = f", and may be {ways[1] if d.mean > 0 else ways[0]}" if limit == "at most" else ""
     return f"{one} {least}{nats(size, d.low, d.high)} nats ({intervals}) {way}{other}"
 
 
-def _limited(ends: tuple[float, float] | None, limit: str) -> str:
+def _limited(ends: tuple[float, float] | None, limit: str = "") -> str:
     """An interval, or the one end that limits the number."""
     if ends is None:
         return "not known"
     low, high = (None if limit == "at most" else ends[0]), (None if limit == "at least" else ends[1])
-    return ends_text(low, high, _to((ends[1] - ends[0]) / 2))
-
-
-def _to(half: float) -> Callable[[float], str]:
-    """A number with as many decimals as half its interval has digits."""
-    return lambda value: number(value, digits(half))
+    return ends_text(low, high, lambda end: number(end, digits((ends[1] - ends[0]) / 2)))
 
 
 # --- what each group loses
@@ -269,42 +239,36 @@ def _to(half: float) -> Callable[[float], str]:
 
 def _text(n: Number) -> str:
     """The number itself, with as many decimals as its interval has."""
-    low, high = n.ends or (None, None)
-    shown = f"{'at least ' if n.at_least else ''}{nats(n.mean, low, high)}"
-    return shown if n.most is None else f"{shown} to {nats(n.most, low, high)}"
+    shown = f"{'at least ' if n.at_least else ''}{nats(n.mean, *(n.ends or (None, None)))}"
+    return shown if n.most is None else f"{shown} to {nats(n.most, *(n.ends or (None, None)))}"
 
 
 def _sure(n: Number, kind: str = "") -> str:
     """Its interval, with ``kind`` before it what it is over; of several seeds that over data as well."""
     if n.ends is None:
         return "no interval"
+    limit = "at least" if n.at_least else ""
     lower = "" if n.most is None else "of the lower end" if kind else "lower end"
-    text = " ".join(filter(None, [*([] if n.at_least else [kind, lower]), _interval(n, n.ends)]))
+    text = " ".join(filter(None, [*([] if n.at_least else [kind, lower]), _limited(n.ends, limit)]))
     if n.seeds < 2:
         return f"{text}, over the data of one seed" if kind else text
-    text += f", over {n.seeds} seeds" if kind else ""
-    return f"{text}; over data {'not known' if n.data is None else _interval(n, n.data)}"
+    return f"{text}{f', over {n.seeds} seeds' if kind else ''}; over data {_limited(n.data, limit)}"
 
 
-def _interval(n: Number, ends: Ends) -> str:
-    return ends_text(ends.low, None if n.at_least else ends.high, _to((ends.high - ends.low) / 2))
-
-
-def _loss(loss: Loss) -> str:
-    who = _full(loss.row)
+def of_loss(loss: Loss) -> str:
+    who = name(loss.label) + failed(loss.row)
     if loss.kind == "posterior":
         text = f"{who} loses nothing on test data: its q is the exact posterior, so its ELBO is log p(x)."
     elif loss.kind == "none":
-        gap = f"inference gap {_text(loss.gap)}"
-        text = f"{who} loses nothing on {ON[loss.split]}: its q is the posterior ({gap})."
+        text = f"{who} loses nothing on {ON[loss.split]}: its q is the posterior (inference gap {_text(loss.gap)})."
     elif loss.kind == "exact":
         text = f"{_headline(who, loss)}, where log p(x) is exact."
     elif loss.kind == "undivided":
-        text = (f"{_headline(who, loss)}. How it divides into its causes is not told: the search for the best q did "
-                "not reach it (check converged failed).")  # fmt: skip
+        text = f"{_headline(who, loss)}. Its causes are not known: the search for the best q did not converge."
     else:
+        colon = ": " if loss.gap.positive or loss.gap.ends is None else "; "
         parts = "; ".join(_part(kind, gap) for kind, gap in loss.parts.items())
-        text = f"{_headline(who, loss)}{parts and f': {parts}'}." + _generalization(loss)
+        text = f"{_headline(who, loss)}{parts and f'{colon}{parts}'}." + _generalization(loss.generalization)
     return text + _overfit(loss)
 
 
@@ -312,14 +276,13 @@ def _headline(who: str, loss: Loss) -> str:
     gap, on = loss.gap, ON[loss.split]
     bounds = "log p(x) lies between two bounds; " if gap.most is not None else ""
     if gap.negative:
-        measured = replace(gap, at_least=False)
-        return (f"{who}: its inference gap on {on} is below 0, {_text(measured)} nats per datum "
-                f"({bounds}{_sure(measured, INTERVAL)}): {_missed('inference')}")  # fmt: skip
-    sure = f"({bounds}{_sure(gap, INTERVAL)})"
+        n = replace(gap, at_least=False)
+        sure = f"{_text(n)} {POINT} ({bounds}{_sure(n, INTERVAL)})"
+        return f"{who}: its inference gap on {on} is negative, {sure}: {_missed('inference')}"
+    shown = f"{_text(gap)} {POINT} ({bounds}{_sure(gap, INTERVAL)})"
     if gap.ends is not None and not gap.positive:
-        return f"{who}: no loss is shown on {on}, its inference gap is {_text(gap)} nats per datum {sure}"
-    these = "" if gap.on_other_data or gap.ends is None else "these "
-    return f"{who} loses {_text(gap)} nats per datum {sure} on {these}{on}"
+        return f"{who} shows no significant loss on {on}: its inference gap is {shown}"
+    return f"{who} loses {shown} on {'' if gap.on_other_data or gap.ends is None else 'these '}{on}"
 
 
 def _part(kind: str, gap: Number) -> str:
@@ -327,30 +290,27 @@ def _part(kind: str, gap: Number) -> str:
     if gap.ends is None:
         return f"its {kind} gap is {_text(gap)}, without an interval"
     if gap.negative:
-        measured = replace(gap, at_least=False)
-        return f"its {kind} gap is below 0, {_text(measured)} ({_sure(measured)}): {_missed(kind)}"
+        n = replace(gap, at_least=False)
+        return f"its {kind} gap is negative, {_text(n)} ({_sure(n)}): {_missed(kind)}"
     if not gap.positive:
-        return f"no {kind} gap is found ({_text(gap)}, {_sure(gap)})"
+        return f"no significant {kind} gap ({_text(gap)}, {_sure(gap)})"
     return f"{'' if gap.on_other_data else 'on these data '}{_text(gap)} ({_sure(gap)}) {CAUSES[kind]}"
 
 
 def _missed(kind: str) -> str:
-    return f"the measurement missed {MISSED.get(kind, 'the best q')}"
+    return "log p(x) is underestimated" if kind in ("approximation", "inference") else "the search missed the best q"
 
 
-def _generalization(loss: Loss) -> str:
+def _generalization(gap: Number | None) -> str:
     """Of the encoder; seeds say nothing of the two samples, so that the interval over data must exclude zero too."""
-    gap = loss.generalization
     if gap is None:
         return ""
-    if gap.negative and gap.data is not None and gap.data.high < 0:
-        shown = f"{_text(-gap)} ({_sure(-gap)})"
-        return f" On test data its amortization gap is {shown} smaller than on training data."
-    if not gap.on_other_data:
-        shown = _text(gap) + ("" if gap.ends is None else f", {_sure(gap)}")
-        return f" That the encoder does worse on new data than on training data is not shown (difference {shown})."
-    return (f" {_text(gap)} ({_sure(gap)}) of its amortization gap is there on new data alone: "
-            "so much smaller is the gap on training data (generalization).")  # fmt: skip
+    smaller = gap.negative and gap.data is not None and gap.data[1] < 0
+    if smaller or gap.on_other_data:
+        shown = f"{_text(-gap)} ({_sure(-gap)}) smaller" if smaller else f"{_text(gap)} ({_sure(gap)}) larger"
+        return f" Its amortization gap is {shown} on test data than on training data."
+    shown = _text(gap) + ("" if gap.ends is None else f", {_sure(gap)}")
+    return f" Its amortization gap is not significantly larger on test data than on training data ({shown})."
 
 
 def _overfit(loss: Loss) -> str:
@@ -359,35 +319,27 @@ def _overfit(loss: Loss) -> str:
         return ""
     what, shown, sure = IN_WORDS[loss.overfit_in], _text(loss.overfit), _sure(loss.overfit, INTERVAL)
     if loss.overfit.on_other_data:
-        return (f" Its model is overfit: {what} is {shown} nats per datum ({sure}) higher on training data than on "
-                "test data.")  # fmt: skip
-    return f" Overfitting is not shown ({what}, training − test data: {shown}; {sure})."
+        return f" Its model overfits: {what} is {shown} {POINT} ({sure}) higher on training data than on test data."
+    return f" No significant overfitting ({what}, training − test data: {shown}; {sure})."
 
 
 # --- what cannot be concluded
 
 
 def _jobs_left(_: Sequence[str], running: int, later: int, planned: int) -> str:
-    parts = [f"{n} {what}" for n, what in ((running, "running"), (later, "not begun or stopped")) if n]
+    parts = ", ".join(f"{n} {what}" for n, what in ((running, "running"), (later, "not started or stopped")) if n)
     have = "has" if running + later == 1 else "have"
-    return (f"{running + later} of {plural(planned, 'planned job')} {have} no result yet ({', '.join(parts)}). "
-            "This is a state in between: the order may still change.")  # fmt: skip
+    left = f"{running + later} of {plural(planned, 'planned job')} {have} no result yet ({parts})"
+    return f"{left}: the order may still change."
 
 
 def _from_below(_: Sequence[str], width: float | None, worst: float | None) -> str:
-    text = ("“At least”: log p(x) is known from below alone, so that approximation and inference gaps may be larger, "
-            "and their intervals have a lower end alone.")  # fmt: skip
+    text = ("“At least”: only a lower bound on log p(x) is known, so that approximation and inference gaps may be "
+            "larger, and their intervals have a lower end only.")  # fmt: skip
     if width is None or worst is None:
         return text
-    return (f"{text} On data made by the models themselves the bounds miss at most {number(width, 3)} nats in the "
-            f"mean and {number(worst, 3)} for one datum.")  # fmt: skip
-
-
-def _correction(alone: Sequence[str], groups: int, leads: int) -> str:
-    text = (f"{plural(groups, 'group')} were compared, and the best was picked from the same test data. A corrected "
-            f"interval allows for all {leads} leads that this answer judges (Bonferroni), one in the table for its "
-            "pair alone.")  # fmt: skip
-    return text + (f" Without the correction the lead over {listed(alone)} would count." if alone else "")
+    return (f"{text} On data simulated from the models the bounds are at most {number(width, 3)} nats too low on "
+            f"average, and {number(worst, 3)} for one data point.")  # fmt: skip
 
 
 def _compute(_: Sequence[str], pairs: Sequence[Spent]) -> str:
@@ -396,79 +348,71 @@ def _compute(_: Sequence[str], pairs: Sequence[Spent]) -> str:
         own, other = (number(spent, 0 if min(pair.own, pair.other) >= 10 else 2) for spent in (pair.own, pair.other))
         told.append(f"{name(pair.best)} {own} {pair.unit}, {name(pair.rival)} {other}")
     more = f"; and {len(pairs) - MOST_PAIRS} more pairs" if len(pairs) > MOST_PAIRS else ""
-    return (f"These pairs did not use equal compute: {'; '.join(told)}{more}. The curves against seconds and decoder "
-            "evaluations compare them at equal cost.")  # fmt: skip
-
-
-def _one_seed_each(who: Sequence[str], every: bool) -> str:
-    return (f"{'Every group has' if every else f'{listed(who)}:'} one seed alone. Intervals are then over test data: "
-            "they do not tell how another seed would move the numbers, and it may change the order.")  # fmt: skip
-
-
-def _no_elbo(who: Sequence[str], reason: str) -> str:
-    have, are = ("has", "it is") if len(who) == 1 else ("have", "they are")
-    return f"{listed(who)} {have} no test ELBO ({reason}), so {are} not compared."
-
-
-def _not_tested(who: Sequence[str], what: str) -> str:
-    rest = " If it does not, every number here is off by as much." if what.startswith("whether") else ""
-    return f"{listed(who)}: not tested: {what}.{rest}"
-
-
-def _over_seeds(_: Sequence[str], num_data: float | None) -> str:
-    on = f" of {plural(int(num_data), 'datum').replace('datums', 'data')}" if num_data else ""
-    return (f"Intervals over seeds tell how another seed would move the numbers on this test set{on}; intervals over "
-            "data tell how other test data would.")  # fmt: skip
+    at_equal = "The curves against seconds and decoder evaluations compare at equal cost."
+    return f"Unequal compute: {'; '.join(told)}{more}. {at_equal}"
 
 
 CAUTIONS: Mapping[str, Callable[..., str]] = {
     "remark": lambda _, text: text,
     "jobs_left": _jobs_left,
     "running": lambda who, runs: (
-        f"{plural(runs, 'run')} of {listed(who)} {'is' if runs == 1 else 'are'} not finished yet: means are over the "
-        "others, and the order may still change."
+        f"{plural(runs, 'run')} of {listed(who)} {'is' if runs == 1 else 'are'} not finished "
+        "yet: means are over the others, and the order may still change."
     ),
     "no_result": lambda who, runs: (
-        f"{plural(runs, 'run')} of {listed(who)} gave no result (failed, killed or damaged). Means are over those "
-        "that finished; the others may have been the worse ones."
+        f"{plural(runs, 'run')} of {listed(who)} gave no result (failed, killed or damaged)"
+        ": means are over those that finished, and the others may have been worse."
     ),
-    "no_elbo": _no_elbo,
-    "no_elbo_at_all": lambda _: "No group has a test ELBO, so no strategy can be called the best.",
+    "no_elbo": lambda who, reason: f"{listed(who)}: not compared, because there is no test ELBO ({reason}).",
+    "no_elbo_at_all": lambda _: "No group has a test ELBO, so none can be called the best.",
     "checks_failed": lambda who, what: (
-        f"{listed(who)}: checks failed ({what}). The bounds and gaps measured there are in doubt; evaluation.json "
-        "says what was found."
+        f"{listed(who)}: checks failed ({what}). The bounds and gaps measured there are in doubt; see evaluation.json."
     ),
-    "not_tested": _not_tested,
-    "one_seed": _one_seed_each,
-    "correction": _correction,
+    "not_tested": lambda who, what: (
+        f"{listed(who)}: not tested: {what}."
+        + (" If it does not, every number here is off by as much." if what.startswith("whether") else "")
+    ),
+    "one_seed": lambda who, every: (
+        f"{'Every group has' if every else f'{listed(who)}:'} one seed only. Intervals are "
+        "then over test data: they do not cover the variation between seeds, which may change the order."
+    ),
+    "correction": lambda alone, groups, leads: (
+        f"{plural(groups, 'group')} were compared, and the best was chosen on "
+        f"the same test data. Corrected intervals allow for all {leads} leads that are judged here (Bonferroni); those "
+        f"in the table do not.{f' Uncorrected, the lead over {listed(alone)} would count.' if alone else ''}"
+    ),
     "from_below": _from_below,
     "other_models": lambda _, keys: (
-        f"Groups that differ in {' and '.join(keys)} have different models: a higher ELBO there may be a better model "
-        "and not better inference, and decoder evaluations do not cost the same."
+        f"Groups that differ in {' and '.join(keys)} have different models: a higher ELBO "
+        "may come from a better model rather than better inference, and decoder evaluations do not cost the same."
     ),
     "compute": _compute,
     "held_out_steps": lambda who, steps, key: (
-        f"The test ELBO of {listed(who)} includes {steps} ascent steps for each test datum ({key}), which training "
-        "seconds and decoder evaluations do not count."
+        f"The test ELBO of {listed(who)} includes {steps} ascent steps for each "
+        f"test data point ({key}), which training seconds and decoder evaluations do not count."
     ),
-    "over_seeds": _over_seeds,
+    "over_seeds": lambda _, num_data: (
+        "Intervals over seeds cover the variation between seeds on this test set"
+        + (f" of {plural(int(num_data), 'data point')}" if num_data else "")
+        + "; intervals over data cover the choice of test data."
+    ),
     "unequal_seeds": lambda _, fewest, most: (
-        f"The groups have unequal numbers of seeds ({fewest} to {most}): differences are over the seeds that both "
-        "groups of a pair have."
+        f"The groups have different numbers of seeds ({fewest} to {most}): "
+        "differences are over the seeds that both groups of a pair have."
     ),
     "other_seeds": lambda who: (
-        f"{listed(who)} do not have the same seeds: each mean is over the group's own, a difference over the seeds "
-        "that both have, so that it is not the difference of the means."
+        f"{listed(who)} have different seeds: a mean is over a group's own seeds, a difference "
+        "over the common ones, so that it is not the difference of the means."
     ),
     "two_samples": lambda _: (
-        "Training and test data are different samples. An interval over data allows for how they were drawn, not for "
-        "a test set that is harder or easier by design."
+        "Training and test data are different samples. Intervals over data account for the "
+        "sampling, not for a test set that is harder or easier by design."
     ),
     "changed_together": lambda _, key, others: (
-        f"{key} and {listed(others)} changed together: which of them moved the numbers is not known."
+        f"{key} and {listed(others)} changed together: their effects cannot be separated."
     ),
     "train_size": lambda _: (
-        "Groups that differ in data.max_train are compared on the same test data; their training numbers are each "
-        "about training data of their own."
+        "Groups that differ in data.max_train are compared on the same test data; their training "
+        "numbers are about different training data."
     ),
 }

@@ -67,7 +67,7 @@ def over(d: Difference) -> str:
     'paired over 3 common seeds'
     """
     if d.over == "data":
-        return f"paired over the {number(d.df + 1, 0)} test data of the one common seed"
+        return f"paired over the {number(d.df + 1, 0)} test data points of the one common seed"
     return f"paired over {d.seeds} common seeds"
 
 
@@ -109,8 +109,8 @@ def trusted(row: Row, split: str) -> bool:
 
 
 def evaluated_data(row: Row, which: str) -> str:
-    """The test data with their number: ``the 50 test data``."""
-    return f"{which} {number(row['num_data'], 0)} test data" if row.get("num_data") else f"{which} test data"
+    """The test data with their number: ``the 50 test data points``."""
+    return f"{which} {number(row['num_data'], 0)} test data points" if row.get("num_data") else f"{which} test data"
 
 
 def listed(names: Sequence[str], most: int = NAMES_SHOWN) -> str:
