@@ -259,11 +259,6 @@ def write_seeds(root, strategy, elbos, **fields):
         write_run(root / f"{strategy}{seed}_{fields.get('latent_dim', '')}", strategy, seed=seed, elbo=elbo, **fields)
 
 
-def loss(root, strategy="amortized"):
-    (text,) = (t for t in said(root, "loss") if t.startswith(strategy))
-    return text
-
-
 # --- numbers of each datum
 
 NUM = 60  # data of each split

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from answers import answered
 from pages import text_of
 from synthetic_runs import add_families, editing, report_text, write_gaps
 
@@ -106,22 +107,14 @@ def test_the_terminal_and_a_printed_measurement_say_at_least():
     assert own.endswith(f"at least {low:.3f} (97.5 %)") and other.endswith(f"[{low:.3f}, {both[1]:.3f}]")
 
 
-def test_bounds_that_failed_their_checks_are_at_least_nothing(tmp_path):
+@pytest.mark.parametrize(("check", "at_least"), [("best_above_q", False), ("lower_bounds_agree", True)])
+def test_bounds_that_failed_their_checks_are_at_least_nothing_and_loose_ones_are_bounds(tmp_path, check, at_least):
     """The answer then gives the error of the mean that was measured, to both sides."""
-    modern(write_gaps(tmp_path / "a", checks=({"name": "best_above_q", "passed": False, "detail": ""},)))
-    (own,) = (s.text for s in findings([tmp_path]).tables[0].answer if s.kind == "loss")
-    assert "loses 6.00 nats per datum (95 % interval 5.80 to 6.20, over the data of one seed)" in own
-    assert "at least" not in own
-
-
-def test_a_loose_lower_bound_is_a_bound_all_the_same(tmp_path):
-    modern(write_gaps(tmp_path / "a", checks=({"name": "lower_bounds_agree", "passed": False, "detail": ""},)))
-    losses, *rest = (
-        [s.text for s in findings([tmp_path]).tables[0].answer if s.kind == k] for k in ("loss", "caution")
-    )
-    (own,) = losses
-    assert own.startswith("amortized (checks failed: lower_bounds_agree) loses at least 6.00 nats per datum")
-    assert any("checks failed (lower_bounds_agree" in text for text in rest[0])
+    modern(write_gaps(tmp_path / "a", checks=({"name": check, "passed": False, "detail": ""},)))
+    found = answered(tmp_path)
+    gap = found.losses["amortized"].gap
+    assert (gap.mean, gap.ends, gap.at_least) == (6.0, pytest.approx((5.8, 6.2)), at_least)
+    assert found.cautions["checks_failed"].facts == {"what": f"{check} (test)"}
 
 
 def test_odd_ends_are_no_interval(tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from answers import about
 from scipy import stats
 from synthetic_runs import write_run, write_scored
 
 from vem.errors import VemError
 from vem.report.intervals import ONE_DATUM, Scores, paired
 from vem.report.read import findings
+from vem.report.sentences import of_ranking
 
 DATA = 30
 STRATEGIES = ("local", "amortized", "gmm", "exact_em")
@@ -157,5 +159,9 @@ def test_one_datum_is_paired_and_its_error_is_not_known(tmp_path, seeds):
     row = found.tables[0].groups.set_index("label").loc["amortized"]
     assert row["paired_mean"] == pytest.approx(-2.0 - 0.005 * (seeds - 1)) and row["paired_reason"] == ONE_DATUM
     assert pd.isna(row["paired_data_se"]) and pd.isna(row["paired_se"]) == (seeds == 1)
-    said = " ".join(sentence.text for sentence in found.tables[0].answer)
-    assert ("one test datum" in said) and "could be paired" not in said and "is missing" not in said
+    (ranking,) = about(found.tables[0]).rankings
+    (verdict,) = ranking.verdicts.values()
+    assert (
+        verdict.data_low is None and ranking.leads["amortized"].alone and "one test data point" in of_ranking(ranking)
+    )
+    assert (verdict.kind, verdict.reason) == (("unknown", ONE_DATUM) if seeds == 1 else ("here", None))

@@ -25,8 +25,8 @@ from vem.report.rows import Numbers
 from vem.storage.records import SPLITS
 
 LEVEL = 0.95
-ONE_DATUM = "one test datum, and so no error over data"
-NOT_PAIRED = "one common seed, and no ELBO of each datum that could be paired"
+ONE_DATUM = "one test data point, and so no error over data"
+NOT_PAIRED = "one common seed, and no ELBOs of data points that could be paired"
 Run = Mapping[Any, Any]
 Error = tuple[float, float]  # standard error and degrees of freedom
 

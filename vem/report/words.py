@@ -110,6 +110,8 @@ def trusted(row: Row, split: str) -> bool:
 
 def evaluated_data(row: Row, which: str) -> str:
     """The test data with their number: ``the 50 test data points``."""
+    if row.get("num_data") == 1:
+        return f"{'this' if which == 'these' else which} one test data point"
     return f"{which} {number(row['num_data'], 0)} test data points" if row.get("num_data") else f"{which} test data"
 
 
