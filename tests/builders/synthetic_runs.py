@@ -53,44 +53,18 @@ def write_run(
     directory.mkdir(parents=True)
     mixture = strategy == "gmm"
     run = {
-        "status": "done",
-        "error": None,
-        "seed": seed,
-        "strategy": strategy,
-        "model": "mixture" if mixture else "deep",
-        "family": None if mixture else "diagonal_gaussian",
-        "data": "digits",
-        "binarize": "threshold",
-        "likelihood": "bernoulli",
-        "latent_dim": None if mixture else 2,
-        "num_parameters": 10,
-        "epochs": epochs,
-        "converged": False,
-        "training_seconds": 10.0 + seed,
-        "seconds": 12.0,
-        "decoder_evaluations": 1000,
-        "decoder_gradients": 900,
-        "notes": [],
-        "config_hash": f"{directory}",
-        **facts,
-    }
+        "status": "done", "error": None, "seed": seed, "strategy": strategy,
+        "model": "mixture" if mixture else "deep", "family": None if mixture else "diagonal_gaussian",
+        "data": "digits", "binarize": "threshold", "likelihood": "bernoulli", "latent_dim": None if mixture else 2,
+        "num_parameters": 10, "epochs": epochs, "converged": False, "training_seconds": 10.0 + seed, "seconds": 12.0,
+        "decoder_evaluations": 1000, "decoder_gradients": 900, "notes": [], "config_hash": f"{directory}", **facts,
+    }  # fmt: skip
     (directory / "run.json").write_text(json.dumps(run))
-    content = {
-        "seed": seed,
-        "device": "cpu",
-        "strategy": {"_target_": f"vem.{strategy}"},
-        "data": {"seed": 0},
-    }
+    content = {"seed": seed, "device": "cpu", "strategy": {"_target_": f"vem.{strategy}"}, "data": {"seed": 0}}
     (directory / "config.yaml").write_text(yaml.safe_dump(content | (config or {})))
     level = elbo if isinstance(elbo, float) else -100.0
     rows = [
-        {
-            "epoch": e,
-            "step": 10 * e,
-            "seconds": 1.5 * e,
-            "split": split,
-            "elbo": level - 50 * np.exp(-e) - gap,
-        }
+        {"epoch": e, "step": 10 * e, "seconds": 1.5 * e, "split": split, "elbo": level - 50 * np.exp(-e) - gap}
         for e in range(1, epochs + 1)
         for split, gap in (("train", 0.0), ("valid", 1.0))
     ]
@@ -100,13 +74,8 @@ def write_run(
         for split, gain in (("train", 1.0), ("valid", 0.0), ("test", 0.0)):
             value = estimate(elbo + gain) if isinstance(elbo, float) else elbo
             exact = {"lower": value, "upper": value, "kind": "exact"} if mixture else None
-            parts[split] = {
-                "num_data": num_data,
-                "elbo": value,
-                "reconstruction": estimate(-90.0),
-                "kl": estimate(10.0),
-                "log_marginal": exact,
-            }
+            parts[split] = {"num_data": num_data, "elbo": value, "reconstruction": estimate(-90.0),
+                            "kl": estimate(10.0), "log_marginal": exact}  # fmt: skip
         (directory / "evaluation.json").write_text(json.dumps(parts))
     if pictures is not None:
         np.savez(directory / "pictures.npz", **pictures)
@@ -180,19 +149,13 @@ def write_gaps(directory, strategy="amortized", approximation=1.5, middle=3.5, e
         for split, more in (("train", 0.0), ("valid", 1.0), ("test", 1.0)):
             low = estimate(-88.0)
             content[split] |= {
-                "log_marginal": {
-                    "lower": low,
-                    "upper": low if exact else None,
-                    "kind": "exact" if exact else "ais from q*",
-                },
-                "gaps": {
-                    "approximation": gap(approximation, exact=exact),
-                    name: gap(middle + more, exact=True),
-                    "inference": gap(approximation + middle + more, exact=exact),
-                },
+                "log_marginal": {"lower": low, "upper": low if exact else None,
+                                 "kind": "exact" if exact else "ais from q*"},
+                "gaps": {"approximation": gap(approximation, exact=exact), name: gap(middle + more, exact=True),
+                         "inference": gap(approximation + middle + more, exact=exact)},
                 "checks": list(checks) if split == "test" else [GOOD],
                 "diagnostics": {"active_units": 21},
-            }
+            }  # fmt: skip
             one, other = rng.exponential(size=(30, 2)).T
             best = -approximation * one
             elbo = best - (middle + more) * other
@@ -264,17 +227,18 @@ def write_seeds(root, strategy, elbos, **fields):
 NUM = 60  # data of each split
 
 
+def _entry(mean, se, ends):
+    return {"mean": float(mean), "se": float(se), "mc_se": 0.0, "ci95": list(ends), "identified": [float(mean)] * 2}
+
+
 def paired_entry(values):
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-    mean = float(values.mean())
-    return {"mean": mean, "se": float(stats.sem(values)), "mc_se": 0.0, "ci95": [low, high], "identified": [mean, mean]}
+    mean, se = values.mean(), stats.sem(values)
+    return _entry(mean, se, stats.t.interval(0.95, len(values) - 1, mean, se))
 
 
 def between(one, other):
-    test = stats.ttest_ind(one, other, equal_var=False)
-    low, high = test.confidence_interval(0.95)
-    mean, se = float(one.mean() - other.mean()), float(np.hypot(stats.sem(one), stats.sem(other)))
-    return {"mean": mean, "se": se, "mc_se": 0.0, "ci95": [low, high], "identified": [mean, mean]}
+    ends = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    return _entry(one.mean() - other.mean(), np.hypot(stats.sem(one), stats.sem(other)), ends)
 
 
 def write_data(directory, amortization, approximation, log_marginal, strategy="amortized", **fields):

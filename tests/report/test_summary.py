@@ -130,59 +130,48 @@ def test_the_same_config_counts_once_and_the_finished_run_is_taken(tmp_path):
     assert "a repeats b" in report_text(tmp_path)
 
 
-def test_overlapping_roots_count_a_run_once(tmp_path):
-    write_run(tmp_path / "a")
-    assert len(summarize([tmp_path, tmp_path / "a"])) == 1
-
-
 def test_failed_and_unfinished_runs_are_named_and_not_averaged(tmp_path):
     write_run(tmp_path / "ok", seed=0, elbo=-100.0)
     write_run(tmp_path / "bad", seed=1, elbo=-7.0, status="failed", error="step 12:\n  kl is infinite")
     write_run(tmp_path / "half", seed=2, status="running", evaluated=False)
     (tmp_path / "half" / "metrics.csv").unlink()
-    text = report_text(tmp_path)
-    assert "bad (local, seed 1): failed: step 12: kl is infinite" in text
-    assert "half (local, seed 2): running" in text
-    assert "1 of 3" in text and "1 of 3 failed, 1 of 3 running" in text
-    assert aggregate(summarize([tmp_path])).iloc[0]["test_elbo_mean"] == -100.0
+    (write_run(tmp_path / "torn") / "run.json").write_text("{")
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "run.json").write_text('{"status": "failed", "error": "no such file", "config_hash": "h"}')
+    found = findings([tmp_path, tmp_path / "ok"])  # which lies below the first
+    assert {run.directory: (run.who, run.status) for run in found.unfinished} == {
+        "bad": ("local, seed 1", "failed"), "half": ("local, seed 2", "running"),
+        "early": ("unknown", "failed"), "torn": ("unknown", "unreadable")}  # fmt: skip
+    reasons = {run.directory: run.reason for run in found.unfinished}
+    assert (reasons["bad"], reasons["early"]) == ("step 12: kl is infinite", "no such file")
+    (row,) = cells(comparison_table(found.tables[0]))
+    assert row["Strategy"].remarks == ("1 of 3 failed, 1 of 3 running",) and row["ELBO: Test"].value == -100.0
+    said = report_text(tmp_path)
+    assert all(f"{run.directory} ({run.who}): {run.status}: {run.reason}\n" in said for run in found.unfinished)
 
 
 def test_only_failed_runs_give_a_table_all_the_same(tmp_path):
     write_run(tmp_path / "bad", status="failed", error="no data", evaluated=False)
-    text = report_text(tmp_path)
-    assert "undefined" in text and "no run is finished" in text and "no data" in text
+    found = findings([tmp_path])
+    shown = comparison_table(found.tables[0])
+    assert shown.reasons == ("no run is finished",) and found.unfinished[0].reason == "no data"
+    (tmp_path / "bad" / "run.json").write_text('{"status": "failed", "error": "no data", "config_hash": "h"}')
+    found = findings([tmp_path])  # it failed before it could say what it is
+    assert not found.tables and found.unfinished[0].reason == "no data" and "Data:" not in report_text(tmp_path)
 
 
-def test_the_last_line_speaks_of_what_the_report_has(tmp_path):
-    """A loss where one was measured, and nothing of losses where none was; of many groups the report tells."""
-    write_run(tmp_path / "plain" / "a")
-    write_run(tmp_path / "exact" / "a", "gmm")
-    write_run(tmp_path / "bad" / "a", status="failed", error="no data", evaluated=False)
-    plain, exact, bad = (" ".join(report_text(tmp_path / n).split()) for n in ("plain", "exact", "bad"))
-    assert "2 reasons to be careful stand in the report." in plain and "loses" not in plain
-    assert "gmm loses nothing" in exact and "1 reason to be careful stands in the report." in exact
-    assert "1 reason to be careful stands in the report." in bad and "loses" not in bad
-    for size in range(MOST_LOSSES + 1):
-        write_run(tmp_path / "many" / f"r{size}", "gmm", config={"model": {"components": size}})
-    assert "What each loses stands in the report." in " ".join(report_text(tmp_path / "many").split())
-
-
-def test_an_unreadable_run_is_named_and_the_others_shown(tmp_path):
-    write_run(tmp_path / "a")
-    (write_run(tmp_path / "b") / "run.json").write_text("{")
-    text = report_text(tmp_path)
-    assert "b (unknown): unreadable" in text and "-100.00" in text
-
-
-def test_a_run_that_failed_before_it_was_built_is_named_with_its_error(tmp_path):
-    write_run(tmp_path / "a")
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "run.json").write_text('{"status": "failed", "error": "no such file", "config_hash": "h"}')
-    text = report_text(tmp_path)
-    assert "b (unknown): failed: no such file" in text and "-100.00" in text
-    (tmp_path / "b" / "run.json").replace(tmp_path / "a" / "run.json")  # such runs alone
-    text = report_text(tmp_path)
-    assert "a (unknown): failed: no such file" in text and "Data:" not in text
+@pytest.mark.parametrize(
+    ("strategy", "groups", "losses", "cautions"),
+    [("local", 1, 0, 2), ("gmm", 1, 1, 1), ("gmm", MOST_LOSSES + 1, MOST_LOSSES + 1, 2)],
+)
+def test_the_terminal_tells_few_losses_and_counts_the_cautions(tmp_path, strategy, groups, losses, cautions):
+    for size in range(groups):
+        write_run(tmp_path / f"r{size}", strategy, config={"model": {"components": size}})
+    answer = findings([tmp_path]).tables[0].answer
+    assert [sum(s.kind == kind for s in answer) for kind in ("loss", "caution")] == [losses, cautions]
+    text = " ".join(report_text(tmp_path).split())
+    assert f" {cautions} reason" in text and not any(s.text in text for s in answer if s.kind == "caution")
+    assert all((s.text in text) == (losses <= MOST_LOSSES) for s in answer if s.kind == "loss")
 
 
 def test_nan_is_never_written(tmp_path):

@@ -140,7 +140,7 @@ def _paired(row: Row, baseline: str | None) -> Cell:
         return Cell("baseline", value=0.0, detail="the others are compared with it")
     found = estimate(row, None, "paired")
     if found.mean is None:
-        return Cell(UNDEFINED, reason=str(found.reason))
+        return EMPTY if baseline is None else Cell(UNDEFINED, reason=str(found.reason))
     ends, seeds = interval(found.low, found.high), found.over or 0
     if ends and 0 < seeds < (row.get("seeds") or 0):
         ends = (f"{ends[0]}, {plural(seeds, 'common seed')}",)

@@ -24,7 +24,8 @@ def gap_tables(compared: findings.Table) -> list[Table]:
 
 
 def _gaps(places: Sequence[tuple[Row, str]]) -> Table:
-    found = [kind for kind in GAPS if any(kind in gaps_of(*place) for place in places)]
+    measured = {kind for place in places for kind in gaps_of(*place)}
+    found = [kind for kind in GAPS if kind in measured]
     columns = [*_who("Data"), *(Column(kind.capitalize()) for kind in found), Column("log p(x)"),
                Column("Active units"), _words("log p(x) by"), _words("Checks")]  # fmt: skip
     body = [
