@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from vem.ascent.climb import ascend, cooled
+from vem.ascent.e_step import ascend, cooled
+from vem.ascent.lambda_table import LambdaTable, fresh
 from vem.ascent.rules import SGD, Adam, Natural
-from vem.ascent.table import RowTable, fresh
 from vem.errors import VemError
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
@@ -27,7 +27,7 @@ def test_adam_rows_equal_torch_adam_on_each_row_alone(device: torch.device, dtyp
     num, size = 7, 4
     start = torch.randn(num, size, device=device, dtype=dtype)
     rule, family = Adam(rate=0.1, beta1=0.6, beta2=0.95), DiagonalGaussian(2)
-    table = RowTable(fresh(start.clone(), rule.moments))
+    table = LambdaTable(fresh(start.clone(), rule.moments))
     alone = [row.clone().requires_grad_() for row in start]
     optimizers = [torch.optim.Adam([row], lr=0.1, betas=(0.6, 0.95), eps=1e-8, maximize=True) for row in alone]
     count = [0] * num
@@ -51,7 +51,7 @@ def test_adam_rows_equal_torch_adam_on_each_row_alone(device: torch.device, dtyp
 @pytest.mark.parametrize("rule", [Adam(), SGD(), Natural()])
 def test_absent_rows_keep_everything(rule: Adam | SGD | Natural, device: torch.device) -> None:
     family = DiagonalGaussian(2)
-    table = RowTable(fresh(torch.randn(6, 4, device=device), rule.moments))
+    table = LambdaTable(fresh(torch.randn(6, 4, device=device), rule.moments))
     visit = torch.tensor([4, 0, 3], device=device)
     table.scatter(visit, rule(family, table.gather(visit), torch.randn(3, 4, device=device), 1.0))
     before = [t.clone() for t in (table.params, table.rows.steps, *table.rows.moments.values())]
@@ -73,10 +73,10 @@ def test_sgd_is_rate_times_gradient(device: torch.device) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Natural(rate=0.0), r"rule\.rate=0\.0 must be positive"),
-        (lambda: Natural(trust=math.nan), r"rule\.trust=nan must be positive"),
-        (lambda: SGD(rate=-1.0), r"rule\.rate=-1\.0 must be positive"),
-        (lambda: Adam(beta1=1.0), r"rule\.beta1=1\.0 must lie in"),
+        (lambda: Natural(rate=0.0), r"rate=0\.0 must be positive"),
+        (lambda: Natural(trust=math.nan), r"trust=nan must be positive"),
+        (lambda: SGD(rate=-1.0), r"rate=-1\.0 must be positive"),
+        (lambda: Adam(beta1=1.0), r"beta1=1\.0 must lie in"),
     ],
 )
 def test_bad_rules_are_refused(make: object, message: str) -> None:

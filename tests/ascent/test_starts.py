@@ -92,5 +92,5 @@ def test_very_wide_data_take_the_randomized_factorization(device: torch.device) 
 
 
 def test_a_bad_temper_is_refused() -> None:
-    with pytest.raises(VemError, match=r"start\.temper=-1"):
+    with pytest.raises(VemError, match=r"temper=-1"):
         PCAStart(-1.0)

@@ -100,17 +100,17 @@ def test_an_unfinished_run_does_not_go_on_under_other_code(nets, here, vem_run, 
     def unfinished(name: str) -> Path:
         from vem.training.fit import Loop
 
-        whole, seen = Loop._epoch, []
+        whole, seen = Loop._record, []
 
-        def once(self: Any, asked: Any) -> None:
+        def once(self: Any, *arguments: Any) -> None:
             if seen:  # as a kill would leave it, run.json knows the code
                 assert "mynets" in read_json(here / name / "run.json")["code"]["modules"]
                 raise KeyboardInterrupt
             seen.append(True)
-            whole(self, asked)
+            whole(self, *arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Loop, "_epoch", once)
+            patch.setattr(Loop, "_record", once)
             assert vem_run(*OWN, f"hydra.run.dir={name}").code == 1
         assert read_json(here / name / "run.json")["status"] == "running" and (here / name / "checkpoint.pt").exists()
         return here / name

@@ -132,7 +132,7 @@ def test_the_options_of_vem_keep_all_they_need(overrides: tuple[str, ...], tmp_p
 
     config, built = trained(tmp_path, *overrides)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vem.strategies.local.RowTable", refuse)
+        patch.setattr("vem.strategies.local.LambdaTable", refuse)
         assert reloading.unkept(config, built, tmp_path) == []
 
 

@@ -111,8 +111,8 @@ def test_an_unfinished_run_goes_on(here, vem_run, monkeypatch):
 
     record = Loop._record
 
-    def stops(self, last):
-        record(self, last)
+    def stops(self, *arguments):
+        record(self, *arguments)
         if self.at.epoch == 1:
             raise OSError("the power failed")
 
@@ -134,10 +134,10 @@ def test_an_unforeseen_error_leaves_its_traceback(here, vem_run, monkeypatch):
     """A fault in code shows the traceback on the terminal of a single run, and keeps it in run.log."""
     from vem.training.fit import Loop
 
-    def fails(self, asked):
+    def fails(self, *arguments):
         raise ZeroDivisionError("a fault in a strategy")
 
-    monkeypatch.setattr(Loop, "_epoch", fails)
+    monkeypatch.setattr(Loop, "_step", fails)
     ended = vem_run(*TINY, "hydra.run.dir=r")
     assert ended.code == 1 and ended.err.count("Traceback") == 1 and "Error executing" not in ended.text
     assert ended.err.splitlines()[-1].startswith("vem: this error was not foreseen")

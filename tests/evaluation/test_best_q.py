@@ -19,11 +19,11 @@ from oracle_models import (
 from torch import Tensor, nn
 
 from vem.ascent import best as search_of_best
-from vem.ascent import row_bounds
+from vem.ascent import elbo_oracle
 from vem.ascent.best import BestQ, BestSettings, best_q
+from vem.ascent.elbo_oracle import ElboOracle
 from vem.ascent.lbfgs import climb
 from vem.ascent.matched import antithetic, matched, spherical
-from vem.ascent.row_bounds import RowBounds
 from vem.ascent.starting import params_of, prior_params
 from vem.contracts import Draws, Family, GenerativeModel, NoiseSpec
 from vem.errors import VemError
@@ -45,9 +45,9 @@ def find(model: GenerativeModel, family: Family, x: Tensor, settings: BestSettin
     return best_q(model, family, x, {"prior": prior_params(family, x)}, settings, generator(x.device, seed, "best"))
 
 
-def bounds_of(model: GenerativeModel, family: Family, x: Tensor, *key: int | str) -> RowBounds:
+def bounds_of(model: GenerativeModel, family: Family, x: Tensor, *key: int | str) -> ElboOracle:
     """The parts of the search that draw and judge."""
-    return RowBounds(model, family, x, generator("cpu", *key), lambda: None)
+    return ElboOracle(model, family, x, generator("cpu", *key), lambda: None)
 
 
 def climb_only(model: GenerativeModel, family: Family, x: Tensor, settings: BestSettings) -> Tensor:
@@ -190,7 +190,7 @@ def test_a_posterior_that_is_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
         best = model.best_params(x, found.params)
         again = best_q(model, family, x, {"best": best}, BestSettings(), generator("cpu", "again"))
         assert (model.bound_of(x, best) - model.bound_of(x, again.params)).max() < 0.02
-        for place in (search_of_best, row_bounds):
+        for place in (search_of_best, elbo_oracle):
             monkeypatch.setattr(place, "spherical", of_one_length)
         fooled = find(model, family, x, BestSettings())
         assert bool(fooled.converged.any()) and shell_excess(model, x, fooled.params)[fooled.converged].max() > 0.05
@@ -385,13 +385,13 @@ def test_the_last_iterate_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         return bernoulli_excess(model, x, family, find(model, family, x, settings).params)
 
     assert excess().max() < 1
-    gain = RowBounds.gain
+    gain = ElboOracle.gain
 
     def never_lost(*arguments):
         value, variance = gain(*arguments)
         return value.abs(), variance
 
-    monkeypatch.setattr(RowBounds, "gain", never_lost)
+    monkeypatch.setattr(ElboOracle, "gain", never_lost)
     assert excess().min() > 1
 
 
@@ -406,13 +406,13 @@ def test_the_bound_is_not_scored_on_the_noise_that_found_it(monkeypatch: pytest.
 
     assert abs(errors_above()) < 4
     kept: dict[int, Tensor] = {}
-    fresh = RowBounds.noise
+    fresh = ElboOracle.noise
 
     def same_again(bounds, draws, rows, draw):
         eps = kept.setdefault(draws, fresh(bounds, draws, bounds.rows, draw))
         return eps[:, rows]
 
-    monkeypatch.setattr(RowBounds, "noise", same_again)
+    monkeypatch.setattr(ElboOracle, "noise", same_again)
     assert errors_above() > 4
 
 
@@ -436,7 +436,7 @@ def test_data_do_not_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
             draws, batch, size = spec.shape
             return antithetic(NoiseSpec("normal", (draws, 1, size)), stream, dtype).expand(draws, batch, size)
 
-        monkeypatch.setattr(row_bounds, "antithetic", shared)
+        monkeypatch.setattr(elbo_oracle, "antithetic", shared)
         assert errors().square().mean().sqrt() > 1.5
 
 

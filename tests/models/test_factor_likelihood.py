@@ -199,7 +199,7 @@ def test_auto_standardizes_for_exact_em_alone_and_old_states_load() -> None:
     bernoulli = Mixture((3,), 2, likelihood="bernoulli", standardize=True)
     bernoulli.standardize_columns()
     assert bernoulli.columns is None
-    with pytest.raises(VemError, match=r"model\.standardize=often"):
+    with pytest.raises(VemError, match=r"standardize=often"):
         LinearGaussian((3,), 2, standardize="often")
 
 

@@ -82,10 +82,10 @@ def test_a_learned_scale_keeps_its_floor_and_says_so(device: torch.device) -> No
     ("arguments", "message"),
     [
         (("bernouli", (2,), 1.0, 0.1), "did you mean 'bernoulli'"),
-        (("gaussian", (2,), "learnt", 0.1), r"model\.scale='learnt' is not known"),
-        (("gaussian", (2,), 0.0, 0.1), r"model\.scale=0\.0 must be positive"),
-        (("gaussian", (2,), math.nan, 0.1), r"model\.scale=nan must be positive"),
-        (("gaussian", (2,), "learned", 0.0), r"model\.scale_floor=0\.0 must be positive"),
+        (("gaussian", (2,), "learnt", 0.1), r"scale='learnt' is not known"),
+        (("gaussian", (2,), 0.0, 0.1), r"scale=0\.0 must be positive"),
+        (("gaussian", (2,), math.nan, 0.1), r"scale=nan must be positive"),
+        (("gaussian", (2,), "learned", 0.0), r"scale_floor=0\.0 must be positive"),
     ],
 )
 def test_bad_likelihoods_are_refused(arguments: tuple, message: str) -> None:

@@ -174,8 +174,8 @@ def test_noise_at_its_floor_is_reported(device: torch.device, dtype: torch.dtype
     ("options", "place"),
     [
         ({"latent_dim": 0}, "latent_dim"),
-        ({"latent_dim": 1, "noise": "full"}, "model.noise"),
-        ({"latent_dim": 1, "noise_floor": 0.0}, "model.noise_floor"),
+        ({"latent_dim": 1, "noise": "full"}, "noise"),
+        ({"latent_dim": 1, "noise_floor": 0.0}, "noise_floor"),
     ],
 )
 def test_bad_options(options: dict[str, object], place: str) -> None:

@@ -227,13 +227,13 @@ def test_kmeans_lowers_the_distance_and_keeps_an_empty_cluster(device: torch.dev
 @pytest.mark.parametrize(
     ("options", "place"),
     [
-        ({"components": 0}, "model.components"),
-        ({"likelihood": "poisson"}, "model.likelihood"),
-        ({"covariance": "diag"}, "model.covariance"),
-        ({"variance_floor": 0.0}, "model.variance_floor"),
-        ({"probability_floor": 0.5}, "model.probability_floor"),
-        ({"regularize": -1.0}, "model.regularize"),
-        ({"likelihood": "bernoulli", "regularize": 1e-6}, "model.regularize"),
+        ({"components": 0}, "components"),
+        ({"likelihood": "poisson"}, "likelihood"),
+        ({"covariance": "diag"}, "covariance"),
+        ({"variance_floor": 0.0}, "variance_floor"),
+        ({"probability_floor": 0.5}, "probability_floor"),
+        ({"regularize": -1.0}, "regularize"),
+        ({"likelihood": "bernoulli", "regularize": 1e-6}, "regularize"),
     ],
 )
 def test_bad_options(options: dict[str, object], place: str) -> None:
@@ -243,7 +243,7 @@ def test_bad_options(options: dict[str, object], place: str) -> None:
 
 def test_more_components_than_data() -> None:
     model = Mixture((2,), 5)
-    with pytest.raises(VemError, match=r"model\.components=5 .* 4 training data"):
+    with pytest.raises(VemError, match=r"components=5 .* 4 training data"):
         model.start(torch.randn(4, 2), torch.Generator())
 
 

@@ -22,7 +22,7 @@ from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
 from vem.storage.records import CHECKPOINT
 from vem.strategies.amortized import Amortized
-from vem.strategies.gradient import Climber
+from vem.strategies.gradient import AscentOptimizer
 from vem.training import checkpoint
 from vem.training.fit import fit
 from vem.training.schedules import Constant
@@ -156,7 +156,7 @@ def test_shared_weights_take_one_step_a_batch(tmp_path: Path) -> None:
         assert torch.equal(one, other)
 
 
-class Doubled(Climber):
+class Doubled(AscentOptimizer):
     """As it was: a shared weight stands in the optimizer twice."""
 
     def __init__(self, factory: Any, params: Any) -> None:
@@ -169,7 +169,7 @@ def test_an_unfinished_run_of_double_steps_is_refused_and_a_finished_one_is_read
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vem.strategies.amortized.Climber", Doubled)
+        patch.setattr("vem.strategies.amortized.AscentOptimizer", Doubled)
         model, strategy, _ = tied()
         trained(model, strategy, directory=tmp_path)
     saved = checkpoint.load(tmp_path / CHECKPOINT, "cpu")
@@ -193,4 +193,6 @@ def test_an_unfinished_run_of_double_steps_is_refused_and_a_finished_one_is_read
 
 def test_a_decoder_that_uses_a_parameter_twice_is_stepped_once_by_local_too() -> None:
     model = tied()[0]
-    assert len(Climber(partial(torch.optim.Adam, lr=0.1), model.parameters()).params) == len(list(model.parameters()))
+    assert len(AscentOptimizer(partial(torch.optim.Adam, lr=0.1), model.parameters()).params) == len(
+        list(model.parameters())
+    )

@@ -65,6 +65,6 @@ def test_compiled_steps_equal_plain_ones(name: str) -> None:
 
 def test_without_a_compiler_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(VemError, match=r"strategy\.compile=false"):
+    with pytest.raises(VemError, match=r"compile=false"):
         compiled(trained, True, torch.device("cpu"))
     assert compiled(trained, False, torch.device("cpu")) is trained

@@ -267,13 +267,13 @@ def test_what_is_still_to_come_must_be_small_too() -> None:
 @pytest.mark.parametrize(
     ("options", "place"),
     [
-        ({"restarts": 0}, "strategy.restarts"),
-        ({"restart_epochs": 0}, "strategy.restart_epochs"),
-        ({"tolerance": -1.0}, "strategy.tolerance"),
-        ({"start": "kmeans"}, "strategy.start"),
-        ({"convergence": "never"}, "strategy.convergence"),
-        ({"accelerate": "much"}, "strategy.accelerate"),
-        ({"start": "keep", "restarts": 2}, "strategy.start=keep"),
+        ({"restarts": 0}, "restarts"),
+        ({"restart_epochs": 0}, "restart_epochs"),
+        ({"tolerance": -1.0}, "tolerance"),
+        ({"start": "kmeans"}, "start"),
+        ({"convergence": "never"}, "convergence"),
+        ({"accelerate": "much"}, "accelerate"),
+        ({"start": "keep", "restarts": 2}, "start=keep"),
     ],
 )
 def test_bad_options(options: dict[str, Any], place: str) -> None:

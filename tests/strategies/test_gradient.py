@@ -11,7 +11,7 @@ import torch
 
 from vem.contracts import Bound
 from vem.errors import VemError
-from vem.strategies.gradient import Climber, Slope, differentiate
+from vem.strategies.gradient import AscentOptimizer, Gradient, differentiate
 
 
 def parameters(dtype: torch.dtype) -> list[torch.nn.Parameter]:
@@ -25,7 +25,7 @@ def objective(params: list[torch.nn.Parameter], step: int) -> torch.Tensor:
     return -sum(((p - step / 10) ** 2).sum() for p in params)
 
 
-def slope(params: list[torch.nn.Parameter], value: torch.Tensor, others: tuple[torch.Tensor, ...] = ()) -> Slope:
+def slope(params: list[torch.nn.Parameter], value: torch.Tensor, others: tuple[torch.Tensor, ...] = ()) -> Gradient:
     """The slope of a bound of one datum."""
     return differentiate(Bound(value.detach()[None], value[None], {}), 1.0, params, others)
 
@@ -44,7 +44,7 @@ def slope(params: list[torch.nn.Parameter], value: torch.Tensor, others: tuple[t
 )
 def test_ten_steps_equal_torch_bit_for_bit(make: partial[torch.optim.Optimizer], dtype: torch.dtype) -> None:
     ours, theirs = parameters(dtype), parameters(dtype)
-    climber, optimizer = Climber(make, ours), make(theirs)
+    climber, optimizer = AscentOptimizer(make, ours), make(theirs)
     for step in range(10):
         rate = torch.tensor(1.0 - step / 20, dtype=dtype)
         climber.step(slope(ours, objective(ours, step)), rate)
@@ -63,7 +63,7 @@ def test_ten_steps_equal_torch_bit_for_bit(make: partial[torch.optim.Optimizer],
 
 def test_a_step_goes_up_and_the_norm_is_that_of_the_gradient(dtype: torch.dtype) -> None:
     params = parameters(dtype)
-    climber = Climber(partial(torch.optim.Adam, lr=1e-3, fused=True), params)
+    climber = AscentOptimizer(partial(torch.optim.Adam, lr=1e-3, fused=True), params)
     for _ in range(3):
         before = objective(params, 3)
         expected = torch.autograd.grad(before, params, retain_graph=True)
@@ -76,24 +76,24 @@ def test_a_step_goes_up_and_the_norm_is_that_of_the_gradient(dtype: torch.dtype)
 def test_gradients_of_others_point_uphill() -> None:
     params = parameters(torch.float64)
     other = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
-    (gradient,) = slope(params, objective(params, 0) + (3 * other).sum(), (other,)).others
+    (gradient,) = slope(params, objective(params, 0) + (3 * other).sum(), (other,)).uphill
     assert gradient.item() == 3.0
 
 
 def test_nothing_to_train_and_a_step_size_of_zero_are_refused() -> None:
     with pytest.raises(VemError, match="no parameters"):
-        Climber(partial(torch.optim.SGD, lr=0.1), [])
+        AscentOptimizer(partial(torch.optim.SGD, lr=0.1), [])
     with pytest.raises(VemError, match="must be positive"):
-        Climber(partial(torch.optim.SGD, lr=0.0), parameters(torch.float32))
+        AscentOptimizer(partial(torch.optim.SGD, lr=0.0), parameters(torch.float32))
 
 
 def test_a_parameter_that_is_given_twice_takes_one_step_along_the_sum_over_its_uses() -> None:
     shared, alone = parameters(torch.float64)[:2]
-    climber = Climber(partial(torch.optim.Adam, lr=1e-2, fused=True), [shared, alone, shared])
+    climber = AscentOptimizer(partial(torch.optim.Adam, lr=1e-2, fused=True), [shared, alone, shared])
     value = -((shared.sum() - 1) ** 2) - (shared**2).sum() - (alone**2).sum()
     expected = torch.autograd.grad(-value, [shared, alone], retain_graph=True)
     found = slope(climber.params, value)
-    assert all(torch.equal(a, b) for a, b in zip(found.params, expected, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(found.downhill, expected, strict=True))
     torch.testing.assert_close(found.norm, torch.cat([g.flatten() for g in expected]).norm())
     climber.step(found, torch.ones(()))
     assert {float(state["step"]) for state in climber.state_dict()["state"].values()} == {1.0}
@@ -109,12 +109,12 @@ def test_the_state_of_double_steps_is_read_but_not_gone_on_with(make: Any) -> No
     for p in (first, shared, last):
         p.grad = torch.full_like(p, float(p.numel()))
     before.step()
-    climber = Climber(make, [first, shared, last, shared])
+    climber = AscentOptimizer(make, [first, shared, last, shared])
     climber.load_state_dict(before.state_dict())
     for p in (first, shared, last):
         for name, value in climber.optimizer.state[p].items():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(before.state[p][name]))
     with pytest.raises(VemError, match=r"share took two steps a batch.*Delete its checkpoint\.pt"):
         climber.step(slope(climber.params, objective(climber.params, 0)), torch.ones(()))
-    climber.load_state_dict(Climber(make, [first, shared, last]).state_dict())  # a state of single steps
+    climber.load_state_dict(AscentOptimizer(make, [first, shared, last]).state_dict())  # a state of single steps
     climber.step(slope(climber.params, objective(climber.params, 0)), torch.ones(()))

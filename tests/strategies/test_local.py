@@ -168,11 +168,11 @@ def test_training_without_rows_is_refused(device: torch.device) -> None:
     [
         ({"order": "e_them_m"}, "did you mean 'e_then_m'"),
         ({"schedule": "alternate"}, "did you mean 'alternating'"),
-        ({"e_steps": -1}, r"strategy\.e_steps=-1"),
-        ({"e_steps": 0}, r"strategy\.e_steps=0"),
+        ({"e_steps": -1}, r"e_steps=-1"),
+        ({"e_steps": 0}, r"e_steps=0"),
         ({"m_steps": 2}, "take e_then_m"),
-        ({"tolerance": -1.0, "schedule": "alternating"}, r"strategy\.tolerance=-1"),
-        ({"max_passes": 0, "schedule": "alternating"}, r"strategy\.max_passes=0"),
+        ({"tolerance": -1.0, "schedule": "alternating"}, r"tolerance=-1"),
+        ({"max_passes": 0, "schedule": "alternating"}, r"max_passes=0"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -182,13 +182,13 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"draws": 0}])
 def test_a_bad_budget_is_refused(options: dict[str, int]) -> None:
-    with pytest.raises(VemError, match=r"strategy\.held_out"):
+    with pytest.raises(VemError, match=r"steps=0|draws=0"):
         HeldOut(**options)
 
 
 @pytest.mark.parametrize("options", [{"cool": -1.0}, {"held_out": {"rate": -1.0}}, {"held_out": {"cool": -0.5}}])
 def test_rates_that_would_descend_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(VemError, match="strategy"):
+    with pytest.raises(VemError, match=r"(cool|rate)=-"):
         make(**{k: HeldOut(**v) if k == "held_out" else v for k, v in options.items()})
 
 

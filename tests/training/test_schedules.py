@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from vem.cli.messages import composed
+from vem.config.targets import instantiate
 from vem.errors import VemError
-from vem.training.schedules import IWAE, Constant, Cosine, RobbinsMonro
+from vem.storage.records import config_hash
+from vem.training.schedules import Constant, Cosine, RobbinsMonro, Stepwise
 from vem.training.settings import Stop, Training
 
 
@@ -42,14 +45,14 @@ def test_robbins_monro_sums() -> None:
 
 def test_iwae_levels_last_three_to_the_i() -> None:
     # Burda et al., 2016: 3^i passes at 0.001 · 10^(−i/7), i = 0 … 7, 3280 passes in all.
-    schedule, epoch = IWAE(), 0
+    schedule, epoch = Stepwise(), 0
     for i in range(8):
         for at in (epoch, epoch + 3**i - 0.5):
             assert schedule(at, 3280) == pytest.approx(10 ** (-i / 7))
         epoch += 3**i
     assert epoch == 3280
     assert schedule(5000, 3280) == pytest.approx(0.1)
-    assert IWAE(unit=0.5)(0.49, 1) == 1.0 and IWAE(unit=0.5)(0.5, 1) == pytest.approx(10 ** (-1 / 7))
+    assert Stepwise(unit=0.5)(0.49, 1) == 1.0 and Stepwise(unit=0.5)(0.5, 1) == pytest.approx(10 ** (-1 / 7))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def test_a_rate_that_rises_is_a_warm_up_and_one_that_falls_is_none() -> None:
 
     elbos = [float(-epoch) for epoch in range(1, 9)]
     assert training(schedule=warm).watched(rows(elbos)) == elbos[4:]
-    for schedule in (Cosine(), Cosine(hold=0.5), RobbinsMonro(), IWAE()):
+    for schedule in (Cosine(), Cosine(hold=0.5), RobbinsMonro(), Stepwise()):
         assert training(schedule=schedule).watched(rows(elbos)) == elbos
 
 
@@ -151,11 +154,11 @@ def test_kl_warmup_and_records() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RobbinsMonro(power=0.5), r"training\.schedule\.power=0\.5"),
-        (lambda: RobbinsMonro(half=0.0), r"training\.schedule\.half=0\.0"),
-        (lambda: IWAE(unit=0.0), r"training\.schedule\.unit=0\.0"),
-        (lambda: IWAE(levels=0), r"training\.schedule\.levels=0"),
-        (lambda: Stop(0.1, window=0), r"training\.stop\.window=0"),
+        (lambda: RobbinsMonro(power=0.5), r"power=0\.5"),
+        (lambda: RobbinsMonro(half=0.0), r"half=0\.0"),
+        (lambda: Stepwise(unit=0.0), r"unit=0\.0"),
+        (lambda: Stepwise(levels=0), r"levels=0"),
+        (lambda: Stop(0.1, window=0), r"window=0"),
     ],
 )
 def test_bad_schedules_are_refused(make: Any, message: str) -> None:
@@ -166,15 +169,15 @@ def test_bad_schedules_are_refused(make: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, r"training\.epochs=0"),
-        ({"batch_size": -1}, r"training\.batch_size=-1"),
-        ({"rate": 0.0}, r"training\.rate=0\.0 must be positive"),
-        ({"records": 0}, r"training\.records=0"),
-        ({"valid_data": -1}, r"training\.valid_data=-1"),
-        ({"kl_warmup": -1.0}, r"training\.kl_warmup=-1"),
-        ({"checkpoint_seconds": -1.0}, r"training\.checkpoint_seconds=-1"),
+        ({"epochs": 0}, r"epochs=0"),
+        ({"batch_size": -1}, r"batch_size=-1"),
+        ({"rate": 0.0}, r"rate=0\.0 must be positive"),
+        ({"records": 0}, r"records=0"),
+        ({"valid_data": -1}, r"valid_data=-1"),
+        ({"kl_warmup": -1.0}, r"kl_warmup=-1"),
+        ({"checkpoint_seconds": -1.0}, r"checkpoint_seconds=-1"),
         ({"keep": "bst"}, "did you mean 'best'"),
-        ({"keep": "best", "valid_data": 0}, r"training\.keep=best goes by the validation ELBO"),
+        ({"keep": "best", "valid_data": 0}, r"keep=best goes by the validation ELBO"),
     ],
 )
 def test_bad_training_settings_are_refused(change: dict[str, Any], message: str) -> None:
@@ -184,5 +187,13 @@ def test_bad_training_settings_are_refused(change: dict[str, Any], message: str)
 
 @pytest.mark.parametrize("options", [{"final": -0.1}, {"final": 1.1}, {"hold": 1.5}, {"hold": -0.5}])
 def test_a_cosine_that_would_descend_or_never_start_is_refused(options: dict[str, float]) -> None:
-    with pytest.raises(VemError, match=r"training\.schedule"):
+    with pytest.raises(VemError, match=r"(final|hold)="):
         Cosine(**options)
+
+
+def test_the_old_name_of_a_schedule_is_the_same_run() -> None:
+    stepwise, old = (composed([f"training/schedule={name}"]) for name in ("stepwise", "iwae"))
+    assert stepwise["training"] == old["training"]
+    old["training"]["schedule"]["_target_"] = "vem.training.schedules.IWAE"  # as an old config.yaml says it
+    assert config_hash(old) == config_hash(stepwise)
+    assert instantiate(old["training"]["schedule"], "training.schedule") == Stepwise()

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vem.ascent.elbo_oracle import ElboOracle
 from vem.ascent.lbfgs import Climbed, History, climb
 from vem.ascent.matched import matched, spherical
-from vem.ascent.row_bounds import RowBounds
 from vem.ascent.starting import screen
 from vem.contracts import Family, GenerativeModel
-from vem.errors import VemError, at_least
+from vem.errors import at_least, positive
 
 TRUST = 2.0  # a stochastic step's greatest length: standard deviations, where the family composes
 BURNED = 1 / 3  # share of a round's steps that its average leaves out
@@ -50,10 +50,9 @@ class BestSettings:
     def __post_init__(self) -> None:
         smallest = {"draws": 2, "evaluations": 2, "memory": 1, "steps": 2, "rounds": 1, "score_draws": 4}
         for name, least in smallest.items():
-            at_least(getattr(self, name), least, f"evaluation.best.{name}")
+            at_least(getattr(self, name), least, name)
         for name in ("tolerance", "rate"):
-            if not getattr(self, name) > 0:
-                raise VemError(f"evaluation.best.{name}={getattr(self, name)} must be positive.")
+            positive(getattr(self, name), name)
 
 
 class BestQ(NamedTuple):
@@ -109,7 +108,7 @@ def best_q(
     (averaging); Liu and Nocedal, 1989.
     """
     with torch.no_grad():
-        return _Search(RowBounds(model, family, x, stream, tick), settings).run(starts)
+        return _Search(ElboOracle(model, family, x, stream, tick), settings).run(starts)
 
 
 class _Walk(NamedTuple):
@@ -140,7 +139,7 @@ class _Walk(NamedTuple):
 class _Search:
     """The search for one batch of data."""
 
-    def __init__(self, bounds: RowBounds, settings: BestSettings) -> None:
+    def __init__(self, bounds: ElboOracle, settings: BestSettings) -> None:
         self.bounds, self.settings = bounds, settings
         self.rows, size = bounds.rows, bounds.family.size
         self.draws = 2 * math.ceil(max(settings.draws, 2 * size) / 2)

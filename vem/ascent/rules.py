@@ -10,9 +10,9 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from vem.ascent.table import Rows
+from vem.ascent.lambda_table import Lambdas
 from vem.contracts import Family
-from vem.errors import VemError
+from vem.errors import BadArgument, VemError, positive
 
 
 @runtime_checkable
@@ -28,13 +28,8 @@ class Rule(Protocol):
 
     moments: tuple[str, ...]  # the names of what it keeps for each row, each [N, P]
 
-    def __call__(self, family: Family, rows: Rows, gradient: Tensor, rate: Tensor | float) -> Rows:
+    def __call__(self, family: Family, rows: Lambdas, gradient: Tensor, rate: Tensor | float) -> Lambdas:
         """The rows after one step up; gradient [B, P] of L_n in λ_n, rate multiplies the step size."""
-
-
-def _positive(value: float, place: str) -> None:
-    if not value > 0:
-        raise VemError(f"{place}={value} must be positive.")
 
 
 @dataclass(frozen=True)
@@ -54,10 +49,10 @@ class Natural:
     moments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _positive(self.rate, "strategy.rule.rate")
-        _positive(self.trust, "strategy.rule.trust")
+        positive(self.rate, "rate")
+        positive(self.trust, "trust")
 
-    def __call__(self, family: Family, rows: Rows, gradient: Tensor, rate: Tensor | float) -> Rows:
+    def __call__(self, family: Family, rows: Lambdas, gradient: Tensor, rate: Tensor | float) -> Lambdas:
         """One step.
 
         Raises:
@@ -87,20 +82,20 @@ class Adam:
     moments: tuple[str, ...] = ("first", "second")
 
     def __post_init__(self) -> None:
-        _positive(self.rate, "strategy.rule.rate")
+        positive(self.rate, "rate")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise VemError(f"strategy.rule.{name}={getattr(self, name)} must lie in [0, 1).")
-        _positive(self.eps, "strategy.rule.eps")  # a gradient of zero is divided by it
+                raise BadArgument(name, f"={getattr(self, name)} must lie in [0, 1).")
+        positive(self.eps, "eps")  # a gradient of zero is divided by it
 
-    def __call__(self, family: Family, rows: Rows, gradient: Tensor, rate: Tensor | float) -> Rows:
+    def __call__(self, family: Family, rows: Lambdas, gradient: Tensor, rate: Tensor | float) -> Lambdas:
         """One step."""
         steps = rows.steps + 1
         first = rows.moments["first"].lerp(gradient, 1 - self.beta1)
         second = rows.moments["second"].lerp(gradient.square(), 1 - self.beta2)
         t = steps[:, None].to(gradient.dtype)
         direction = (first / (1 - self.beta1**t)) / ((second / (1 - self.beta2**t)).sqrt() + self.eps)
-        return Rows(rows.params + rate * self.rate * direction, {"first": first, "second": second}, steps)
+        return Lambdas(rows.params + rate * self.rate * direction, {"first": first, "second": second}, steps)
 
 
 @dataclass(frozen=True)
@@ -111,8 +106,8 @@ class SGD:
     moments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _positive(self.rate, "strategy.rule.rate")
+        positive(self.rate, "rate")
 
-    def __call__(self, family: Family, rows: Rows, gradient: Tensor, rate: Tensor | float) -> Rows:
+    def __call__(self, family: Family, rows: Lambdas, gradient: Tensor, rate: Tensor | float) -> Lambdas:
         """One step."""
         return rows._replace(params=rows.params + rate * self.rate * gradient, steps=rows.steps + 1)

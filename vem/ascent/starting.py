@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from vem.ascent.elbo_oracle import Chart, ElboOracle
 from vem.ascent.joint import log_joint_gradient, log_joint_in_blocks
 from vem.ascent.lbfgs import climb
 from vem.ascent.matched import matched, spherical
-from vem.ascent.row_bounds import Chart, RowBounds
 from vem.contracts import Family, GenerativeModel, Posterior
 from vem.errors import VemError
 from vem.families.gaussian import (
@@ -83,7 +83,7 @@ def mode_params(model: GenerativeModel, family: Family, x: Tensor, stream: torch
 
 
 def screen(
-    bounds: RowBounds, starts: Mapping[str, Tensor], draws: int, evaluations: int, memory: int
+    bounds: ElboOracle, starts: Mapping[str, Tensor], draws: int, evaluations: int, memory: int
 ) -> tuple[Tensor, Tensor]:
     """The starts, or what a rough climb makes of them if that is better: λ's [K, B, P] and L [K, B], by one noise.
 
@@ -115,7 +115,7 @@ def screen(
     return torch.stack(tried)[order, rows], bound
 
 
-def climb_roughly(bounds: RowBounds, base: Tensor, draws: int, evaluations: int, memory: int) -> Tensor:
+def climb_roughly(bounds: ElboOracle, base: Tensor, draws: int, evaluations: int, memory: int) -> Tensor:
     """λ [B, P] after a climb on matched draws until five evaluations gain less than a nat.
 
     Where the family composes, of a mean and of scales alone in the coordinates of ``base``: for these 20 draws

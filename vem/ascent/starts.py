@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vem.errors import VemError
+from vem.errors import BadArgument
 
 CHUNK = 4096
 LARGEST_COVARIANCE = 4096  # beyond this many dimensions: a randomized factorization on a subset
@@ -57,7 +57,7 @@ class PCAStart:
 
     def __init__(self, temper: float | None = None) -> None:
         if temper is not None and not temper > 0:
-            raise VemError(f"strategy.start.temper={temper} must be positive, or null.")
+            raise BadArgument("temper", f"={temper} must be positive, or null.")
         self.temper = temper
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
@@ -17,8 +18,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import hydra
 from hydra.errors import InstantiationException
 
-from vem.errors import VemError, did_you_mean
+from vem.errors import BadArgument, VemError, did_you_mean
 
+SHARED = ("objective", "family")  # groups of their own, which a strategy's section refers to
+TOP = ("latent_dim",)  # a key of its own, which a model's section refers to
 OWN = ("vem", "torch")
 ALLOWED = tuple(f"{name}." for name in OWN)
 NULL = type(None)
@@ -40,10 +43,19 @@ def instantiate(section: Mapping[str, Any], place: str, **extra: Any) -> Any:
         cause = error.__cause__
         while cause is not None and not isinstance(cause, VemError) and cause.__cause__ is not None:
             cause = cause.__cause__
+        if isinstance(cause, BadArgument) and "." not in cause.name and cause.name not in TOP:
+            raise cause.at(_place_of(error, place)) from None
         if isinstance(cause, VemError):
             raise cause from None
         line = next((line for line in str(cause or error).splitlines() if line.strip()), "")
         raise VemError(f"{place}: {target} could not be made: {line}") from error
+
+
+def _place_of(error: InstantiationException, place: str) -> str:
+    """Where in the config the target stands that failed, as Hydra says it."""
+    found = re.search(r"^full_key: (\S+)", str(error), re.MULTILINE)
+    below = found.group(1) if found else ""
+    return below if below.split(".")[0] in SHARED else ".".join(filter(None, (place, below)))
 
 
 def typed(section: Mapping[str, Any], place: str) -> dict[str, Any]:

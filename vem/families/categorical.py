@@ -53,7 +53,7 @@ class Categorical:
     latent: Literal["real", "index"] = "index"
 
     def __init__(self, size: int) -> None:
-        at_least(size, 1, "model.components")
+        at_least(size, 1, "size")
         self.size = size
         self.num_params = size
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vem.errors import VemError
+from vem.errors import BadArgument
 from vem.models.variance import data_moments
 
 
@@ -81,7 +81,7 @@ class Standardizing(nn.Module):
             VemError: another word than auto.
         """
         if not isinstance(standardize, bool) and standardize != "auto":
-            raise VemError(f"model.standardize={standardize} is not known: take auto, true or false.")
+            raise BadArgument("standardize", f"={standardize} is not known: take auto, true or false.")
         self.standardize = standardize
         self._size_common = (size, common)
         self.columns = Columns(size, common) if standardize is True else None

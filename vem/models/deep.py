@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from vem.contracts import Noise, NoiseSpec
-from vem.errors import VemError, at_least, choice
+from vem.errors import BadArgument, at_least, choice
 from vem.families.gaussian import log_standard_normal
 from vem.models.likelihoods import Gaussian, make_likelihood
 from vem.models.modes import evaluating
@@ -67,11 +67,12 @@ class DeepLatentModel(nn.Module):
             self.likelihood.spoken = self.units.spoken_by(self.decoder)
 
     def _make_units(self, name: str, likelihood: str) -> Units | None:
-        choice(name, CHOICES, "model.units")
+        choice(name, CHOICES, "units")
         if likelihood == "bernoulli" and name in ("common", "column"):
-            raise VemError(
-                f"model.units={name} is for real data: a Bernoulli likelihood of 0 and 1 has no units. Leave out "
-                "model.units, or take model.likelihood=gaussian."
+            raise BadArgument(
+                "units",
+                f"={name} is for real data: a Bernoulli likelihood of 0 and 1 has no units. Leave out "
+                "model.units, or take model.likelihood=gaussian.",
             )
         if name == "none" or likelihood == "bernoulli":
             return None
@@ -102,15 +103,17 @@ class DeepLatentModel(nn.Module):
             with torch.no_grad(), evaluating(self.decoder):
                 shape = tuple(self.decoder(parameter.new_zeros(2, self.latent_size)).shape[1:])
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise VemError(
-                f"model.decoder={type(self.decoder).__name__} does not take z [N, {self.latent_size}]: {error}. It "
-                "must map [N, latent_dim] to [N, *event shape of x]."
+            raise BadArgument(
+                "decoder",
+                f"={type(self.decoder).__name__} does not take z [N, {self.latent_size}]: {error}. It "
+                "must map [N, latent_dim] to [N, *event shape of x].",
             ) from error
         if shape != self.event_shape:
             wanted = ", ".join(map(str, self.event_shape))
-            raise VemError(
-                f"model.decoder={type(self.decoder).__name__} gives events of shape {shape}, the data have "
-                f"{self.event_shape}: it must map [N, {self.latent_size}] to [N, {wanted}]."
+            raise BadArgument(
+                "decoder",
+                f"={type(self.decoder).__name__} gives events of shape {shape}, the data have "
+                f"{self.event_shape}: it must map [N, {self.latent_size}] to [N, {wanted}].",
             )
 
     def output(self, z: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vem.contracts import NoiseSpec
-from vem.errors import VemError, choice
+from vem.errors import BadArgument, choice, positive
 from vem.models.units import Units
 
 
@@ -84,13 +84,12 @@ class Gaussian(nn.Module):
         self.spoken = True
         self.scale_floor = float(scale_floor)
         if isinstance(scale, str) and scale != "learned":
-            raise VemError(f"model.scale={scale!r} is not known: take 'learned' or a positive number.")
+            raise BadArgument("scale", f"={scale!r} is not known: take 'learned' or a positive number.")
         self.fixed = None if isinstance(scale, str) else float(scale)
         if self.fixed is not None and not self.fixed > 0:
-            raise VemError(f"model.scale={self.fixed} must be positive: a Gaussian likelihood needs some width.")
+            raise BadArgument("scale", f"={self.fixed} must be positive: a Gaussian likelihood needs some width.")
         if self.fixed is None:
-            if not self.scale_floor > 0:
-                raise VemError(f"model.scale_floor={scale_floor} must be positive: a learned σ would run to zero.")
+            positive(self.scale_floor, "scale_floor", ": a learned σ would run to zero.")
             self.raw_scale = nn.Parameter(torch.zeros(()))
 
     def scale(self) -> Tensor | float:
@@ -173,7 +172,7 @@ def make_likelihood(
     Raises:
         VemError: the name is not known.
     """
-    choice(name, ("bernoulli", "gaussian"), "model.likelihood")
+    choice(name, ("bernoulli", "gaussian"), "likelihood")
     if name == "bernoulli":
         return Bernoulli(event_shape, scale, scale_floor)
     return Gaussian(event_shape, scale, scale_floor, units)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vem.contracts import Noise, NoiseSpec, Posterior
-from vem.errors import VemError, at_least, choice
+from vem.errors import VemError, at_least, choice, positive
 from vem.families.gaussian import (
     LOG_2PI,
     DiagonalGaussianPosterior,
@@ -69,13 +69,10 @@ class LinearGaussian(Standardizing):
     ) -> None:
         super().__init__()
         at_least(latent_dim, 1, "latent_dim")
-        if not noise_floor > 0:
-            raise VemError(
-                f"model.noise_floor={noise_floor} must be positive: at a perfect fit the noise runs to zero."
-            )
+        positive(noise_floor, "noise_floor", ": at a perfect fit the noise runs to zero.")
         self.event_shape = tuple(event_shape)
         self.latent_size = latent_dim
-        self.isotropic = choice(noise, ("isotropic", "diagonal"), "model.noise") == "isotropic"
+        self.isotropic = choice(noise, ("isotropic", "diagonal"), "noise") == "isotropic"
         self.noise_floor = float(noise_floor)
         size = math.prod(self.event_shape)
         # The first columns of the identity: a model that is never started still uses every latent dimension.

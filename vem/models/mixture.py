@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vem.contracts import Noise, NoiseSpec, Posterior
-from vem.errors import VemError, at_least
+from vem.errors import BadArgument, VemError, at_least, positive
 from vem.families.categorical import CategoricalPosterior
 from vem.models.columns import Standardizing
 from vem.models.mixture_components import make_components
@@ -64,12 +64,11 @@ class Mixture(Standardizing):
         standardize: bool | str = False,
     ) -> None:
         super().__init__()
-        at_least(components, 1, "model.components")
-        at_least(regularize, 0, "model.regularize")
-        if not variance_floor > 0:
-            raise VemError(f"model.variance_floor={variance_floor} must be positive, or a variance runs to zero.")
+        at_least(components, 1, "components")
+        at_least(regularize, 0, "regularize")
+        positive(variance_floor, "variance_floor", ", or a variance runs to zero.")
         if not 0 < probability_floor < 0.5:
-            raise VemError(f"model.probability_floor={probability_floor} must lie between 0 and 0.5.")
+            raise BadArgument("probability_floor", f"={probability_floor} must lie between 0 and 0.5.")
         self.event_shape = tuple(event_shape)
         self.latent_size = components
         floors = (float(variance_floor), float(probability_floor))
@@ -175,7 +174,7 @@ class Mixture(Standardizing):
         if self.latent_size > len(x):
             raise VemError(
                 f"model.components={self.latent_size} is more than the {len(x)} training data: "
-                f"choose at most {len(x)}, and better a small part of that."
+                f"choose at most {len(x)}, and better a small part of that.",
             )
         flat = x.flatten(1)
         self.components.set_center(data_moments(flat)[0] if self.columns is None else self.columns.fit(flat)[0])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vem.errors import VemError, choice
+from vem.errors import BadArgument, choice
 from vem.families.gaussian import LOG_2PI
 from vem.models.variance import MARGIN, floored, log_excess
 
@@ -271,12 +271,13 @@ def make_components(
         VemError: an unknown name, or ``regularize`` with a Bernoulli likelihood.
     """
     kinds = ("full", "diagonal", "tied", "spherical")
-    choice(covariance, kinds, "model.covariance")
-    if choice(likelihood, ("gaussian", "bernoulli"), "model.likelihood") == "bernoulli":
+    choice(covariance, kinds, "covariance")
+    if choice(likelihood, ("gaussian", "bernoulli"), "likelihood") == "bernoulli":
         if regularize:
-            raise VemError(
-                f"model.regularize={regularize} adds to covariances, and a Bernoulli mixture has none: "
-                "leave it at 0 and set model.probability_floor."
+            raise BadArgument(
+                "regularize",
+                f"={regularize} adds to covariances, and a Bernoulli mixture has none: "
+                "leave it at 0 and set model.probability_floor.",
             )
         return BernoulliComponents(components, size, floors[1])
     gaussian = (components, size, floors[0], regularize)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vem.contracts import Bound, ClosedKL, Family, GenerativeModel, PathPosterior, Posterior
-from vem.errors import VemError, at_least, choice
+from vem.errors import BadArgument, VemError, at_least, choice
 from vem.numerics import weighted_sum
 
 
@@ -50,12 +50,12 @@ class ELBO:
         reconstruction_weight: float = 1.0,
         kl_weight: float = 1.0,
     ) -> None:
-        at_least(num_draws, 1, "objective.num_draws")
+        at_least(num_draws, 1, "num_draws")
         self.num_draws = num_draws
-        self.gradient = choice(gradient, ("auto", "reparameterized", "path"), "objective.gradient")
-        self.kl = choice(kl, ("auto", "closed", "sampled"), "objective.kl")
-        self.reconstruction_weight = _weight(reconstruction_weight, "objective.reconstruction_weight")
-        self.kl_weight = _weight(kl_weight, "objective.kl_weight")
+        self.gradient = choice(gradient, ("auto", "reparameterized", "path"), "gradient")
+        self.kl = choice(kl, ("auto", "closed", "sampled"), "kl")
+        self.reconstruction_weight = _weight(reconstruction_weight, "reconstruction_weight")
+        self.kl_weight = _weight(kl_weight, "kl_weight")
         if reconstruction_weight == kl_weight == 0:
             raise VemError(
                 "objective.reconstruction_weight=0 and objective.kl_weight=0 leave nothing to learn from: give at "
@@ -113,13 +113,13 @@ class ELBO:
         if self.kl == "closed" and not possible:
             raise VemError(
                 f"objective.kl=closed: there is no closed-form KL between {type(posterior).__name__} and a "
-                f"{model.prior_kind} prior. Take objective.kl=auto or objective.kl=sampled."
+                f"{model.prior_kind} prior. Take objective.kl=auto or objective.kl=sampled.",
             )
         return possible and self.kl != "sampled"
 
 
-def _weight(value: float, place: str) -> float:
-    at_least(value, 0, place)
+def _weight(value: float, name: str) -> float:
+    at_least(value, 0, name)
     if math.isinf(value):
-        raise VemError(f"{place}={value} must be finite: to leave the other term out, give that one the weight 0.")
+        raise BadArgument(name, f"={value} must be finite: to leave the other term out, give that one the weight 0.")
     return float(value)

@@ -304,6 +304,7 @@ def hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
     if "strategy.start" in flat:
         flat["strategy.start"] = _same_start(flat)
     flat |= _same_gradient(flat)
+    flat = {k: OLD_TARGETS.get(v, v) if k.endswith("._target_") else v for k, v in flat.items()}
     idle = _neutral(flat)
     return {k: v for k, v in flat.items() if k not in AS_BEFORE or not (k in idle or v == AS_BEFORE[k])}
 
@@ -326,6 +327,7 @@ EXACT = ("vem.models.mixture.Mixture", "vem.models.linear_gaussian.LinearGaussia
 # Strategies under which model.standardize=auto means false.
 LOCAL = "vem.strategies.local.Local"
 NOT_EXACT = (LOCAL, "vem.strategies.amortized.Amortized")
+OLD_TARGETS = {"vem.training.schedules.Stepwise": "vem.training.schedules.IWAE"}  # classes by their oldest names
 GRADIENTS = ("path", "reparameterized", "objective")
 OF_STRATEGY, OF_OBJECTIVE = "strategy.gradient", "strategy.objective.gradient"
 

@@ -26,7 +26,7 @@ from vem.families.checks import matching
 from vem.models.modes import evaluating
 from vem.models.units import in_units, units_of
 from vem.strategies.compiled import compiled
-from vem.strategies.gradient import Climber, OptimizerFactory, Slope, differentiate
+from vem.strategies.gradient import AscentOptimizer, Gradient, OptimizerFactory, differentiate
 
 EncoderFactory = Callable[[tuple[int, ...], tuple[int, ...]], nn.Module]
 
@@ -79,8 +79,8 @@ class Amortized:
         units = units_of(model)
         self.in_units = units is not None and units.spoken_by(self.encoder)
         self._check_encoder(self._seen(model, data.x[:2]))
-        self.climber = Climber(self.make_optimizer, [*model.parameters(), *self.encoder.parameters()])
-        self.slope = compiled(self._slope, self.compile, data.x.device)
+        self.optimizer = AscentOptimizer(self.make_optimizer, [*model.parameters(), *self.encoder.parameters()])
+        self.gradient = compiled(self._gradient, self.compile, data.x.device)
 
     def _encoder(self, model: GenerativeModel, x: Tensor, generator: torch.Generator) -> nn.Module:
         if isinstance(self.make_encoder, nn.Module):
@@ -132,15 +132,15 @@ class Amortized:
 
     def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
         """One joint step on θ and φ."""
-        slope = self.slope(model, batch, noise, schedule)
-        self.climber.step(slope, schedule.rate)
+        gradient = self.gradient(model, batch, noise, schedule)
+        self.optimizer.step(gradient, schedule.rate)
         evaluations = self.objective.cost(self.family, len(batch.x))
-        return StepInfo(slope.bound, {"gradient_norm": slope.norm}, evaluations, evaluations)
+        return StepInfo(gradient.bound, {"gradient_norm": gradient.norm}, evaluations, evaluations)
 
-    def _slope(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Slope:
+    def _gradient(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> Gradient:
         posterior = self.family(self.encoder(self._seen(model, batch.x)))
         bound = self.objective(model, batch.x, posterior, noise.get("z"), schedule.kl_weight)
-        return differentiate(bound, 1.0, self.climber.params)
+        return differentiate(bound, 1.0, self.optimizer.params)
 
     def end_epoch(self, model: GenerativeModel) -> bool:
         """Nothing happens between epochs."""
@@ -148,9 +148,9 @@ class Amortized:
 
     def state_dict(self) -> dict[str, Any]:
         """φ and the optimizer."""
-        return {"encoder": self.encoder.state_dict(), "optimizer": self.climber.state_dict()}
+        return {"encoder": self.encoder.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put φ and the optimizer back."""
         self.encoder.load_state_dict(state["encoder"])
-        self.climber.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,7 +23,7 @@ from vem.contracts import (
     TrainingSet,
     WeighsTerms,
 )
-from vem.errors import VemError, at_least, choice
+from vem.errors import BadArgument, VemError, at_least, choice
 from vem.models.columns import Standardizing
 from vem.objectives.elbo import ELBO
 from vem.strategies import squarem
@@ -31,6 +32,8 @@ from vem.strategies import squarem
 RESTART_BATCH = 1000
 # Nats per datum below the best W for its noise from which a linear-Gaussian model is not at a maximum.
 SADDLE = 1e-3
+# A loaded run asks for noise without a setup, hence latent_size.
+KEPT = ("statistics", "bound_sum", "count", "last", "latent_size", "last_rise", "settled", "anchor")
 
 
 class ExactModel(GenerativeModel, TractableModel, Protocol):
@@ -94,25 +97,25 @@ class ExactEM:
         convergence: str = "auto",
         accelerate: bool | str = "auto",
     ) -> None:
-        at_least(restarts, 1, "strategy.restarts")
-        at_least(restart_epochs, 1, "strategy.restart_epochs")
-        at_least(tolerance, 0, "strategy.tolerance")
+        at_least(restarts, 1, "restarts")
+        at_least(restart_epochs, 1, "restart_epochs")
+        at_least(tolerance, 0, "tolerance")
         if isinstance(objective, WeighsTerms) and not objective.reconstruction_weight == objective.kl_weight == 1:
             raise VemError(
                 f"objective.reconstruction_weight={objective.reconstruction_weight}, objective.kl_weight="
                 f"{objective.kl_weight}: exact EM maximizes the ELBO itself, both weights 1, in closed form. Leave "
-                "them at 1, or take strategy=local or strategy=amortized."
+                "them at 1, or take strategy=local or strategy=amortized.",
             )
-        if choice(start, ("closed", "model", "data", "keep"), "strategy.start") == "keep" and restarts > 1:
-            raise VemError(f"strategy.start=keep has one start only: set strategy.restarts=1, not {restarts}.")
+        if choice(start, ("closed", "model", "data", "keep"), "start") == "keep" and restarts > 1:
+            raise BadArgument("start", f"=keep has one start only: set strategy.restarts=1, not {restarts}.")
         self.objective = ELBO(num_draws=1, kl="sampled")
         self.restarts = restarts
         self.restart_epochs = restart_epochs
         self.tolerance = tolerance
         self.start = start
-        self.convergence = choice(convergence, ("auto", "rise", "gain"), "strategy.convergence")
+        self.convergence = choice(convergence, ("auto", "rise", "gain"), "convergence")
         if not isinstance(accelerate, bool):
-            choice(accelerate, ("auto",), "strategy.accelerate")
+            choice(accelerate, ("auto",), "accelerate")
         self.accelerate = accelerate
         self.x: Tensor | None = None  # the training data, for passes of its own
         self.by_gain = self.longer = False  # whether these options are on for this model
@@ -174,9 +177,11 @@ class ExactEM:
         """p(z | x), for training and held-out data alike."""
         return _tractable(model).exact_posterior(batch.x)
 
+    # --- EM
+
     @torch.no_grad()
     def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
-        """E-step on a minibatch: the bound, and its statistics added to the epoch's."""
+        """E-step on a minibatch: q_n ← p(z | x_n; θ), its statistics added to the epoch's, and the bound."""
         posterior = self.infer(model, batch, noise)
         bound = self.objective(model, batch.x, posterior, noise.get("z"))
         self._add(_tractable(model), batch.x, posterior, bound.value)
@@ -185,21 +190,19 @@ class ExactEM:
 
     @torch.no_grad()
     def end_epoch(self, model: GenerativeModel) -> bool:
-        """M-step, and every second time the longer step, if it was asked for; True when converged."""
+        """M-step, θ ← argmax Σ_n E_{q_n}[log p(x_n, z; θ)], and SQUAREM's step where it is due; True = converged."""
         if self.bound_sum is None:
             return False
-        mean = float(self.bound_sum) / self.count
-        tractable = _tractable(model)
+        mean, tractable = float(self.bound_sum) / self.count, _tractable(model)
         guarded = self.by_gain and not self.redrawn and isinstance(model, Solvable)
         before = squarem.flat(tractable) if self.longer or guarded else None
-        tractable.maximize(self.statistics)
+        self._maximize(tractable)
         if guarded and before is not None and not self._mean_log_marginal(tractable) >= mean:
             # Statistics of columns whose scales differ by 1e10 cancel: near the maximum their M-step is rounding.
             squarem.put(tractable, before)
         rise, self.last = mean - self.last, mean
         rate: float | None = rise / self.last_rise if self.last_rise > 0 else 0.0
         self.last_rise = rise
-        self._forget()
         if self.redrawn:
             return False
         if self.longer and before is not None and self.anchor is None:
@@ -208,44 +211,27 @@ class ExactEM:
             rate = self._longer_step(tractable, before, mean, rise)
         return self._settled(tractable, rise, rate) if self.by_gain else rise < self.tolerance
 
-    def state_dict(self) -> dict[str, Any]:
-        """The epoch's sums so far and what is known of the epochs before."""
-        return {
-            "statistics": {k: v.clone() for k, v in self.statistics.items()},
-            "bound_sum": None if self.bound_sum is None else self.bound_sum.clone(),
-            "count": self.count,
-            "last": self.last,
-            "latent_size": self.latent_size,  # a loaded run asks for noise without a setup
-            "last_rise": self.last_rise,
-            "settled": self.settled,
-            "anchor": None if self.anchor is None else self.anchor.clone(),
-            "step_limit": self.step_length.limit,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken; one from before the longer steps lacks what belongs to them."""
-        self.statistics = {k: v.clone() for k, v in state["statistics"].items()}
-        self.bound_sum = None if state["bound_sum"] is None else state["bound_sum"].clone()
-        self.count = state["count"]
-        self.last = state["last"]
-        self.latent_size = state["latent_size"]
-        self.last_rise = state.get("last_rise", float("inf"))
-        self.settled = state.get("settled", 0)
-        self.step_length = squarem.Longer(state.get("step_limit", squarem.GROWTH))
-        anchor = state.get("anchor")
-        self.anchor = None if anchor is None else anchor.clone()
-
-    # --- pieces
-
     def _add(self, model: TractableModel, x: Tensor, posterior: Posterior, value: Tensor) -> None:
         for name, total in model.statistics(x, posterior).items():
-            if name in self.statistics:
-                self.statistics[name] += total
-            else:
-                self.statistics[name] = total
+            self.statistics[name] = self.statistics[name] + total if name in self.statistics else total
         total = value.double().sum()
         self.bound_sum = total if self.bound_sum is None else self.bound_sum + total
         self.count += len(x)
+
+    def _maximize(self, model: TractableModel) -> None:
+        model.maximize(self.statistics)
+        self._forget()
+
+    @torch.no_grad()
+    def _short_run(self, model: ExactModel, x: Tensor) -> float:
+        """A few epochs of EM from where the model stands; the mean log p(x) after the last of them."""
+        for _ in range(self.restart_epochs):
+            for part in torch.split(x, RESTART_BATCH):
+                self._add(model, part, model.exact_posterior(part), model.log_marginal(part))
+            self._maximize(model)
+        return self._mean_log_marginal(model, x)
+
+    # --- how far, and how long
 
     def _longer_step(self, model: ExactModel, before: Tensor, mean: float, rise: float) -> float:
         """SQUAREM's step from the last two; returns the rate at which EM's rises shrink.
@@ -278,16 +264,6 @@ class ExactEM:
             return False
         return True
 
-    @torch.no_grad()
-    def _short_run(self, model: ExactModel, x: Tensor) -> float:
-        """A few epochs of EM from where the model stands; the mean log p(x) after the last of them."""
-        for _ in range(self.restart_epochs):
-            for part in torch.split(x, RESTART_BATCH):
-                self._add(model, part, model.exact_posterior(part), model.log_marginal(part))
-            model.maximize(self.statistics)
-            self._forget()
-        return self._mean_log_marginal(model, x)
-
     def _mean_log_marginal(self, model: ExactModel, x: Tensor | None = None) -> float:
         """The mean log p(x) over the training data; NaN where the parameters have none."""
         x = self.x if x is None else x
@@ -297,6 +273,21 @@ class ExactEM:
         except torch.linalg.LinAlgError:  # a step that went too far
             return float("nan")
         return float(torch.stack(sums).sum()) / len(x)
+
+    # --- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch's sums so far and what is known of the epochs before."""
+        kept = {name: copy.deepcopy(getattr(self, name)) for name in KEPT}
+        return kept | {"step_limit": self.step_length.limit}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken; one from before the longer steps lacks what belongs to them."""
+        self._begin()
+        for name in KEPT:
+            if name in state:
+                setattr(self, name, copy.deepcopy(state[name]))
+        self.step_length = squarem.Longer(state.get("step_limit", squarem.GROWTH))
 
 
 def _tractable(model: GenerativeModel) -> ExactModel:

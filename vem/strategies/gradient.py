@@ -16,29 +16,29 @@ from vem.errors import VemError
 OptimizerFactory = Callable[..., Optimizer]
 
 
-class Slope(NamedTuple):
+class Gradient(NamedTuple):
     """A bound's gradient at one point."""
 
     bound: Bound  # detached
-    params: tuple[Tensor | None, ...]  # downhill, for torch's optimizers; None where a parameter has no part in it
-    norm: Tensor  # [] of the parameters' gradient
-    others: tuple[Tensor, ...]  # uphill
+    downhill: tuple[Tensor | None, ...]  # of the parameters, for torch's optimizers; None where one has no part in it
+    norm: Tensor  # [] of that
+    uphill: tuple[Tensor, ...]  # of λ
 
 
-def differentiate(bound: Bound, scale: float, params: Sequence[Tensor], others: Sequence[Tensor] = ()) -> Slope:
-    """The gradient of scale · (1/B) Σ_b L_b in ``params`` and ``others``; B the batch, larger L is better.
+def differentiate(bound: Bound, scale: float, params: Sequence[Tensor], lambdas: Sequence[Tensor] = ()) -> Gradient:
+    """The gradient of scale · (1/B) Σ_b L_b in ``params`` and ``lambdas``; B the batch, larger L is better.
 
     torch's optimizers go down: this is the line that negates for them.
     """
-    found = torch.autograd.grad(-scale * bound.surrogate.mean(), [*params, *others], allow_unused=True)
-    mine, rest = found[: len(params)], found[len(params) :]
-    flat = [g.reshape(-1) for g in mine if g is not None]
+    found = torch.autograd.grad(-scale * bound.surrogate.mean(), [*params, *lambdas], allow_unused=True)
+    downhill, rest = found[: len(params)], found[len(params) :]
+    flat = [g.reshape(-1) for g in downhill if g is not None]
     norm = torch.stack([torch.dot(g, g) for g in flat]).sum().sqrt()
-    uphill = tuple(torch.zeros_like(o) if g is None else -g for o, g in zip(others, rest, strict=True))
-    return Slope(bound.detached(), tuple(mine), norm, uphill)
+    uphill = tuple(torch.zeros_like(o) if g is None else -g for o, g in zip(lambdas, rest, strict=True))
+    return Gradient(bound.detached(), tuple(downhill), norm, uphill)
 
 
-class Climber:
+class AscentOptimizer:
     """Ascends a bound with any ``torch.optim`` optimizer.
 
     ``factory(params)`` makes the optimizer; its own step size is multiplied by the schedule's rate. A parameter that
@@ -58,7 +58,7 @@ class Climber:
         if min(self.base) <= 0:
             raise VemError(f"training.rate={min(self.base)} must be positive.")
 
-    def step(self, slope: Slope, rate: Tensor) -> None:
+    def step(self, gradient: Gradient, rate: Tensor) -> None:
         """One step up. The schedule's rate stays on its device, so that a step never waits for a GPU.
 
         Raises:
@@ -70,7 +70,7 @@ class Climber:
                 "a batch; they take one now, so that it cannot go on as it began. Delete its checkpoint.pt, and it "
                 "begins again, or name a fresh hydra.run.dir."
             )
-        for p, g in zip(self.params, slope.params, strict=True):
+        for p, g in zip(self.params, gradient.downhill, strict=True):
             p.grad = g
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * float(rate) if rate.device.type == "cpu" else base * rate

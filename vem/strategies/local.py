@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vem.ascent.climb import ascend, row_gradient
+from vem.ascent.e_step import ascend, lambda_gradient
+from vem.ascent.lambda_table import Lambdas, LambdaTable, fresh
 from vem.ascent.rules import Rule
 from vem.ascent.starts import CHUNK, PCAStart, Start
-from vem.ascent.table import Rows, RowTable, fresh
 from vem.contracts import (
     Batch,
     Bound,
@@ -27,11 +27,11 @@ from vem.contracts import (
     StepInfo,
     TrainingSet,
 )
-from vem.errors import VemError, at_least, choice
+from vem.errors import BadArgument, VemError, at_least, choice
 from vem.families.checks import matching
 from vem.models.units import in_units
 from vem.strategies.compiled import compiled
-from vem.strategies.gradient import Climber, OptimizerFactory, Slope, differentiate
+from vem.strategies.gradient import AscentOptimizer, Gradient, OptimizerFactory, differentiate
 from vem.strategies.phases import Alternation
 
 
@@ -45,11 +45,11 @@ class HeldOut:
     cool: float = 0.05
 
     def __post_init__(self) -> None:
-        at_least(self.steps, 1, "strategy.held_out.steps")
-        at_least(self.draws, 1, "strategy.held_out.draws")
+        at_least(self.steps, 1, "steps")
+        at_least(self.draws, 1, "draws")
         # A negative rate would descend.
-        at_least(self.rate, 0, "strategy.held_out.rate")
-        at_least(self.cool, 0, "strategy.held_out.cool")
+        at_least(self.rate, 0, "rate")
+        at_least(self.cool, 0, "cool")
 
 
 class Local:
@@ -57,7 +57,7 @@ class Local:
 
     ``schedule="minibatch"`` (Algorithm 8): for each batch ``e_steps`` ascent steps on its rows and
     ``m_steps`` on θ, in the ``order`` ``e_then_m``, ``m_then_e``, or ``joint``, where one gradient at the
-    same (λ, θ) is the last e-step and the m-step. Rows ascend Σ_b L_b, θ ascends (N/B) Σ_b L_b.
+    same (λ, θ) is the last e-step and the m-step. Lambdas ascend Σ_b L_b, θ ascends (N/B) Σ_b L_b.
 
     ``schedule="alternating"`` (Algorithm 7): whole passes over the data that move only the rows until the
     ELBO rises by less than ``tolerance`` nats per datum or ``max_passes`` are done, then passes that move
@@ -95,15 +95,15 @@ class Local:
     ) -> None:
         self.make_family, self.make_optimizer = family, optimizer
         self.objective = objective
-        at_least(cool, 0, "strategy.cool")
+        at_least(cool, 0, "cool")
         self.cool, self.compile = cool, compile
         self.rule, self.start, self.held_out = rule, start, held_out
-        at_least(e_steps, 1, "strategy.e_steps")
-        at_least(m_steps, 0, "strategy.m_steps")
-        self.order = choice(order, ("e_then_m", "m_then_e", "joint"), "strategy.order")
-        self.schedule = choice(schedule, ("minibatch", "alternating"), "strategy.schedule")
+        at_least(e_steps, 1, "e_steps")
+        at_least(m_steps, 0, "m_steps")
+        self.order = choice(order, ("e_then_m", "m_then_e", "joint"), "order")
+        self.schedule = choice(schedule, ("minibatch", "alternating"), "schedule")
         if m_steps > 1 and order == "joint" and schedule == "minibatch":
-            raise VemError(f"strategy.m_steps={m_steps}: strategy.order=joint moves θ once a batch; take e_then_m.")
+            raise BadArgument("m_steps", f"={m_steps}: strategy.order=joint moves θ once a batch; take e_then_m.")
         self.m_steps = m_steps
         # Where one gradient moves λ and θ together, the last of the e-steps is that one.
         self.joint = order == "joint" and schedule == "minibatch" and m_steps == 1
@@ -135,11 +135,11 @@ class Local:
         params = data.x.new_empty(self.num_data, self.family.num_params)
         for low in range(0, self.num_data, CHUNK):
             params[low : low + CHUNK] = self._started(model, data.x[low : low + CHUNK])
-        self.row_gradient = compiled(row_gradient, self.compile, data.x.device)
-        self.slope = compiled(self._slope, self.compile, data.x.device)
-        self.table = RowTable(fresh(params, self.rule.moments))
+        self.lambda_gradient = compiled(lambda_gradient, self.compile, data.x.device)
+        self.theta_gradient = compiled(self._theta_gradient, self.compile, data.x.device)
+        self.table = LambdaTable(fresh(params, self.rule.moments))
         if self.m_steps:
-            self.climber = Climber(self.make_optimizer, model.parameters())
+            self.optimizer = AscentOptimizer(self.make_optimizer, model.parameters())
         if self.phases:
             self.phases.reset(data.x.device)
 
@@ -157,16 +157,16 @@ class Local:
 
     @torch.no_grad()
     def infer(self, model: GenerativeModel, batch: Batch, noise: Noise) -> Posterior:
-        """The stored rows; for held-out data fresh rows, raised at frozen θ with the budget ``held_out``."""
+        """The stored λ; for held-out data a fresh one, raised at frozen θ with the budget ``held_out``."""
         if batch.rows is not None:
             # A data-dependent check would wait for the device; the indexing itself checks the range.
             return self.family(self.table.params[batch.rows])
-        rows = fresh(self._started(model, batch.x), self.rule.moments)
-        rows, _ = ascend(
-            model, self.family, self.objective, batch.x, rows, self.rule, noise.get("rows"),
+        lambdas = fresh(self._started(model, batch.x), self.rule.moments)
+        lambdas, _ = ascend(
+            model, self.family, self.objective, batch.x, lambdas, self.rule, noise.get("rows"),
             self.held_out.steps, self.held_out.rate, batch.x.new_ones(()), self.held_out.cool,
         )  # fmt: skip
-        return self.family(rows.params)
+        return self.family(lambdas.params)
 
     def step(self, model: GenerativeModel, batch: Batch, noise: Noise, schedule: Schedule) -> StepInfo:
         """The E- and M-steps of one batch; the bound is that of the last gradient in θ, if there was one."""
@@ -177,74 +177,64 @@ class Local:
         e_steps, m_steps = self.e_steps, self.m_steps
         if self.phases:
             e_steps, m_steps = (e_steps, 0) if self.phases.moves_rows(m_steps) else (0, m_steps)
-        rows = self.table.gather(batch.rows)
+        # In tensors all along: reading the progress on the host would be a sync point.
+        cosine = 0.5 + 0.5 * torch.cos(math.pi * schedule.progress)
+        rate = schedule.rate * (self.cool + (1 - self.cool) * cosine)
+        lambdas, raised, learned = self.table.gather(batch.rows), None, None
+
+        def e_step() -> tuple[Lambdas, Bound | None]:
+            """λ_n ← λ_n + step of ∇ L_n, with θ frozen."""
+            return ascend(
+                model, self.family, self.objective, batch.x, lambdas, self.rule, noise.get("rows"), e_steps, rate,
+                schedule.kl_weight, gradient_of=self.lambda_gradient,
+            )  # fmt: skip
+
+        def m_step() -> Gradient | None:
+            """θ ← θ + step of (N/B) Σ_b ∇_θ L_b, with λ frozen."""
+            gradient = None
+            for step in range(m_steps):
+                gradient = self.theta_gradient(model, batch, lambdas.params, noise, schedule, step)
+                self.optimizer.step(gradient, schedule.rate)
+            return gradient
+
         if self.order == "m_then_e":
-            learned = self._m_steps(model, batch, rows, noise, schedule, m_steps)
-            rows, raised = self._e_steps(model, batch, rows, noise, schedule, e_steps)
-        else:
-            rows, raised = self._e_steps(model, batch, rows, noise, schedule, e_steps)
-            if self.joint:
-                rows, learned = self._joint_step(model, batch, rows, noise, schedule)
-            else:
-                learned = self._m_steps(model, batch, rows, noise, schedule, m_steps)
-        self.table.scatter(batch.rows, rows)
-        bound, terms = learned or (raised, {})
+            learned = m_step()
+        lambdas, raised = e_step()
+        if self.joint:
+            lambdas, learned = self._joint_step(model, batch, lambdas, noise, schedule, rate)
+        elif self.order != "m_then_e":
+            learned = m_step()
+        self.table.scatter(batch.rows, lambdas)
+        bound = raised if learned is None else learned.bound
         assert bound is not None  # no step moves neither λ nor θ
         if self.phases:
             self.phases.add(bound.terms.get("objective", bound.value), schedule.kl_weight)
         passes = (e_steps + m_steps) * self.objective.cost(self.family, len(batch.x))
+        terms = {} if learned is None else {"gradient_norm": learned.norm / self.num_data}
         return StepInfo(bound, terms, passes, passes)
 
-    def _e_steps(
-        self, model: GenerativeModel, batch: Batch, rows: Rows, noise: Noise, schedule: Schedule, steps: int
-    ) -> tuple[Rows, Bound | None]:
-        """λ_n ← λ_n + step of ∇ L_n, ``steps`` times, with θ frozen."""
-        rate = self._row_rate(schedule)
-        return ascend(
-            model, self.family, self.objective, batch.x, rows, self.rule, noise.get("rows"), steps, rate,
-            schedule.kl_weight, gradient_of=self.row_gradient,
-        )  # fmt: skip
-
-    def _row_rate(self, schedule: Schedule) -> Tensor:
-        # In tensors all along: reading the progress on the host would be a sync point.
-        cosine = 0.5 + 0.5 * torch.cos(math.pi * schedule.progress)
-        return schedule.rate * (self.cool + (1 - self.cool) * cosine)
-
-    def _m_steps(
-        self, model: GenerativeModel, batch: Batch, rows: Rows, noise: Noise, schedule: Schedule, steps: int
-    ) -> tuple[Bound, dict[str, Tensor]] | None:
-        """θ ← θ + step of (N/B) Σ_b ∇_θ L_b, ``steps`` times, with the rows frozen."""
-        learned = None
-        for step in range(steps):
-            slope = self.slope(model, batch, rows.params, noise, schedule, step)
-            self.climber.step(slope, schedule.rate)
-            learned = slope.bound, self._terms(slope)
-        return learned
-
     def _joint_step(
-        self, model: GenerativeModel, batch: Batch, rows: Rows, noise: Noise, schedule: Schedule
-    ) -> tuple[Rows, tuple[Bound, dict[str, Tensor]]]:
+        self, model: GenerativeModel, batch: Batch, lambdas: Lambdas, noise: Noise, schedule: Schedule, rate: Tensor
+    ) -> tuple[Lambdas, Gradient]:
         """One gradient at the same (λ, θ) moves both."""
-        params = rows.params.detach().requires_grad_()
-        slope = self.slope(model, batch, params, noise, schedule, 0)
-        # θ takes (N/B) Σ_b L_b; the rows take Σ_b L_b, so N/B is taken out again, from the smaller of the two.
-        gradient = slope.others[0] * (len(batch.x) / self.num_data)
-        rows = self.rule(self.family, rows._replace(params=params.detach()), gradient, self._row_rate(schedule))
-        self.climber.step(slope, schedule.rate)
-        return rows, (slope.bound, self._terms(slope))
+        params = lambdas.params.detach().requires_grad_()
+        gradient = self.theta_gradient(model, batch, params, noise, schedule, 0)
+        # θ takes (N/B) Σ_b L_b and λ takes Σ_b L_b: N/B is taken out again, from the smaller of the two.
+        uphill = gradient.uphill[0] * (len(batch.x) / self.num_data)
+        lambdas = self.rule(self.family, lambdas._replace(params=params.detach()), uphill, rate)
+        self.optimizer.step(gradient, schedule.rate)
+        return lambdas, gradient
 
-    def _slope(
+    def _theta_gradient(
         self, model: GenerativeModel, batch: Batch, params: Tensor, noise: Noise, schedule: Schedule, step: int
-    ) -> Slope:
-        """The gradient of (N/B) Σ_b L_b in θ, and in the rows if they ask for one."""
+    ) -> Gradient:
+        """The gradient of (N/B) Σ_b L_b in θ, and in λ if it asks for one."""
         eps = noise.get("theta")
         eps = None if eps is None else eps[step]
         bound = self.objective(model, batch.x, self.family(params), eps, schedule.kl_weight)
-        rows = [params] if params.requires_grad else []
-        return differentiate(bound, float(self.num_data), self.climber.params, rows)
-
-    def _terms(self, slope: Slope) -> dict[str, Tensor]:
-        return {"gradient_norm": slope.norm / self.num_data}
+        return differentiate(
+            bound, float(self.num_data), self.optimizer.params, [params] if params.requires_grad else []
+        )
 
     def end_epoch(self, model: GenerativeModel) -> bool:
         """Algorithm 7 changes its phase here; True once a whole cycle gains less than the tolerance."""
@@ -256,7 +246,7 @@ class Local:
         start = {name: value for name, value in vars(self.start).items() if isinstance(value, Tensor)}
         state: dict[str, Any] = {"table": self.table.state_dict(), "start": start}
         if self.m_steps:
-            state["optimizer"] = self.climber.state_dict()
+            state["optimizer"] = self.optimizer.state_dict()
         if self.phases:
             state["phases"] = self.phases.state_dict()
         return state
@@ -266,6 +256,6 @@ class Local:
         self.table.load_state_dict(state["table"])
         vars(self.start).update(state["start"])
         if self.m_steps:
-            self.climber.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(state["optimizer"])
         if self.phases:
             self.phases.load_state_dict(state["phases"])

@@ -23,8 +23,8 @@ class Alternation:
     """
 
     def __init__(self, tolerance: float, max_passes: int) -> None:
-        at_least(tolerance, 0, "strategy.tolerance")
-        at_least(max_passes, 1, "strategy.max_passes")
+        at_least(tolerance, 0, "tolerance")
+        at_least(max_passes, 1, "max_passes")
         self.tolerance, self.max_passes = tolerance, max_passes
         self.reset(torch.device("cpu"))
 

@@ -81,7 +81,7 @@ def _failure(model: Any, strategy: Any, x: Tensor, schedule: Schedule, seed: int
     try:
         # A dropout draws from torch's global stream.
         with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-            bound = strategy.step(model, Batch(x, rows), noise, schedule).bound
+            bound = type(strategy).step(strategy, model, Batch(x, rows), noise, schedule).bound
     except Exception as error:  # whatever a network of the user's own raises
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return None if bound is None or bool(bound.value.isfinite().all()) else "the bound is not a finite number"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from vem.errors import VemError, at_least
+from vem.errors import BadArgument, at_least
 
 
 class RateSchedule(Protocol):
@@ -38,9 +38,9 @@ class Cosine:
 
     def __post_init__(self) -> None:
         if not 0 <= self.final <= 1:
-            raise VemError(f"training.schedule.final={self.final} must lie in [0, 1]: a factor below 0 would descend.")
+            raise BadArgument("final", f"={self.final} must lie in [0, 1]: a factor below 0 would descend.")
         if not 0 <= self.hold <= 1:
-            raise VemError(f"training.schedule.hold={self.hold} must lie in [0, 1].")
+            raise BadArgument("hold", f"={self.hold} must lie in [0, 1].")
 
     def __call__(self, epoch: float, epochs: int) -> float:
         """The factor, from 1 down to ``final``."""
@@ -67,9 +67,9 @@ class RobbinsMonro:
 
     def __post_init__(self) -> None:
         if not 0.5 < self.power <= 1:
-            raise VemError(f"training.schedule.power={self.power}: Robbins and Monro need ½ < power ≤ 1.")
+            raise BadArgument("power", f"={self.power}: Robbins and Monro need ½ < power ≤ 1.")
         if not self.half > 0:
-            raise VemError(f"training.schedule.half={self.half} must be a positive number of epochs.")
+            raise BadArgument("half", f"={self.half} must be a positive number of epochs.")
 
     def __call__(self, epoch: float, epochs: int) -> float:
         """The factor."""
@@ -77,12 +77,12 @@ class RobbinsMonro:
 
 
 @dataclass(frozen=True)
-class IWAE:
+class Stepwise:
     """10^(−i/7) for 3^i · unit epochs, i = 0, 1, …: with unit 1, the 3280 epochs of i = 0 … 7.
 
     The last level goes on for as long as training does. Source: Burda et al., 2016, section 5.
 
-    >>> [round(IWAE()(epoch, 3280), 3) for epoch in (0, 1, 4, 3279)]
+    >>> [round(Stepwise()(epoch, 3280), 3) for epoch in (0, 1, 4, 3279)]
     [1.0, 0.72, 0.518, 0.1]
     """
 
@@ -90,9 +90,9 @@ class IWAE:
     levels: int = 8
 
     def __post_init__(self) -> None:
-        at_least(self.levels, 1, "training.schedule.levels")
+        at_least(self.levels, 1, "levels")
         if not self.unit > 0:
-            raise VemError(f"training.schedule.unit={self.unit} must be a positive number of epochs.")
+            raise BadArgument("unit", f"={self.unit} must be a positive number of epochs.")
 
     def __call__(self, epoch: float, epochs: int) -> float:
         """The factor."""
@@ -101,3 +101,6 @@ class IWAE:
             level += 1
             end += 3**level * self.unit
         return float(10 ** (-level / 7))
+
+
+IWAE = Stepwise  # its name in configs from before

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Any
 
-from vem.errors import VemError, at_least, choice
+from vem.errors import VemError, at_least, choice, positive
 from vem.training.schedules import RateSchedule
 
 # A fall of this share of the level is float32's rounding of a mean.
@@ -31,7 +31,7 @@ class Stop:
     window: int = 5
 
     def __post_init__(self) -> None:
-        at_least(self.window, 1, "training.stop.window")
+        at_least(self.window, 1, "window")
 
     def reached(self, values: Sequence[float]) -> bool:
         """Whether training may stop, given what was ascended in every epoch of one objective so far.
@@ -84,15 +84,14 @@ class Training:
     checkpoint_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        at_least(self.epochs, 1, "training.epochs")
-        at_least(self.batch_size, 1, "training.batch_size")
-        at_least(self.records, 1, "training.records")
-        at_least(self.valid_data, 0, "training.valid_data")
-        at_least(self.kl_warmup, 0, "training.kl_warmup")
-        at_least(self.checkpoint_seconds, 0, "training.checkpoint_seconds")
-        if not self.rate > 0:
-            raise VemError(f"training.rate={self.rate} must be positive.")
-        choice(self.keep, ("last", "best"), "training.keep")
+        at_least(self.epochs, 1, "epochs")
+        at_least(self.batch_size, 1, "batch_size")
+        at_least(self.records, 1, "records")
+        at_least(self.valid_data, 0, "valid_data")
+        at_least(self.kl_warmup, 0, "kl_warmup")
+        at_least(self.checkpoint_seconds, 0, "checkpoint_seconds")
+        positive(self.rate, "rate")
+        choice(self.keep, ("last", "best"), "keep")
         if self.keep == "best" and not self.valid_data:
             raise VemError("training.keep=best goes by the validation ELBO: training.valid_data must be at least 1.")
 

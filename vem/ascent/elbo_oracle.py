@@ -31,7 +31,7 @@ class Composable(Protocol):
         """λ [B, P] of the q whose transport is ε → outer(inner(ε))."""
 
 
-class RowBounds:
+class ElboOracle:
     """The bounds of q's of a family for x [B, *X], row by row; θ gets no gradient.
 
     ``rows`` [A] below are numbers of data, params [A, P] their λ's in the same order. Every datum has noise

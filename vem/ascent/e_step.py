@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vem.ascent.lambda_table import Lambdas
 from vem.ascent.rules import Rule
-from vem.ascent.table import Rows
 from vem.contracts import Bound, Family, GenerativeModel, Objective
 
 
@@ -22,7 +22,7 @@ def cooled(progress: float, cool: float) -> float:
     return cool + (1 - cool) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def row_gradient(
+def lambda_gradient(
     model: GenerativeModel,
     family: Family,
     objective: Objective,
@@ -41,7 +41,7 @@ def row_gradient(
     return bound.detached(), gradient
 
 
-RowGradient = Callable[..., tuple[Bound, Tensor]]  # called as row_gradient is
+LambdaGradient = Callable[..., tuple[Bound, Tensor]]  # called as lambda_gradient is
 
 
 def ascend(
@@ -49,19 +49,19 @@ def ascend(
     family: Family,
     objective: Objective,
     x: Tensor,
-    rows: Rows,
+    rows: Lambdas,
     rule: Rule,
     noise: Tensor | None,
     steps: int,
     rate: Tensor | float,
     kl_weight: Tensor,
     cool: float | None = None,
-    gradient_of: RowGradient = row_gradient,
-) -> tuple[Rows, Bound | None]:
+    gradient_of: LambdaGradient = lambda_gradient,
+) -> tuple[Lambdas, Bound | None]:
     """``steps`` steps up on the rows of x [B, *X] with θ frozen: λ_n ← λ_n + rule(∇_{λ_n} L_n).
 
     noise [steps, S, B, *Z], or None where q enumerates its support. With ``cool`` the rate falls along a
-    cosine to ``cool`` · rate, which lets the rows settle. ``gradient_of`` stands in for :func:`row_gradient`,
+    cosine to ``cool`` · rate, which lets the rows settle. ``gradient_of`` stands in for :func:`lambda_gradient`,
     compiled for example. Returns the rows and the bound of the last gradient, taken before its step.
     """
     bound = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Rows(NamedTuple):
+class Lambdas(NamedTuple):
     """Some rows of a table, or the fresh rows of held-out data."""
 
     params: Tensor  # [B, P]
@@ -17,23 +17,23 @@ class Rows(NamedTuple):
     steps: Tensor  # [B] ascent steps taken so far
 
 
-def fresh(params: Tensor, moments: tuple[str, ...]) -> Rows:
-    """Rows that have taken no step yet."""
-    return Rows(
+def fresh(params: Tensor, moments: tuple[str, ...]) -> Lambdas:
+    """Lambdas that have taken no step yet."""
+    return Lambdas(
         params,
         {name: torch.zeros_like(params) for name in moments},
         torch.zeros(params.shape[0], dtype=torch.int32, device=params.device),
     )
 
 
-class RowTable:
+class LambdaTable:
     """Gather, update, scatter: the cost of a step does not depend on N.
 
     A dense optimizer over the table would move absent rows by their momentum, and one step count for all
     rows would take late rows for old ones: hence moments **and** counts by row.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Lambdas) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
@@ -44,17 +44,17 @@ class RowTable:
         """λ [N, P]."""
         return self.rows.params
 
-    def gather(self, index: Tensor) -> Rows:
+    def gather(self, index: Tensor) -> Lambdas:
         """The rows of a batch; index [B], distinct."""
         params, moments, steps = self.rows
         # index_select copies whole rows: three times as fast as the general params[index].
-        return Rows(
+        return Lambdas(
             params.index_select(0, index),
             {name: moment.index_select(0, index) for name, moment in moments.items()},
             steps.index_select(0, index),
         )
 
-    def scatter(self, index: Tensor, rows: Rows) -> None:
+    def scatter(self, index: Tensor, rows: Lambdas) -> None:
         """Put the rows of a batch back, in place."""
         self.rows.params.index_copy_(0, index, rows.params)
         for name, moment in rows.moments.items():
