@@ -269,9 +269,9 @@ def test_bad_numbers_of_samples():
     model, x = gaussian_posterior_model(2, 3)
     q = model.best_diagonal(x)
     for samples in (0, -1, float("nan")):
-        with pytest.raises(VemError, match=r"evaluation\.importance.samples"):
+        with pytest.raises(VemError, match=r"^samples="):
             importance_bound(model, x, q, samples=samples, stream=stream("s"))
-        with pytest.raises(VemError, match=r"evaluation\.importance.samples"):
+        with pytest.raises(VemError, match=r"^samples="):
             prior_monte_carlo(model, x, samples=samples, stream=stream("s"))
 
 

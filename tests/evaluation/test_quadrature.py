@@ -204,7 +204,7 @@ def test_what_quadrature_does_not_do():
         quadrature(model, x)
     model, x = gaussian_posterior_model(10, 2)
     for tolerance in (0, -1.0, float("nan")):
-        with pytest.raises(VemError, match=r"evaluation\.quadrature\.tolerance"):
+        with pytest.raises(VemError, match=r"^tolerance="):
             quadrature(model, x, tolerance=tolerance)
     with pytest.raises(VemError, match="index"):
         quadrature(Mixture((4,), 2), torch.zeros(1, 4))

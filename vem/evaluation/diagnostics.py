@@ -43,9 +43,9 @@ def diagnose(
 
     Source: Burda, Grosse and Salakhutdinov, 2016, §5.2; Hoffman and Johnson, 2016.
     """
-    at_least(points, 1, "evaluation.diagnostics.points")
+    at_least(points, 1, "points")
     if num_data is not None:
-        at_least(num_data, 1, "evaluation.diagnostics.num_data")
+        at_least(num_data, 1, "num_data")
     if strategy.no_elbo is not None:
         return {"value": None, "reason": strategy.no_elbo}
     rows = spread(len(x) if num_data is None else num_data, len(x)).to(x.device)

@@ -77,7 +77,7 @@ def score(
 
     q is found as :func:`inferred` says, on one stream of noise, and scored on another.
     """
-    at_least(draws, 1, "evaluation.draws")
+    at_least(draws, 1, "draws")
     parts: list[dict[str, Tensor]] = []
     exact = None
     with evaluating(model):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from vem.ascent.best import BestSettings
 from vem.contracts import Family
@@ -21,19 +20,16 @@ class _Part:
         VemError: one is below 1.
     """
 
-    PLACE: ClassVar[str]
-
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value is not None:
-                at_least(value, 1, f"evaluation.{self.PLACE}.{name}")
+                at_least(value, 1, name)
 
 
 @dataclass(frozen=True)
 class Importance(_Part):
     """The importance-weighted bound: ``samples`` draws of q* for each data point."""
 
-    PLACE = "importance"
     samples: int = 5000
 
 
@@ -41,7 +37,6 @@ class Importance(_Part):
 class Prior(_Part):
     """Naive Monte Carlo: ``samples`` draws of the prior for each data point, shown with its effective sample size."""
 
-    PLACE = "prior"
     samples: int = 5000
 
 
@@ -49,7 +44,6 @@ class Prior(_Part):
 class SimulatedData(_Part):
     """Bidirectional Monte Carlo on ``num_data`` data simulated from the model."""
 
-    PLACE = "simulated"
     num_data: int = 200
 
 
@@ -57,7 +51,6 @@ class SimulatedData(_Part):
 class Diagnostics(_Part):
     """Active units, KL per dimension and ELBO surgery over ``num_data`` data of a split (None: all of them)."""
 
-    PLACE = "diagnostics"
     points: int = 1000
     num_data: int | None = None
 
@@ -97,12 +90,12 @@ class Evaluation:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self.num_data, 0, "evaluation.num_data")
-        at_least(self.draws, 1, "evaluation.draws")
+        at_least(self.num_data, 0, "num_data")
+        at_least(self.draws, 1, "draws")
         if self.gap_data is not None:
-            at_least(self.gap_data, 1, "evaluation.gap_data")
+            at_least(self.gap_data, 1, "gap_data")
         for name in self.splits:
-            choice(name, SPLITS, "evaluation.splits")
+            choice(name, SPLITS, "splits")
         if self.simulated is not None and self.annealing is None:
             raise VemError("evaluation.simulated needs evaluation.annealing: it measures how wide that interval is.")
         if self.gap_data is not None and not self.long:

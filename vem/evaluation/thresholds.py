@@ -40,7 +40,7 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            at_least(value, 0, f"evaluation.checks.{name}")
+            at_least(value, 0, name)
 
 
 class Effective(NamedTuple):

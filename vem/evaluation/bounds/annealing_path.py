@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vem.errors import VemError, at_least, choice
+from vem.errors import BadArgument, at_least, choice
 from vem.evaluation.bounds.curvature import with_curvature
 from vem.evaluation.bounds.hmc import Target, log_ratio, refreshes, starting_point, transition
 
@@ -50,11 +50,11 @@ class Annealing:
     def __post_init__(self) -> None:
         smallest = {"temperatures": 1, "chains": 1, "leapfrog": 1, "curvature": 0, "modes": 1}
         for name, least in {**smallest, "pilot_temperatures": 1, "pilot_chains": 2}.items():
-            at_least(getattr(self, name), least, f"evaluation.annealing.{name}")
-        choice(self.schedule, ("adaptive", "linear", "sigmoid"), "evaluation.annealing.schedule")
-        choice(self.start, ("best", "prior"), "evaluation.annealing.start")
+            at_least(getattr(self, name), least, name)
+        choice(self.schedule, ("adaptive", "linear", "sigmoid"), "schedule")
+        choice(self.start, ("best", "prior"), "start")
         if not 0 < self.acceptance < 1:
-            raise VemError(f"evaluation.annealing.acceptance={self.acceptance} must lie between 0 and 1; take 0.8.")
+            raise BadArgument("acceptance", f"={self.acceptance} must lie between 0 and 1; take 0.8.")
 
 
 class Path(NamedTuple):

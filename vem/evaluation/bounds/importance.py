@@ -179,7 +179,7 @@ def which(bad: Tensor) -> str:
 
 def _weigh(model: GenerativeModel, x: Tensor, draw: Draw, samples: int, kind: str) -> LogMarginal:
     """log of the mean of p(x | z) · p(z) / q(z) over draws of z, in bounded memory."""
-    at_least(samples, 1, "evaluation.importance.samples")
+    at_least(samples, 1, "samples")
     width = max(model.latent_size, x[0].numel())
     # So many draws of z for all data at once, and the decoder then sees so many data at once.
     num = min(samples, max(1, min(MAX_FLOATS // (len(x) * model.latent_size), MAX_FLOATS // width)))

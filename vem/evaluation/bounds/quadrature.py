@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Posterior
-from vem.errors import VemError
+from vem.errors import VemError, positive
 from vem.evaluation.bounds import cubature
 from vem.evaluation.bounds.cubature import Found, Hint, Tiles
 from vem.evaluation.bounds.importance import refuse_invalid, which
@@ -132,8 +132,7 @@ def _integrate(
             f"latent_dim={model.latent_size}: quadrature is for at most 2 latent dimensions. Take the exact log p(x) "
             "where the model has one, else annealing from q* or an importance-weighted bound."
         )
-    if not tolerance > 0:
-        raise VemError(f"evaluation.quadrature.tolerance={tolerance} must be positive: a number of nats.")
+    positive(tolerance, "tolerance", ": a number of nats.")
     with torch.no_grad(), evaluating(model):
         integrand = _Integrand(model, x)
         middle, scale = _prior_scale(model, x)
