@@ -258,10 +258,11 @@ def _exists(name: str) -> bool:
     """A module, a name in one, or a member or an annotated field of a class."""
     owner, _, member = name.rpartition(".")
     try:
-        pkgutil.resolve_name(name)
-    except (ImportError, AttributeError):
         kinds = getattr(pkgutil.resolve_name(owner), "__mro__", ())
-        return any(member in inspect.get_annotations(kind) for kind in kinds)
+        if not any(member in inspect.get_annotations(kind) for kind in kinds):
+            pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
     return True
 
 
