@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from scipy import stats
+from synthetic_runs import write_run
 
 from vem.errors import VemError
 from vem.report.estimates import numbers
@@ -157,3 +158,16 @@ def test_the_tidy_frame_and_its_means_over_seeds_by_hand(tree):
                 else:
                     assert (own.se, own.data_se) == (None, pytest.approx(cells["se"].item(), nan_ok=True))
     assert compared > 5
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [("failed", "no run is finished"), ("done", "not evaluated (evaluation=none)")]
+)
+def test_a_group_without_a_result_says_why(tmp_path, status, why):
+    for seed in range(2):
+        write_run(tmp_path / f"{seed}", seed=seed, status=status, evaluated=False)
+    (row,) = plain_rows(findings([tmp_path]).tables[0].groups)
+    assert (row["seeds"], row["runs"]) == (2 * (status == "done"), 2)
+    found = estimate(row, "test", "elbo")
+    assert found.mean is None and found.reason.endswith(why)
+    assert (estimate(row, None, "training_seconds").mean is None) == (status == "failed")

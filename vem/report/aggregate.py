@@ -159,13 +159,14 @@ def _over_seeds(groups: Sequence[_Group], keys: Sequence[Key], numbers: pd.DataF
     own_error = [j for j, key in enumerate(keys) if key[1] in (*ESTIMATES, *BOUNDS)]
     place = mean.index.get_level_values("key")
     found = mean.where(known.eq(size, axis=0))  # one seed that lacks a number leaves the group without
-    seeds = pd.DataFrame([mean_and_se(values.to_numpy(float)) for _, values in by["mean"]], size.index, dtype=float)
-    found["mean"] = seeds[0].where(~place.isin(of_some), mean["mean"])
+    own = [mean_and_se(values.to_numpy(float)) for _, values in by["mean"]]
+    seeds = pd.DataFrame(own, size.index, ["mean", "se"], dtype=float)
+    found["mean"] = seeds["mean"].where(~place.isin(of_some), mean["mean"])
     has = found["mean"].notna()
     one, found["mc_se"] = size == 1, math.nan
     found["data_low"], found["data_high"] = found["low"].where(has), found["high"].where(has)
     found["data_se"] = found["se"].where(has & (one | ~place.isin(own_error)))
-    found["se"] = seeds[1].where(has)
+    found["se"] = seeds["se"].where(has)
     flags = by[["one_sided", "sought", "loose"]].any()
     low, high = over_seeds(found["mean"], found["se"], size)
     found["low"], found["high"] = found["data_low"].where(one, low), found["data_high"].where(one, high)
