@@ -15,7 +15,7 @@ import pandas as pd
 
 from vem.report.findings import Findings, Table
 from vem.report.intervals import LEVEL
-from vem.report.quantities import GAPS, Estimate, estimate, families, gaps_of, present
+from vem.report.quantities import GAPS, Estimate, estimate, families, gaps_of, plain_rows
 from vem.report.ranking import Ranking, Verdict
 from vem.report.read import findings
 from vem.report.summary import comparison_text
@@ -135,13 +135,9 @@ class Comparison:
         return "".join([*parts, *(f"<p>{html.escape(text)}</p>" for text in said)])
 
 
-def _rows(table: Table) -> list[dict[str, Any]]:
-    return [{str(k): present(v) for k, v in row.items()} for row in table.groups.to_dict("records")]
-
-
 def _groups(table: Table) -> list[dict[str, Any]]:
     rows = []
-    for row in _rows(table):
+    for row in plain_rows(table.groups):
         test, train = (estimate(row, split, "elbo") for split in ("test", "train"))
         rows.append({
             "data": table.name, **{name: row.get(name) for name in (*GROUP, "checks_failed")},
@@ -167,7 +163,7 @@ def _differences(table: Table) -> Iterator[dict[str, Any]]:
 
 
 def _gaps(table: Table) -> Iterator[dict[str, Any]]:
-    for row in _rows(table):
+    for row in plain_rows(table.groups):
         for split in SPLITS:
             own: list[tuple[str, str | None]] = [(GAPS[kind], None) for kind in gaps_of(row, split)]
             own = own or [(name, None) for name in ("exact_loss",) if estimate(row, split, name).mean is not None]

@@ -187,23 +187,17 @@ def _number(row: Row, split: str, quantity: str, sound: bool = True) -> Number |
     Where they did not, it is no limit, and its error is that of any mean, alike to both sides.
     """
     found = estimate(row, split, quantity)
-    if found.mean is None:
+    if (mean := found.mean) is None:
         return None
-    mean, most = found.mean, found.identified_high
-
-    def ends(low: float | None, high: float | None) -> tuple[float, float] | None:
-        if low is None or (high is None and not found.one_sided):
-            return None
-        return low, 2 * mean - low if high is None else high
-
-    return Number(
-        mean,
-        ends(found.low, found.high),
-        ends(found.data_low, found.data_high),
-        found.over or int(row["seeds"]),
-        found.one_sided and sound,
-        most if sound and most is not None and most > mean + EXACT else None,
+    ends, data = (
+        None
+        if low is None or (high is None and not found.one_sided)
+        else (low, 2 * mean - low if high is None else high)
+        for low, high in ((found.low, found.high), (found.data_low, found.data_high))
     )
+    most = found.identified_high
+    most = most if sound and most is not None and most > mean + EXACT else None
+    return Number(mean, ends, data, found.over or int(row["seeds"]), found.one_sided and sound, most)
 
 
 def _loss(row: Row) -> Loss | None:

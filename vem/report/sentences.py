@@ -12,7 +12,7 @@ from vem.report.ends import ends_text
 from vem.report.explain import Caution, Lead, Loss, Number, Sources, Spent, cautions, lead, losses
 from vem.report.findings import Axis, Sentence
 from vem.report.intervals import LEVEL, Difference
-from vem.report.quantities import estimate, present
+from vem.report.quantities import estimate, plain_rows
 from vem.report.ranking import Ranking, Verdict, in_doubt, rankings
 from vem.report.starts import about_starts
 from vem.report.words import (
@@ -45,7 +45,7 @@ IN_WORDS = {"log_marginal": "log p(x)", "best_elbo": "L[q*]"}
 
 def answer(groups: pd.DataFrame, rivals: Rivals, axes: Sequence[Axis], sources: Sources) -> tuple[Sentence, ...]:
     """The sentences of one table, each with what it is about; ``groups`` as in :class:`vem.report.findings.Table`."""
-    rows = [{str(k): present(v) for k, v in row.items()} for row in groups.to_dict("records")]
+    rows = plain_rows(groups)
     found = rankings(rows, rivals, axes)
     out = [Sentence(of_ranking(here), "finding", here) for here in found if here.rows]
     out += [Sentence(text, "finding") for text in about_starts(rows, sources.settings)]
@@ -357,40 +357,34 @@ CAUTIONS: Mapping[str, Callable[..., str]] = {
     "jobs_left": _jobs_left,
     "running": lambda who, runs: (
         f"{plural(runs, 'run')} of {listed(who)} {'is' if runs == 1 else 'are'} not finished "
-        "yet: means are over the others, and the order may still change."
-    ),
+        "yet: means are over the others, and the order may still change."),
     "no_result": lambda who, runs: (
         f"{plural(runs, 'run')} of {listed(who)} gave no result (failed, killed or damaged)"
-        ": means are over those that finished, and the others may have been worse."
-    ),
+        ": means are over those that finished, and the others may have been worse."),
     "no_elbo": lambda who, reason: f"{listed(who)}: not compared, because there is no test ELBO ({reason}).",
     "no_elbo_at_all": lambda _: "No group has a test ELBO, so none can be called the best.",
     "checks_failed": lambda who, what: (
-        f"{listed(who)}: checks failed ({what}). The bounds and gaps measured there are in doubt; see evaluation.json."
-    ),
+        f"{listed(who)}: checks failed ({what}). The bounds and gaps measured there are in doubt; see "
+        "evaluation.json."),
     "not_tested": lambda who, what: (
         f"{listed(who)}: not tested: {what}."
         + (" If it does not, every number here is off by as much." if what.startswith("whether") else "")
     ),
     "one_seed": lambda who, every: (
         f"{'Every group has' if every else f'{listed(who)}:'} one seed only. Intervals are "
-        "then over test data: they do not cover the variation between seeds, which may change the order."
-    ),
+        "then over test data: they do not cover the variation between seeds, which may change the order."),
     "correction": lambda alone, groups, leads: (
         f"{plural(groups, 'group')} were compared, and the best was chosen on "
         f"the same test data. Corrected intervals allow for all {leads} leads that are judged here (Bonferroni); those "
-        f"in the table do not.{f' Uncorrected, the lead over {listed(alone)} would count.' if alone else ''}"
-    ),
+        f"in the table do not.{f' Uncorrected, the lead over {listed(alone)} would count.' if alone else ''}"),
     "from_below": _from_below,
     "other_models": lambda _, keys: (
         f"Groups that differ in {' and '.join(keys)} have different models: a higher ELBO "
-        "may come from a better model rather than better inference, and decoder evaluations do not cost the same."
-    ),
+        "may come from a better model rather than better inference, and decoder evaluations do not cost the same."),
     "compute": _compute,
     "held_out_steps": lambda who, steps, key: (
         f"The test ELBO of {listed(who)} includes {steps} ascent steps for each "
-        f"test data point ({key}), which training seconds and decoder evaluations do not count."
-    ),
+        f"test data point ({key}), which training seconds and decoder evaluations do not count."),
     "over_seeds": lambda _, num_data: (
         "Intervals over seeds cover the variation between seeds on this test set"
         + (f" of {plural(int(num_data), 'data point')}" if num_data else "")
@@ -398,21 +392,16 @@ CAUTIONS: Mapping[str, Callable[..., str]] = {
     ),
     "unequal_seeds": lambda _, fewest, most: (
         f"The groups have different numbers of seeds ({fewest} to {most}): "
-        "differences are over the seeds that both groups of a pair have."
-    ),
+        "differences are over the seeds that both groups of a pair have."),
     "other_seeds": lambda who: (
         f"{listed(who)} have different seeds: a mean is over a group's own seeds, a difference "
-        "over the common ones, so that it is not the difference of the means."
-    ),
+        "over the common ones, so that it is not the difference of the means."),
     "two_samples": lambda _: (
         "Training and test data are different samples. Intervals over data account for the "
-        "sampling, not for a test set that is harder or easier by design."
-    ),
+        "sampling, not for a test set that is harder or easier by design."),
     "changed_together": lambda _, key, others: (
-        f"{key} and {listed(others)} changed together: their effects cannot be separated."
-    ),
+        f"{key} and {listed(others)} changed together: their effects cannot be separated."),
     "train_size": lambda _: (
         "Groups that differ in data.max_train are compared on the same test data; their training "
-        "numbers are about different training data."
-    ),
-}
+        "numbers are about different training data."),
+}  # fmt: skip
