@@ -13,10 +13,6 @@ from vem.storage.records import SPLITS
 from vem.storage.sealing import mapping
 
 PASSED = "passed"
-# Names of before, until the files beside this one say the quantity.
-EXACT_LOSS, GENERALIZATION, OTHERS = "exact_loss", "amortization_generalization", ("importance", "prior")
-MODEL_GENERALIZATION = {name: f"model_generalization_{name}" for name in ("best_elbo", "log_marginal")}
-FAMILY_PARTS = ("best_elbo", "approximation", "gain_over_own")
 PARTS = {name: part for name, part in OF_FAMILY.items() if name != "converged"}  # of a family, with an error
 
 
