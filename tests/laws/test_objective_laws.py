@@ -31,6 +31,10 @@ def objectives() -> dict[str, Any]:
             found["-".join(filter(None, (name, gradient)))] = lambda draws=2, m=make, o=plain | own, **more: m(
                 **{**o, "num_draws": draws, **more}
             )
+        if "kl_weight" in plain:
+            found[f"{name}-weighed"] = lambda draws=2, m=make, o=plain, **more: m(
+                **{**o, "num_draws": draws, "reconstruction_weight": 0.5, "kl_weight": 4.0, **more}
+            )
     return found
 
 

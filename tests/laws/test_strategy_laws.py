@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 from members import STRATEGIES, ContractOnly, batch_of, made, schedule
 from torch import Tensor
 
-from vem.contracts import Batch, Bound
+from vem.contracts import Batch, Bound, Strategy
+from vem.evaluation.elbo import score
 from vem.noise import fill, generator
 from vem.numerics import weighted_sum
+from vem.training.fit import fit
 
 CASES = pytest.mark.parametrize("case", STRATEGIES, ids=lambda case: "-".join(filter(None, case)))
 ROWS = torch.tensor([5, 0, 11, 3, 19, 7])
@@ -147,3 +150,38 @@ def test_an_objective_with_only_the_contract_s_members_is_ascended(case: tuple[s
         built.strategy.end_epoch(built.model)
         values.append(info.bound.terms.get("iw_bound", info.bound.value).mean().item())
     assert sum(values[-3:]) > sum(values[:3]) - 1e-6
+
+
+class ContractOnlyStrategy:
+    """Local rows behind nothing but what the contract of a strategy promises."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner, self.no_elbo, self.gap_name = inner, None, "optimization"
+        self.setup, self.noise, self.infer = inner.setup, inner.noise, inner.infer
+        self.end_epoch, self.state_dict, self.load_state_dict = inner.end_epoch, inner.state_dict, inner.load_state_dict
+
+    @property
+    def family(self) -> Any:
+        return self._inner.family
+
+    def step(self, *arguments: Any) -> Any:
+        return self._inner.step(*arguments)
+
+
+def test_a_strategy_with_only_the_contract_s_members_is_trained_and_measured() -> None:
+    case = ("local", "deep", "real", "diagonal_gaussian")
+    plain, only = made(*case), made(*case)
+    wrapped: Strategy = ContractOnlyStrategy(only.strategy)
+    settings = replace(plain.training, epochs=3, batch_size=8, valid_data=3)
+    done = [
+        fit(built.model, strategy, built.data, settings, progress_bar=False)
+        for built, strategy in ((plain, plain.strategy), (only, wrapped))
+    ]
+    assert equal(state_of(plain), state_of(only)) and len(done[1].epoch_elbos) == 3
+    x = only.data.train.x
+    for training_rows in (True, False):
+        found = [
+            score(built.model, strategy, x, ROWS, training_rows=training_rows, draws=2, seed=0, name="measured").elbo
+            for built, strategy in ((plain, plain.strategy), (only, wrapped))
+        ]
+        assert found[0] is not None and torch.equal(*found)
