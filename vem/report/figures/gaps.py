@@ -143,7 +143,8 @@ def per_datum_figure(rows: pd.DataFrame, gap_name: str, title: str) -> Figure | 
         ax.set_xlabel(f"{FORMULAS[name]} (nats)" + ("\nfrom the lower bound on log p(x)" if at_least else ""))
         ax.set_title(f"{name} gap", fontsize=10, loc="left")
     handles, names = max((ax.get_legend_handles_labels() for ax in axes), key=lambda found: len(found[0]))
-    legend_below(figure, handles, names)
+    if handles:  # else nothing is finite
+        legend_below(figure, handles, names)
     axes[0].set(ylabel="share of data with a smaller gap", ylim=(0, 1.005))
     titled(figure, "Gaps datum by datum, markers: means", title)
     return figure
