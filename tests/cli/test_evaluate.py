@@ -22,8 +22,8 @@ from cli_support import CHECKOUT, TINY, TINY_GMM, Ended, contents, table
 
 from vem.cli import messages
 from vem.evaluation.progress import FOLDER
-from vem.report.checks import failed
 from vem.storage import records, sealing
+from vem.storage.checks import failed
 
 # Budgets of a fraction of a second.
 CHEAP = (

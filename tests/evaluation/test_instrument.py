@@ -28,7 +28,7 @@ from vem.evaluation.measured import Result
 from vem.evaluation.progress import FOLDER, Progress, drop_pieces
 from vem.evaluation.settings import Diagnostics, Evaluation, Importance, Prior, SimulatedData
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, FullGaussian
-from vem.report.checks import failed
+from vem.storage.checks import failed
 from vem.training.fit import fit
 
 BEST = BestSettings(draws=20, evaluations=40, rounds=4, score_draws=200)

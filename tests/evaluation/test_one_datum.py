@@ -103,7 +103,7 @@ def test_one_row_from_elsewhere_with_every_check_gating(encoder):
 def test_one_datum_of_a_run(tmp_path, monkeypatch):
     """``evaluation.num_data=1``, strict: the command ends well, and its last lines say what was not tested."""
     from vem.cli import measure, messages, train
-    from vem.report.checks import not_tested
+    from vem.storage.checks import not_tested
 
     monkeypatch.setattr(train, "draw_run", lambda directory: [])
     config = messages.composed([

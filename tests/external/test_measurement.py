@@ -32,8 +32,8 @@ from vem.evaluation import instrument
 from vem.evaluation.progress import FOLDER, Piece, Progress
 from vem.external.measurement import Measurement
 from vem.noise import generator
-from vem.report.checks import failed
 from vem.report.summary import write_report
+from vem.storage.checks import failed
 from vem.training.signals import InterruptedRun
 
 TINY = [

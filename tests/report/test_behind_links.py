@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from synthetic_runs import write_run
 
+from vem.report.__main__ import signature
 from vem.report.gather import gather
 from vem.report.read import findings
 from vem.report.summary import terminal
-from vem.report.watch import signature
 from vem.storage import ledger
 
 

@@ -23,13 +23,13 @@ from synthetic_runs import (
 
 from vem.report import draw_run, summarize, write_report
 from vem.report.aggregate import aggregate
-from vem.report.checks import failed, failed_names
 from vem.report.estimates import numbers
 from vem.report.figures.curves import Curve, comparison_figure, seed_average
 from vem.report.figures.gaps import caption, gaps_figure, per_datum_figure
 from vem.report.labels import labels
 from vem.report.read import findings
 from vem.report.runs import as_evaluated, read_run
+from vem.storage.checks import failed, failed_names
 
 
 def test_both_bounds_on_log_p_and_what_a_gap_could_be_are_written(tmp_path):

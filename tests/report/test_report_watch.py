@@ -16,9 +16,8 @@ import pytest
 from synthetic_runs import write_run
 
 from vem.errors import VemError
-from vem.report import watch as watching
-from vem.report.__main__ import INTERRUPTED, main, parse
-from vem.report.watch import watch
+from vem.report import __main__ as watching
+from vem.report.__main__ import INTERRUPTED, main, parse, watch
 from vem.storage import ledger
 
 
@@ -57,7 +56,7 @@ def test_it_writes_only_when_something_changed(tmp_path, monkeypatch):
     plan(tmp_path, "0", "1")
     write_run(tmp_path / "0", seed=0)
     written, pauses = [], []
-    monkeypatch.setattr(watching, "write", lambda found, out: written.append(found) or "")
+    monkeypatch.setattr("vem.report.summary.write", lambda found, out: written.append(found) or "")
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)

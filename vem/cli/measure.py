@@ -24,9 +24,9 @@ from vem.evaluation.instrument import Instrument, SplitData
 from vem.evaluation.measured import Result
 from vem.evaluation.progress import FOLDER, Progress, drop_pieces
 from vem.evaluation.settings import Evaluation
-from vem.report.checks import failed, not_tested
 from vem.report.ends import ends_text, known_ends, sides
 from vem.storage import records
+from vem.storage.checks import failed, not_tested
 from vem.training.signals import Asked, InterruptedRun, stop_requests
 
 log = logging.getLogger("vem")

@@ -15,13 +15,13 @@ import yaml
 from vem.cli import measure
 from vem.errors import VemError
 from vem.evaluation.measured import Result
-from vem.report.checks import failed as failed_checks
-from vem.report.checks import not_tested
 from vem.report.ends import ends_text, known_ends
 from vem.report.figures.run import draw_run
 from vem.report.runs import read_pictures
 from vem.report.table import align
 from vem.storage import records, sealing
+from vem.storage.checks import failed as failed_checks
+from vem.storage.checks import not_tested
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from vem.report.groups import TRAIN_SIZE, differing, filled, told_once, x_of
-from vem.report.rows import Evaluated
-from vem.report.runs import DONE, RunRecord
+from vem.report.runs import DONE, Evaluated, RunRecord
 from vem.storage.records import SPLITS
 
 NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vem.report.checks import failed_names, not_tested
 from vem.report.ends import known_ends, sides
 from vem.report.quantities import BOUNDS, FACTS, GAPS, OF_FAMILY, Estimate, cells, column
 from vem.report.runs import RunRecord, finite
+from vem.storage.checks import failed_names, not_tested
 from vem.storage.records import SPLITS
 from vem.storage.sealing import mapping
 

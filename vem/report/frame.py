@@ -16,8 +16,7 @@ from vem.report.estimates import numbers
 from vem.report.gather import Gathered
 from vem.report.groups import rows_of_tables, trainings, variants, x_of
 from vem.report.quantities import COSTS, FACTS
-from vem.report.rows import Evaluated, evaluated
-from vem.report.runs import DONE, UNREADABLE, RunRecord
+from vem.report.runs import DONE, UNREADABLE, Evaluated, RunRecord, evaluated
 from vem.storage.records import SPLITS
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")

@@ -57,7 +57,7 @@ class Gathered:
         places = {folders.identity(path) for path in begun}  # two jobs whose folders are links to one run
         return [path for path in absent if folders.identity(path) not in places]
 
-    def fate(self, job: Path) -> str:
+    def state(self, job: Path) -> str:
         """What became of a planned job: as the ledger has it, but ``stopped`` for one that nobody will begin."""
         state = ledger.state(job.parent, job.name)
         return "stopped" if state == "waiting" and job.parent in self.idle else state
@@ -75,16 +75,16 @@ def gather(roots: Iterable[Path], ended: bool = False) -> Gathered:
     for root in roots:
         check_root(root)
     below = folders.below(roots)
-    sweeps = _sweeps(below)
+    planned = sorted((folder.path for folder in below if ledger.FOLDER in folder.names), key=_natural)
+    sweeps = tuple(sweep for path in planned if (sweep := ledger.read(path)) is not None)
     jobs = {sweep.directory / job.folder: job.overrides for sweep in sweeps for job in sweep.jobs}
     if not jobs and not any(folder.is_run for folder in below):
         raise VemError(f"no run below {', '.join(map(str, roots))}: a run's directory holds {RUN}.")
     directories = sorted(_as_planned((folder.path for folder in below if folder.is_run), jobs), key=_natural)
     places = sorted({*directories, *jobs}, key=_natural)
     base = Path(os.path.commonpath(places)) if len(places) > 1 else places[0].parent
-    found = with_data([_with_fate(read_run(directory), jobs) for directory in directories])
-    found = _known_by_their_kin(found)
-    runs, repeats = _once(found)
+    found = with_data([_with_state(read_run(directory), jobs) for directory in directories])
+    runs, repeats = _once(_known_by_their_kin(found))
     idle = frozenset(sweep.directory for sweep in sweeps if not at_work(sweep, ended))
     return Gathered(base, tuple(runs), repeats, sweeps, jobs, idle)
 
@@ -97,12 +97,6 @@ def check_root(root: Path) -> None:
     """
     if not root.is_dir():
         raise VemError(f"{root} is not a directory: name the folder of a run or of a sweep.")
-
-
-def _sweeps(below: Sequence[folders.Folder]) -> tuple[ledger.Sweep, ...]:
-    """The sweeps among the folders."""
-    planned = sorted((folder.path for folder in below if ledger.FOLDER in folder.names), key=_natural)
-    return tuple(sweep for path in planned if (sweep := ledger.read(path)) is not None)
 
 
 def _as_planned(directories: Iterable[Path], jobs: Iterable[Path]) -> list[Path]:
@@ -131,7 +125,7 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
-def _with_fate(run: RunRecord, jobs: Mapping[Path, Any]) -> RunRecord:
+def _with_state(run: RunRecord, jobs: Mapping[Path, Any]) -> RunRecord:
     """The record with what became of a run that only says that it is running."""
     if run.status != RUNNING:
         return run
@@ -154,21 +148,17 @@ def _known_by_their_kin(found: Sequence[RunRecord]) -> list[RunRecord]:
     Else by what their config names. One that was trained and not measured is told by a run of the same training.
     """
     done = sorted((run for run in found if run.status == DONE and run.asked), key=lambda run: bool(run.evaluation))
-    kin = {frozenset(run.asked.items()): run for run in done}  # a measured one before one that is not
+    kin: dict[frozenset[tuple[str, str]], list[RunRecord]] = {}  # the measured last
+    for run in done:
+        kin.setdefault(frozenset(run.asked.items()), []).append(run)
     trained = {_training(run): run for run in done if run.evaluation}
     families = {_chosen(run): run.facts.get("family") for run in done}
-    asked: dict[frozenset[tuple[str, str]], list[RunRecord]] = {}
-    for run in done:
-        asked.setdefault(frozenset(run.asked.items()), []).append(run)
-    found = [_completed(run, asked.get(frozenset(run.asked.items()), ())) for run in found]
-    return [
-        _told(
-            run,
-            kin.get(frozenset(run.asked.items())) if run.status != DONE else trained.get(_training(run)),
-            families.get(_chosen(run)),
-        )
-        for run in found
-    ]
+    out = []
+    for run in found:
+        own = kin.get(frozenset(run.asked.items()), [])
+        sibling = trained.get(_training(run)) if run.status == DONE else next(reversed(own), None)
+        out.append(_told(_completed(run, own), sibling, families.get(_chosen(run))))
+    return out
 
 
 def _completed(run: RunRecord, kin: Sequence[RunRecord]) -> RunRecord:
@@ -212,23 +202,15 @@ def _told(run: RunRecord, sibling: RunRecord | None, family: str | None) -> RunR
 
 def _named_in(config: Mapping[str, Any]) -> dict[str, Any]:
     choices, data, model = (mapping(config.get(key)) for key in ("choices", "data", "model"))
-    latent, likelihood = model.get("latent_dim"), model.get("likelihood")
-    if model.get("units") == "column" and model.get("scale") == "learned":
-        likelihood = BY_COLUMN
+    named = {name: choices.get(name) for name in ("strategy", "model", "data")} | {"binarize": data.get("binarize")}
+    by_column = model.get("units") == "column" and model.get("scale") == "learned"
+    likelihood = BY_COLUMN if by_column else model.get("likelihood")  # auto is not resolved yet
+    numbers = {"latent_dim": model.get("latent_dim"), "seed": config.get("seed")}
     return {
-        "strategy": _text(choices.get("strategy")),
-        "model": _text(choices.get("model")),
-        "data": _text(choices.get("data")),
-        "binarize": _text(data.get("binarize")),
-        # auto is not resolved yet
+        **{name: value if isinstance(value, str) else None for name, value in named.items()},
         "likelihood": likelihood if likelihood in ("bernoulli", "gaussian", BY_COLUMN) else None,
-        "latent_dim": latent if isinstance(latent, int) else None,
-        "seed": config.get("seed") if isinstance(config.get("seed"), int) else None,
+        **{name: value if isinstance(value, int) else None for name, value in numbers.items()},
     }
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 # --- one run under several names
@@ -301,14 +283,12 @@ def unfinished(gathered: Gathered, runs: Sequence[RunRecord]) -> tuple[Unfinishe
         for run in runs
         if run.status != DONE
     ]
-    return (
-        *out,
-        *(
+    for path in gathered.waiting:
+        state = gathered.state(path)
+        out.append(
             Unfinished(gathered.relative(path), " ".join(gathered.jobs[path]), state, NOT_BEGUN.get(state, state))
-            for path in gathered.waiting
-            if (state := gathered.fate(path))
-        ),
-    )
+        )
+    return tuple(out)
 
 
 def who(facts: Mapping[str, Any]) -> str:
@@ -355,6 +335,6 @@ def progress(gathered: Gathered, jobs: Iterable[Path] | None = None) -> dict[str
     counts = dict.fromkeys(("done", "running", "failed", "waiting"), 0)
     kinds = {REPEATS: DONE} | {state: state for state in (DONE, RUNNING, "waiting", "stopped")}
     for path in gathered.jobs if jobs is None else jobs:
-        kind = kinds.get(gathered.fate(path), FAILED)
+        kind = kinds.get(gathered.state(path), FAILED)
         counts[kind] = counts.get(kind, 0) + 1
     return counts

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -23,9 +26,12 @@ from vem.report.explain import Caution, Sources
 from vem.report.findings import Findings, Table
 from vem.report.frame import Framed, frame, relative_damage
 from vem.report.gather import Gathered, gather, progress, unfinished
+from vem.report.groups import TRAIN_SIZE
 from vem.report.intervals import with_data_errors
-from vem.report.planned import jobs_of, states, with_planned
+from vem.report.labels import GROUP
 from vem.report.provenance import provenance, rebuild_command
+from vem.report.quantities import present
+from vem.report.runs import DONE, key_of
 from vem.report.sentences import answer, caution
 from vem.report.unlike import about_code
 from vem.storage.records import PER_DATUM
@@ -49,7 +55,7 @@ def findings(
     gathered = gather(roots, ended)
     framed = frame(gathered)
     gathered = framed.gathered
-    groups = {name: with_planned(part, framed, gathered) for name, part in grouped(framed).items()}
+    groups = {name: _with_planned(part, framed, gathered) for name, part in grouped(framed).items()}
     check_baseline(list(groups.values()), baseline)
     tables = tuple(_table(name, part, framed, gathered, baseline) for name, part in groups.items())
     compared = {name: table.groups for name, table in zip(groups, tables, strict=True)}
@@ -61,7 +67,7 @@ def findings(
         apart=apart([framed.runs[d] for d in placed["directory"]], list(placed["table"])) if len(placed) else (),
         unfinished=unfinished(gathered, list(framed.runs.values())),
         provenance=provenance(gathered, framed, compared, rebuild_command(roots, out, baseline)),
-        title=_title(roots),
+        title=", ".join(dict.fromkeys(root.resolve().name for root in roots)),
         progress=progress(gathered),
     )
 
@@ -76,22 +82,18 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, 
     settings = {directory: run.settings for directory, run in framed.runs.items()}
     beside = {directory: of for directory, run in framed.runs.items() if (of := measured_of(run.facts))}
     alone = runs[[gathered.base / directory not in gathered.jobs for directory in runs["directory"]]]
-    jobs = progress(gathered, jobs_of(name, framed, gathered))
-    sources = Sources(gathered.base, settings, states(compared, runs), states(compared, alone), jobs, beside)
+    jobs = progress(gathered, _jobs_of(name, framed, gathered))
+    sources = Sources(gathered.base, settings, _states(compared, runs), _states(compared, alone), jobs, beside)
     compete = contenders(compared)
     said = answer(compete, rivals, axes, sources)
-    code = about_code({label: [framed.runs[d] for d in found] for label, found in _members(compared)})
+    members = zip(compared["label"], compared["directories"], strict=True)
+    code = about_code({label: [framed.runs[d] for d in found] for label, found in members})
     careful = [*code, *measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
     said = (*said, *(caution(Caution("remark", facts={"text": text})) for text in careful))
     refused = {directory: found for directory in runs["directory"] if (found := _refused(directory, framed))}
     known = map(str, compete[compete["test_elbo_mean"].notna()]["label"])
     differences = {own: rivals.difference(own, baseline) for own in known if baseline not in (None, own)}
     return Table(name, compared, runs, baseline, said, axes, refused, differences)
-
-
-def _members(groups: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """The groups by label, with the directories of their finished runs."""
-    return list(zip(groups["label"], groups["directories"], strict=True))
 
 
 def _refused(directory: str, framed: Framed) -> dict[str, str]:
@@ -101,6 +103,98 @@ def _refused(directory: str, framed: Framed) -> dict[str, str]:
     return {name: relative_damage([text], framed.gathered.base)[0] for name, text in found.items()}
 
 
-def _title(roots: list[Path]) -> str:
-    """What was reported on, by the names of the folders."""
-    return ", ".join(dict.fromkeys(root.resolve().name for root in roots))
+# --- runs and planned jobs of the groups
+
+
+def _states(groups: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Counter[str]]:
+    """By label, how many runs of the group are done, running, failed, …"""
+    found = {label: Counter[str]() for label in groups["label"]}
+    for i, row in _runs_of(groups, runs):
+        found[groups["label"].iloc[i]][str(row["status"])] += 1
+    return found
+
+
+def _runs_of(groups: pd.DataFrame, runs: pd.DataFrame) -> list[tuple[int, Mapping[Any, Any]]]:
+    """Every run of the groups, with the place of its group."""
+    places = {tuple(map(present, key)): i for i, key in enumerate(groups[list(GROUP)].itertuples(index=False))}
+    rows = [(tuple(present(row[k]) for k in GROUP), row) for row in runs.to_dict("records")]
+    return [(places[key], row) for key, row in rows if key in places]
+
+
+def _with_planned(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> pd.DataFrame:
+    """The groups of one table; ``runs`` and ``status`` count the planned jobs that have not begun as well.
+
+    Such a job belongs to the group of the runs of its sweep whose overrides differ from its own in the seed alone.
+    """
+    owners: dict[object, set[int]] = {}
+    seeds: dict[int, set[str]] = {}
+    for i, row in _runs_of(groups, framed.rows):
+        seeds.setdefault(i, set()).add("" if present(row["seed"]) is None else str(int(row["seed"])))
+        for job in _jobs_behind(row["directory"], gathered):
+            plan, seed = _plan(job, gathered)
+            owners.setdefault(plan, set()).add(i)
+            seeds[i].add(seed)
+    missing: dict[int, set[str]] = {}
+    for job in gathered.waiting:
+        plan, seed = _plan(job, gathered)
+        for i in found if len(found := owners.get(plan, set())) == 1 else ():
+            missing.setdefault(i, set()).update({seed} - seeds[i])
+    out = groups.copy()
+    for i, absent in missing.items():
+        if absent:
+            old = int(groups["runs"].iloc[i])
+            out.loc[out.index[i], "runs"] = old + len(absent)
+            out.loc[out.index[i], "status"] = _status(str(groups["status"].iloc[i]), old, len(absent))
+    return out
+
+
+def _jobs_of(table: str, framed: Framed, gathered: Gathered) -> list[Path]:
+    """The planned jobs whose results stand in a table, or may come to.
+
+    One that has not begun belongs to the tables of those of its sweep that were told the same of the data; where
+    none of its sweep is in a table yet, it may belong to any.
+    """
+    tables: dict[Path, str] = {}
+    for directory, own in zip(framed.rows["directory"], framed.rows["table"], strict=True):
+        if present(own) is not None:
+            tables |= dict.fromkeys(_jobs_behind(directory, gathered), own)
+    sweeps: dict[Path, dict[frozenset[str], set[str]]] = {}
+    for job, own in tables.items():
+        sweeps.setdefault(job.parent, {}).setdefault(_data_of(job, gathered), set()).add(own)
+
+    def belongs(job: Path) -> bool:
+        if job in tables:
+            return tables[job] == table
+        return job.parent not in sweeps or table in sweeps[job.parent].get(_data_of(job, gathered), set())
+
+    return [job for job in gathered.jobs if belongs(job)]
+
+
+def _jobs_behind(directory: str, gathered: Gathered) -> list[Path]:
+    """The planned jobs that a run, or what repeats it, is of."""
+    path = gathered.base / directory
+    return [p for p in (path, *(same.directory for same in gathered.repeats.get(path, ()))) if p in gathered.jobs]
+
+
+def _data_of(job: Path, gathered: Gathered) -> frozenset[str]:
+    """What a job was told of its data: with another number of training data it stays in one table."""
+    keys = {text: key_of(text) for text in gathered.jobs[job]}
+    return frozenset(text for text, key in keys.items() if key.split(".")[0] == "data" and key != TRAIN_SIZE)
+
+
+def _plan(job: Path, gathered: Gathered) -> tuple[object, str]:
+    """What a job was to run, of which sweep; and its seed."""
+    seeds = [text for text in gathered.jobs[job] if key_of(text) == "seed"]
+    plan = (job.parent, frozenset(gathered.jobs[job]).difference(seeds))
+    return plan, seeds[0].partition("=")[2] if seeds else ""
+
+
+def _status(status: str, runs: int, absent: int) -> str:
+    """The status of a group with jobs that have not begun.
+
+    >>> _status("done", 1, 2), _status("1 of 2 failed", 2, 1), _status("running", 1, 1)
+    ('2 of 3 not begun', '1 of 3 failed, 1 of 3 not begun', '1 of 2 running, 1 of 2 not begun')
+    """
+    total = runs + absent
+    known = re.sub(r"\bof \d+\b", f"of {total}", status) if " of " in status else f"{runs} of {total} {status}"
+    return ", ".join([*([] if status == DONE else [known]), f"{absent} of {total} not begun"])

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vem.report.figures.style import make_folder
 from vem.storage import locks
 from vem.storage.ledger import gone
-from vem.storage.records import Unwritable, unwritable, write_json
+from vem.storage.records import Unwritable, make_folder, unwritable, write_json
 
 STAGING = ".report."  # and the process that writes there: its machine, a dot, its number
 FILES = ".report.json"  # the names of what the last report wrote: what the next one does not write again goes

@@ -121,7 +121,7 @@ def plan(directory: Path, command: str, launcher: str, jobs: Sequence[Job], star
 @contextmanager
 def _changing(directory: Path) -> Iterator[None]:
     """Of two who read and write the same file of the sweep, the second sees what the first has written."""
-    _make(directory / FOLDER)
+    records.make_folder(directory / FOLDER)
     with locks.held(directory / FOLDER / "lock"):
         yield
 
@@ -132,7 +132,7 @@ def write(sweep: Sweep) -> None:
     Raises:
         VemError: the folder cannot be written.
     """
-    _make(sweep.directory / FOLDER)
+    records.make_folder(sweep.directory / FOLDER)
     content = {
         "commands": list(sweep.commands),
         "launcher": sweep.launcher,
@@ -147,7 +147,7 @@ def write_outcome(directory: Path, folder: str, start: str, outcome: Outcome) ->
     """Write down how a job ended; ``start`` says in which start of the sweep. A full disk must not end the sweep."""
     path = _outcome_path(directory, folder)
     with suppress(VemError):
-        _make(path.parent)
+        records.make_folder(path.parent)
         records.write_json(path, {"start": start, **outcome._asdict()})
 
 
@@ -199,7 +199,7 @@ def take_over(directory: Path, digest: str, folder: str, holder: str) -> str:
 
 def _claim_path(directory: Path, digest: str) -> Path:
     path = directory / FOLDER / "claims" / digest
-    _make(path.parent)
+    records.make_folder(path.parent)
     return path
 
 
@@ -217,7 +217,7 @@ def _holder(path: Path) -> str:
 def alive(directory: Path, folder: str) -> Iterator[None]:
     """Give a sign of life for this job every few seconds, until the block ends."""
     path = directory / FOLDER / "alive" / folder
-    _make(path.parent)
+    records.make_folder(path.parent)
     ended = threading.Event()
 
     def beat() -> None:
@@ -247,7 +247,7 @@ def alone(directory: Path, folder: str) -> Iterator[None]:
     process, however that comes about.
     """
     path = directory / FOLDER / "locks" / folder
-    _make(path.parent)
+    records.make_folder(path.parent)
     with locks.held(path):
         yield
 
@@ -291,13 +291,6 @@ def state(directory: Path, folder: str) -> str:
             return recorded
         recorded = "interrupted" if found.get("error") else recorded
     return SEEN[recorded, is_alive(directory, folder)]
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise records.unwritable(folder, error) from error
 
 
 class _Look(NamedTuple):

@@ -122,6 +122,18 @@ def unwritable(path: Path, error: OSError) -> Unwritable:
     return Unwritable(f"{path} cannot be written: {error.strerror or error}.")
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it.
+
+    Raises:
+        VemError: it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 def try_writing(directory: Path) -> None:
     """Refuse a folder that takes no files before something long is computed for it.
 

@@ -12,19 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import CARETUPBASE
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from vem.report.figures.style import (
-    BEHIND,
-    Look,
-    grid,
-    legend_below,
-    looks,
-    new_figure,
-    one_line,
-    plain,
-    tidy,
-    titled,
-    wrapped,
-)
+from vem.report.figures import style
 from vem.report.findings import Axis
 from vem.report.labels import value_names
 
@@ -64,10 +52,10 @@ def axis_figure(axis: Axis, table: str) -> Figure | None:
         return None
     best = ranked_series(axis)[:MOST_SERIES]
     shown = [name for name in dict.fromkeys(axis.points["series"]) if name in best]
-    styles = dict(zip(shown, looks(len(shown)), strict=True))
+    styles = dict(zip(shown, style.looks(len(shown)), strict=True))
     columns = min(COLUMNS, len(metrics))
     rows = -(-len(metrics) // columns)
-    figure = new_figure(max(6.4, 3.5 * columns), 2.7 * rows + 0.9)
+    figure = style.new_figure(max(6.4, 3.5 * columns), 2.7 * rows + 0.9)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, (key, title) in zip(panels, metrics.items(), strict=False):
         places = set_values(panel, axis, figure.get_size_inches()[0] / columns - MARGIN)
@@ -76,34 +64,34 @@ def axis_figure(axis: Axis, table: str) -> Figure | None:
             draw(
                 panel, own.assign(place=own["value"].map(places)).sort_values("place"), str(name), styles.get(str(name))
             )
-        grid(panel)
-        tidy(panel)
-        panel.set_title(wrapped(title, 44, 2), fontsize=9.5, loc="left")
+        style.grid(panel)
+        style.tidy(panel)
+        panel.set_title(style.wrapped(title, 44, 2), fontsize=9.5, loc="left")
     for panel in panels[len(metrics) :]:
         panel.set_visible(False)
     handles = {h.get_label(): h for panel in panels for h in panel.get_lines() if not h.get_label().startswith("_")}
-    legend_below(figure, list(handles.values()), list(handles))
-    titled(figure, f"Along {axis.key}", table)
+    style.legend_below(figure, list(handles.values()), list(handles))
+    style.titled(figure, f"Along {axis.key}", table)
     return figure
 
 
-def _line(panel: Panel, own: pd.DataFrame, name: str, look: Look | None) -> None:
+def _line(panel: Panel, own: pd.DataFrame, name: str, look: style.Look | None) -> None:
     x, mean, low, high, one_ended = _numbers(own)
     if look is None:
-        panel.plot(x, mean, color=BEHIND, linewidth=0.9, zorder=1)
+        panel.plot(x, mean, color=style.BEHIND, linewidth=0.9, zorder=1)
         return
-    panel.plot(x, mean, markersize=5, linewidth=1.6, label=wrapped(name, 40, 2), **look.line)
+    panel.plot(x, mean, markersize=5, linewidth=1.6, label=style.wrapped(name, 40, 2), **look.line)
     if np.isfinite(low).any():
         panel.fill_between(x, low, np.where(one_ended, mean, high), color=look.colour, alpha=0.18, linewidth=0)
     if one_ended.any():
         panel.plot(x[one_ended], mean[one_ended], marker=CARETUPBASE, color=look.colour, markersize=ARROW, linestyle="")
 
 
-def _level(panel: Panel, own: pd.DataFrame, name: str, look: Look | None) -> None:
+def _level(panel: Panel, own: pd.DataFrame, name: str, look: style.Look | None) -> None:
     """A series that does not use the axis: the same number everywhere."""
     _, (mean, *_), (low, *_), (high, *_), (one_ended, *_) = _numbers(own)
-    colour = look.colour if look else BEHIND
-    panel.axhline(mean, color=colour, linestyle=":", linewidth=1.6, label=f"{wrapped(name, 40, 2)} (not swept)")
+    colour = look.colour if look else style.BEHIND
+    panel.axhline(mean, color=colour, linestyle=":", linewidth=1.6, label=f"{style.wrapped(name, 40, 2)} (not swept)")
     if look and np.isfinite(low) and (np.isfinite(high) or one_ended):
         panel.axhspan(low, mean if one_ended else high, color=colour, alpha=0.10, linewidth=0)
 
@@ -132,14 +120,14 @@ def set_values(panel: Panel, axis: Axis, width: float) -> dict[float | str, floa
 
 def _set_words(panel: Panel, axis: Axis, width: float) -> None:
     """Values side by side, upright where their texts would run into each other."""
-    count, texts = len(axis.values), [one_line(str(value)) for value in axis.values]
+    count, texts = len(axis.values), [style.one_line(str(value)) for value in axis.values]
     room = int((width / count - GAP) / CHARACTER)
     if all(_fits(text, room) for text in texts):
-        panel.set_xticks(range(count), [wrapped(text, room, LINES) for text in texts])
+        panel.set_xticks(range(count), [style.wrapped(text, room, LINES) for text in texts])
     else:
         shown = range(0, count, -(-count // max(1, int(width / LINE))))
-        panel.set_xticks(shown, [wrapped(texts[i], LONGEST, 1) for i in shown], rotation="vertical")
-    panel.set(xlim=(-0.4, count - 0.6), xlabel=plain(axis.key))
+        panel.set_xticks(shown, [style.wrapped(texts[i], LONGEST, 1) for i in shown], rotation="vertical")
+    panel.set(xlim=(-0.4, count - 0.6), xlabel=style.plain(axis.key))
 
 
 def _fits(text: str, room: int) -> bool:
@@ -153,7 +141,7 @@ def _fits(text: str, room: int) -> bool:
 
 def _set_numbers(panel: Panel, axis: Axis, width: float) -> None:
     numbers = [float(value) for value in axis.values]
-    panel.set_xlabel(plain(axis.key) + _scale(panel, numbers))
+    panel.set_xlabel(style.plain(axis.key) + _scale(panel, numbers))
     ticks = _with_room(panel, dict(zip(numbers, value_names(axis.values).values(), strict=True)), numbers, width)
     if len(ticks) < len(numbers) and len(numbers) > FEW:
         ticks = _with_room(panel, {n: f"{n:g}" for n in _round(numbers, panel.get_xscale())}, numbers, width)

@@ -16,11 +16,11 @@ from vem.report.figures import curves, densities, panels
 from vem.report.figures.axes import axis_figure, omitted
 from vem.report.figures.curves import MOST_TOGETHER, Curve
 from vem.report.figures.gaps import MOST_BARS, caption, distributions_figure, gaps_figure, gaps_of
-from vem.report.figures.style import make_folder, new_figure, one_line, save_both, titled, wrapped
-from vem.report.files import read_metrics, read_per_datum, read_pictures
+from vem.report.figures.style import new_figure, one_line, save_both, titled, wrapped
 from vem.report.findings import Axis, Findings, Table
 from vem.report.quantities import estimate, present
-from vem.storage.records import METRICS, PER_DATUM, PICTURES
+from vem.report.runs import read_metrics, read_per_datum, read_pictures
+from vem.storage.records import METRICS, PER_DATUM, PICTURES, make_folder
 
 MOST_CURVES = 60  # of them most are grey
 MOST_ROWS = 6

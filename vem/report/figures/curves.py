@@ -12,29 +12,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from vem.report.figures.style import (
-    BEHIND,
-    COSTS,
-    COUNTED,
-    QUIET,
-    Look,
-    grid,
-    label_elbo,
-    label_time,
-    legend_below,
-    looks,
-    new_figure,
-    tidy,
-    titled,
-    wrapped,
-)
-from vem.report.files import read_metrics
+from vem.report.figures import style
+from vem.report.runs import read_metrics
 
 WIDTH = 10.8  # inches
 MOST_TOGETHER = 6  # curves that one pair of axes can hold
 MOST_STRATEGIES = 6
 MOST_SETTINGS = 8
-ALONE = Look((0.1, 0.1, 0.1), "-", "o")
+ALONE = style.Look((0.1, 0.1, 0.1), "-", "o")
 SPLIT_TITLES = {"train": "Training data (running average of the epoch)", "valid": "Held-out data (validation split)"}
 BANDS = "± 1 standard error over seeds"
 
@@ -49,12 +34,12 @@ class Curve(NamedTuple):
     @property
     def counted(self) -> bool:
         """Whether each of its seeds counted its decoder evaluations, and made some."""
-        counts = self.rows[COUNTED]
+        counts = self.rows[style.COUNTED]
         return bool(len(counts) and counts.notna().all() and counts.max() > 0)
 
     def of(self, split: str, cost: str) -> pd.DataFrame:
         """Its rows of a split; none where it did not count this cost."""
-        return self.rows[(self.rows["split"] == split) & (cost != COUNTED or self.counted)]
+        return self.rows[(self.rows["split"] == split) & (cost != style.COUNTED or self.counted)]
 
 
 class _Row(NamedTuple):
@@ -62,7 +47,7 @@ class _Row(NamedTuple):
 
     title: str
     split: str
-    coloured: Sequence[tuple[Curve, Look]]
+    coloured: Sequence[tuple[Curve, style.Look]]
     behind: Sequence[Curve] = ()
 
 
@@ -78,18 +63,18 @@ def seed_average(directories: Sequence[Path]) -> pd.DataFrame:
     """
     runs = [read_metrics(directory) for directory in directories]
     together = pd.concat([run for run in runs if len(run)] or runs[:1])
-    together = together.reindex(columns=["split", "epoch", "elbo", *list(COSTS)[1:]])
+    together = together.reindex(columns=["split", "epoch", "elbo", *list(style.COSTS)[1:]])
     mean = together.groupby(["split", "epoch"], as_index=False).agg(
-        seconds=("seconds", "mean"), decoder_evaluations=(COUNTED, "mean"), counted=(COUNTED, "count"),
+        seconds=("seconds", "mean"), decoder_evaluations=(style.COUNTED, "mean"), counted=(style.COUNTED, "count"),
         elbo=("elbo", "mean"), se=("elbo", "sem"), seeds=("elbo", "size"),
     )  # fmt: skip
-    mean[COUNTED] = mean[COUNTED].where(mean.pop("counted") == mean["seeds"])
+    mean[style.COUNTED] = mean[style.COUNTED].where(mean.pop("counted") == mean["seeds"])
     return mean[mean["seeds"] == sum(len(run) > 0 for run in runs)]
 
 
 def comparison_figure(curves: Sequence[Curve], table: str) -> Figure:
     """A few groups on common axes: a row for each split, a column for each cost; bands ± 1 standard error."""
-    pairs = list(zip(curves, looks(len(curves)), strict=True))
+    pairs = list(zip(curves, style.looks(len(curves)), strict=True))
     rows = [
         _Row(title, s, pairs) for s, title in SPLIT_TITLES.items() if any((c.rows["split"] == s).any() for c in curves)
     ]
@@ -105,13 +90,13 @@ def strategies_figure(
     same one in each row. A strategy's only curve without settings is black.
     """
     curves = [curve for curve in curves if (curve.rows["split"] == split).any()]
-    styles = {"": ALONE, **dict(zip(coloured, looks(len(coloured)), strict=True))}
+    styles = {"": ALONE, **dict(zip(coloured, style.looks(len(coloured)), strict=True))}
     found = []
     for strategy in (name for name in dict.fromkeys(curve.strategy for curve in curves) if name in rows):
         own = {c.name: setting for c in curves
                if c.strategy == strategy and (setting := beyond(c.name, strategy)) in styles}  # fmt: skip
         pairs = [(c._replace(name=own[c.name]), styles[own[c.name]]) for c in curves if c.name in own]
-        found.append(_Row(wrapped(strategy, 40, 1), split, pairs, [c for c in curves if c.name not in own]))
+        found.append(_Row(style.wrapped(strategy, 40, 1), split, pairs, [c for c in curves if c.name not in own]))
     title = SPLIT_TITLES[split][0].lower() + SPLIT_TITLES[split][1:]
     return _figure(found, curves, 2.2, coloured, f", {title}", table)
 
@@ -152,8 +137,8 @@ def _figure(
     rows: Sequence[_Row], curves: Sequence[Curve], height: float, names: Sequence[str], title: str, table: str
 ) -> Figure:
     """Rows of panels of that many inches; in the legend these names, each of which may be absent from some panels."""
-    costs = [cost for cost in COSTS if cost != COUNTED or any(curve.counted for curve in curves)]
-    figure = new_figure(WIDTH, height * len(rows) + 1.0)
+    costs = [cost for cost in style.COSTS if cost != style.COUNTED or any(curve.counted for curve in curves)]
+    figure = style.new_figure(WIDTH, height * len(rows) + 1.0)
     axes = figure.subplots(len(rows), len(costs), sharey=True, sharex="col", squeeze=False)
     handles: dict[str, Any] = {}
     for line, row in zip(axes, rows, strict=True):
@@ -161,38 +146,38 @@ def _figure(
             _panel(ax, row, cost)
             handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
         line[0].set_title(row.title, fontsize=10, loc="left", weight="bold" if row.behind else None)
-        label_elbo(
+        style.label_elbo(
             line[0], [c.rows.loc[c.rows["split"] == r.split, "elbo"].to_numpy(float) for r in rows for c in curves]
         )
     for ax, cost in zip(axes[-1], costs, strict=True):
-        label_time(ax, cost)
+        style.label_time(ax, cost)
         if cost != "epoch":
-            _scale(ax, [float(c.rows[cost].max()) for c in curves if cost != COUNTED or c.counted])
-    labels = [label for label in map(wrapped, names) if label in handles]
+            _scale(ax, [float(c.rows[cost].max()) for c in curves if cost != style.COUNTED or c.counted])
+    labels = [label for label in map(style.wrapped, names) if label in handles]
     if labels:
-        legend_below(figure, [handles[label] for label in labels], labels)
+        style.legend_below(figure, [handles[label] for label in labels], labels)
     bands = f"; bands {BANDS}" if any((curve.rows["seeds"] > 1).any() for curve in curves) else ""
-    titled(figure, f"ELBO while training{title}; larger is better{bands}", table)
+    style.titled(figure, f"ELBO while training{title}; larger is better{bands}", table)
     return figure
 
 
 def _panel(ax: Axes, row: _Row, cost: str) -> None:
     others = [found for curve in row.behind if len(found := curve.of(row.split, cost)[[cost, "elbo"]].to_numpy(float))]
     if others:
-        ax.add_collection(LineCollection(others, colors=BEHIND, linewidths=0.9, zorder=1))
+        ax.add_collection(LineCollection(others, colors=style.BEHIND, linewidths=0.9, zorder=1))
     for curve, look in row.coloured:
         rows = curve.of(row.split, cost)
         if not len(rows):
             continue
         x, elbo, end = rows[cost], rows["elbo"], [len(rows) - 1]
-        ax.plot(x, elbo, linewidth=1.7, label=wrapped(curve.name), markersize=5, markevery=end, **look.line)
+        ax.plot(x, elbo, linewidth=1.7, label=style.wrapped(curve.name), markersize=5, markevery=end, **look.line)
         if rows["seeds"].iloc[0] > 1:
             ax.fill_between(x, elbo - rows["se"], elbo + rows["se"], color=look.colour, alpha=0.2, linewidth=0)
     if not ax.lines:
-        ax.text(0.5, 0.04, "not counted here", transform=ax.transAxes, ha="center", fontsize=8, color=QUIET)
+        ax.text(0.5, 0.04, "not counted here", transform=ax.transAxes, ha="center", fontsize=8, color=style.QUIET)
     ax.autoscale_view()
-    grid(ax)
-    tidy(ax)
+    style.grid(ax)
+    style.tidy(ax)
 
 
 def _scale(ax: Axes, ends: Sequence[float]) -> None:
@@ -202,6 +187,6 @@ def _scale(ax: Axes, ends: Sequence[float]) -> None:
         number = ax.xaxis.get_major_formatter()
         ax.set_xscale("log")
         plain = FuncFormatter(lambda value, _: f"{value:g}")
-        ax.xaxis.set_major_formatter(plain if ax.get_xlabel() == COSTS["seconds"] else number)
+        ax.xaxis.set_major_formatter(plain if ax.get_xlabel() == style.COSTS["seconds"] else number)
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel(f"{ax.get_xlabel()}, log scale")

@@ -14,8 +14,7 @@ from vem.report.estimates import gap_name
 from vem.report.figures import densities, panels
 from vem.report.figures.gaps import per_datum_figure
 from vem.report.figures.style import grid, label_elbo, label_time, looks, new_figure, save, tidy, titled
-from vem.report.files import read_metrics, read_per_datum, read_pictures
-from vem.report.runs import read_run
+from vem.report.runs import read_metrics, read_per_datum, read_pictures, read_run
 from vem.storage.records import FIGURES
 
 Pictures = Mapping[str, np.ndarray]

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from vem.storage.records import replacing, unwritable
+from vem.storage.records import make_folder, replacing
 
 DPI = 150
 ELBO_LABEL = "ELBO (nats per datum)"
@@ -98,18 +98,6 @@ def _any_script() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         yield
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and those above it.
-
-    Raises:
-        VemError: it cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
 
 
 def tidy(ax: Axes) -> None:

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
-
-
-class FailedCheck(NamedTuple):
-    """One check that failed, and in which part of evaluation.json it stands."""
-
-    part: str  # train, valid, test, …
-    name: str
-    detail: str
+from typing import Any
 
 
 def failed(evaluation: Mapping[str, Any]) -> list[str]:
@@ -21,7 +13,7 @@ def failed(evaluation: Mapping[str, Any]) -> list[str]:
     >>> failed({"test": {"num_data": 10, "checks": [check]}})
     ['test converged: 9.0% of the data not converged']
     """
-    return [f"{found.part} {found.name}: {found.detail}" for found in _failed(evaluation)]
+    return [f"{part} {name}: {detail}" for part, name, detail in _failed(evaluation)]
 
 
 def failed_names(evaluation: Mapping[str, Any], places: bool = True) -> list[str]:
@@ -32,8 +24,8 @@ def failed_names(evaluation: Mapping[str, Any], places: bool = True) -> list[str
     ['finite (train, test)']
     """
     parts: dict[str, list[str]] = {}
-    for found in _failed(evaluation):
-        parts.setdefault(found.name, []).append(found.part)
+    for part, name, _ in _failed(evaluation):
+        parts.setdefault(name, []).append(part)
     return [f"{name} ({', '.join(where)})" if places else name for name, where in parts.items()]
 
 
@@ -47,10 +39,10 @@ def not_tested(evaluation: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(str(said) for part in parts if isinstance(part, list) for said in part))
 
 
-def _failed(evaluation: Mapping[str, Any]) -> Iterator[FailedCheck]:
+def _failed(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Part, name and detail of each check that does not say that it passed."""
     for part, content in evaluation.items():
         checks = content.get("checks") if isinstance(content, Mapping) else None
         for check in checks if isinstance(checks, list) else ():
-            # What does not say that it passed has not passed.
             if isinstance(check, Mapping) and check.get("passed") is not True:
-                yield FailedCheck(part, str(check.get("name")), str(check.get("detail", "")))
+                yield part, str(check.get("name")), str(check.get("detail", ""))
