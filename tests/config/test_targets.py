@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,3 +100,21 @@ def test_at_least_refuses_what_is_no_number(value):
 def test_at_least_refuses_what_is_too_small(value):
     with pytest.raises(VemError, match="is too small: it must be at least 1"):
         at_least(value, 1, "training.epochs")
+
+
+ELBO_0 = {"_target_": "vem.objectives.elbo.ELBO", "num_draws": 0}
+HELD_OUT_0 = {"_target_": "vem.strategies.local.HeldOut", "steps": 0}
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (HELD_OUT_0, "place.steps=0 is too small"),
+        ({"_target_": "builtins.dict", "held_out": HELD_OUT_0}, "place.held_out.steps=0 is too small"),
+        ({"_target_": "vem.strategies.exact_em.ExactEM", "objective": ELBO_0}, "objective.num_draws=0 is too small"),
+    ],
+)
+def test_a_class_names_its_argument_and_the_config_adds_the_place(section, said, monkeypatch):
+    monkeypatch.setattr("vem.config.targets.typed", lambda section, place: section)
+    with pytest.raises(VemError, match=f"^{re.escape(said)}"):
+        instantiate(section, "place")
