@@ -33,13 +33,6 @@ def grey(*shape: int) -> Any:
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
-def mixed_labels(folder: Path) -> Sequence[str]:
-    """Splits whose labels are numbers here and text there."""
-    x = grey(12, 2)
-    np.savez(folder / "x.npz", train=x, valid=x, test=x, train_labels=np.arange(12), test_labels=["dog"] * 12)
-    return ["data=array", "data.path=x.npz"]
-
-
 def table(content: str | bytes, *overrides: str) -> SetUp:
     """data=array on a table with this content."""
 
@@ -56,25 +49,6 @@ def several_arrays(*overrides: str) -> SetUp:
     def set_up(folder: Path) -> Sequence[str]:
         np.savez(folder / "x.npz", pixels=grey(12, 2), target=np.arange(12))
         return ["data=array", "data.path=x.npz", *overrides]
-
-    return set_up
-
-
-def sparse_matrix(folder: Path) -> Sequence[str]:
-    from scipy import sparse
-
-    sparse.save_npz(folder / "x.npz", sparse.csr_matrix((10**6, 10**4)))
-    return ["data=array", "data.path=x.npz"]
-
-
-def in_columns(columns: dict[str, Any], *overrides: str) -> SetUp:
-    """A .parquet of these columns."""
-
-    def set_up(folder: Path) -> Sequence[str]:
-        import pandas as pd
-
-        pd.DataFrame(columns).to_parquet(folder / "x.parquet")
-        return ["data=array", "data.path=x.parquet", *overrides]
 
     return set_up
 
@@ -122,8 +96,6 @@ def own_module(text: str, *overrides: str) -> SetUp:
     return set_up
 
 
-NAN = np.where(np.arange(200).reshape(50, 4) == 21, np.nan, 1.0)
-
 # name, what is typed (after the overrides of a tiny run), and words that the message must hold
 ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     # --- files
@@ -135,41 +107,22 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("wrong checksum", with_mnist(b"not the published bytes"), ["wrong checksum", "Delete it", "data.root=DIR"]),
     ("truncated archive", with_mnist(gzip.compress(b"x" * 9999)[:-9]), ["checksum", "cut short", "Delete it"]),
     # --- data
-    ("NaN", saved(NAN), ["1 of 50 rows", "NaN", "Remove or impute"]),
     ("constant", saved(np.ones((50, 4))), ["equal", "nothing to learn"]),
     ("empty", saved(np.ones((0, 4))), ["0 rows", "more data"]),
     ("no columns", saved(np.ones((50, 0))), ["empty"]),
     ("rank 1", saved(grey(50)), ["(50,)", "[N, D]", "Reshape"]),
-    ("rank 4", saved(grey(50, 2, 2, 2)), ["(50, 2, 2, 2)", "Reshape"]),
     ("text", saved(np.full((50, 4), "a")), ["not real numbers", "float32"]),
-    # --- tables
-    ("names or data", table("0,1,2\n4,5,7\n"), ["line 1, '0,1,2'", "data.header=true", "data.header=false"]),
-    ("an index or data", table(",0,1\n0,5,6\n1,7,8\n"), ["line 1, ',0,1'", "data.header=true", "data.drop=[1]"]),
-    ("names among numbers", table("1,x\n3,4\n"), ["'x' among numbers", "data.header=false", "data.label_column=2"]),
-    ("row names or data", table(",a\n7,1\n7,2\n"), ["line 1: ',a'", "data.row_names=true", "data.row_names=false"]),
-    ("one name too few", table("a,b\n1,2,3\n"), ["more cells than line 1 has names", "data.row_names=true"]),
-    ("decimal comma or row names", table("x\n1,5\n"), ["data.decimal=comma", "data.row_names=true"]),
+    # --- tables: what is asked of them, and each answer, is in tests/data
     ("no row names", table("a,b\n1,2,3\n", "data.row_names=false"), ["Name every column", "data.row_names=true"]),
-    ("two separators", table("1,5 2,5\n3,5 4,5\n"), ["'1,5 2,5'", "separator=comma", "separator=space data.decimal"]),
-    ("no separator", table("a, b;c\n1;2\n"), ["Line 1: 'a, b;c'", "data.separator", "holds a comma"]),
     ("wrong separator", table("a,b\n1,2\n", "data.separator=tab"), ["in no line", "data.separator=comma"]),
-    ("thousands", table("1,234;2\n"), ["'1,234'", "data.decimal=comma", "data.decimal=point"]),
     ("unknown separator", table("1\n2\n", "data.separator=colon"), ["data.separator='colon'", "semicolon, tab, space"]),
     ("unknown decimal", table("1\n2\n", "data.decimal=dot"), ["data.decimal='dot'", "auto, point, comma"]),
     ("unknown header", table("1\n2\n", "data.header=maybe"), ["data.header='maybe'", "auto, true, false"]),
     ("unknown row names", table("1\n2\n", "data.row_names=maybe"), ["data.row_names='maybe'", "auto, true, false"]),
     ("unknown encoding", table("1\n2\n", "data.encoding=utf-9"), ["data.encoding=utf-9", "cp1252 or latin-1"]),
-    ("another encoding", table(b"a,\xe9\n1,2\n"), ["not written in utf-8", "0xe9 in line 1", "data.encoding=cp1252"]),
     ("bytes", table(b"PK\0\0\0\0"), ["zero bytes", "not a text"]),
     ("lines of unlike length", table("a,b\n1,2\n3,4,5\n"), ["line 3 has 3 cells", "line 1 has 2", "Mend"]),
-    ("a first line of another length", table("5,x,y\n1,2\n3,4\n"), ["line 1 has 3", "alone differs", "take it out"]),
     ("no row", table("# by me\n"), ["holds no row"]),
-    ("an open quote", table('"a,b\n1,2\n'), ["quote", "not closed"]),
-    ("points beside decimal commas", table("1.234;2,5\n"), ["'1.234'", "may mark thousands", "data.drop=[1]"]),
-    ("commas in quotes", table('a,b\n"1,234",2\n'), ["'1,234'", "data.decimal=comma", "data.decimal=point"]),
-    ("whole numbers beyond doubles", table("9007199254740993\n9007199254740995\n"), ["column 1", "subtract its"]),
-    ("a missing cell", table("a,b\n1,2\n3,\n"), ["line 3, column b", "impute", "data.drop=[2]"]),
-    ("a question mark", table("a,b\n1,2\n?,4\n"), ["line 3, column a", "'?', a missing value", "data.drop=[1]"]),
     ("a missing label", table("a,k\n1,u\n2,\n", "data.label_column=k"), ["1 of 2 labels", "line 3, column k"]),
     ("a column of text", table("a,k\n1,u\n2,v\n"), ["column k", "label_column", "categories=onehot", "drop=[2]"]),
     ("text among numbers", table("a,k\n1,2\n2,v\n"), ["line 3, column k, holds 'v'", "Mend", "data.drop=[2]"]),
@@ -199,30 +152,14 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
     ("not grey", saved(grey(50, 4) * 255, "data.binarize=static"), ["[0, 1]", "x / 255"]),
     ("more components than data", ["strategy=gmm", "model.components=41"], ["41", "40", "components"]),
     ("subset too large", ["data.max_train=999"], ["data.max_train=999", "40"]),
-    ("far from zero", saved(1.7e9 + 0.05 * grey(50, 4).astype(np.float64)), ["are equal", "dtype=float64"]),
-    ("beyond float32", saved(grey(50, 4) * np.float64(1e40)), ["float32 ends at", "dtype=float64"]),
-    ("nanoseconds", saved(17 * 10**17 + np.arange(100).reshape(50, 2)), ["column 1", "subtract its smallest value"]),
-    ("mixed labels", mixed_labels, ["test_labels holds text ('dog')", "train_labels numbers", "all as numbers"]),
     ("unknown precision", saved(grey(50, 4), "data.precision=double"), ["data.precision='double'", "file, single"]),
-    # --- files of other programs
-    ("several arrays", several_arrays(), ["pixels (12 x 2), target (12)", "data.array=pixels", "data.label_array="]),
-    ("no such array", several_arrays("data.array=pixel"), ["data.array='pixel'", "did you mean 'pixels'?"]),
+    # --- files of other programs, too
     ("a layer of an .npz", several_arrays("data.layer=counts"), ["data.layer=counts", ".h5ad files", "leave it out"]),
-    ("large and sparse", sparse_matrix, ["1000000 x 10000", "80.0 GB", "keep fewer columns"]),
-    ("lists beside numbers", in_columns({"id": [1, 2], "v": [[1.0], [2.0]]}), ["lists", "data.columns=[2]"]),
-    ("unequal lists", in_columns({"v": [[1.0, 2.0], [2.0]]}), ["row 1", "column v", "a list of 1", "one length"]),
-    ("missing in columns", in_columns({"v": [1.0, None], "w": [1, 2]}), ["row 1", "column v", "data.drop=[1]"]),
-    ("bytes in columns", in_columns({"v": [b"1", b"2"], "w": [1, 2]}), ["column v holds binary", "data.drop=[1]"]),
-    ("variables", octaves(), ["X (6 x 4)", "y (6 x 1)", "data.array="]),
-    ("a struct", octaves("data.array=st"), ["st is a struct", "data.array=NAME"]),
     ("separator of a .mat", octaves("data.array=X", "data.separator=tab"), ["data.separator=tab", ".csv"]),
     # --- numbers out of range
     ("width 0", ["model.decoder.widths=[0]"], ["widths[0]=0", "at least 1"]),
-    ("width −3", ["model.decoder.widths=[8,-3]"], ["widths[1]=-3", "at least 1"]),
     ("latent_dim 0", ["latent_dim=0"], ["latent_dim=0", "at least 1"]),
-    ("latent_dim −2", ["latent_dim=-2"], ["latent_dim=-2", "at least 1"]),
     ("batch 0", ["training.batch_size=0"], ["training.batch_size=0", "at least 1"]),
-    ("batch −1", ["training.batch_size=-1"], ["training.batch_size=-1", "at least 1"]),
     (
         "batch norm on one row",
         own_module("from torch import nn\nclass Normed(nn.Sequential):\n    def __init__(self):\n"
@@ -231,12 +168,10 @@ ROWS: list[tuple[str, Sequence[str] | SetUp, Sequence[str]]] = [
         ["training.batch_size=1", "batch norm", "training.batch_size=2"],
     ),
     ("epochs 0", ["training.epochs=0"], ["training.epochs=0", "at least 1"]),
-    ("epochs −1", ["training.epochs=-1"], ["training.epochs=-1", "at least 1"]),
     ("half an epoch", ["training.epochs=1.5"], ["training.epochs=1.5", "whole number"]),
     ("rate 0", ["training.rate=0"], ["training.rate=0", "positive"]),
     ("no draws", ["objective.num_draws=0"], ["objective.num_draws=0", "at least 1"]),
     ("no e-steps", ["strategy=local", "strategy.order=e_then_m", "strategy.e_steps=0"], ["strategy.e_steps=0"]),
-    ("e-steps −1", ["strategy=local", "strategy.e_steps=-1"], ["strategy.e_steps=-1", "at least 1"]),
     ("no components", ["strategy=gmm", "model.components=0"], ["model.components=0", "at least 1"]),
     ("threads 0", ["threads=0"], ["threads=0", "at least 1"]),
     ("no evaluation draws", ["evaluation.draws=0"], ["evaluation.draws=0", "at least 1"]),

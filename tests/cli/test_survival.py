@@ -1,4 +1,4 @@
-"""Twelve runs of which one raises, one is SIGKILLed and one yields NaN, under each launcher of this machine."""
+"""Six runs of which one raises, one is SIGKILLed and one yields NaN, under each launcher of this machine."""
 
 from __future__ import annotations
 

@@ -83,11 +83,11 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_job_is_done_by_a_process_of_its_own(here):
-    job = work(here)
+    job = work(here, None, "threads=2")
     outcome, value, asked = isolated.run(job)
     found = run_json(here)
     assert outcome.status == found["status"] == "done" and found["start"] == job.start and asked is None
-    assert found["pid"] != os.getpid() and found["threads"] == 1
+    assert found["pid"] != os.getpid() and found["threads"] == 2
     evaluation = records.read_json(here / "job" / records.EVALUATION)
     assert value == evaluation["valid"]["elbo"]["mean"]
     assert not ledger.is_alive(here, "job")
@@ -256,12 +256,6 @@ def test_a_strict_run_fails_its_job_although_it_is_done(here):
     outcome, _, _ = isolated.run(job)
     assert outcome.status == "failed" and "check" in outcome.message
     assert run_json(here)["status"] == "done"
-
-
-def test_threads_are_those_of_the_config(here):
-    for number in (1, 2):
-        isolated.run(work(here, None, f"threads={number}", f"seed={number}", name=f"t{number}"))
-        assert run_json(here, f"t{number}")["threads"] == number
 
 
 def test_console_handlers_are_dropped():

@@ -136,63 +136,32 @@ def left_behind(directory: Path, config: dict[str, Any], sweeping: bool = False)
     So is, in a sweep, a run of another config that failed: its config was mended.
 
     Raises:
-        VemError: it holds a run of another config, and the difference is shown; or a file of it is damaged.
+        VemError: it holds a run of another config, and the difference is shown; or an unfinished one of other code of
+            the user's own; or a file of it is damaged.
     """
     _end_the_move(directory)
-    again = stale(config)
-    if (wrong := _damage(directory)) and again:
-        log.warning("%s", wrong)
-        archive(directory)
+    again, run = stale(config), dict[str, Any]()
+    if not (directory / records.RUN).exists():
         return None
-    if wrong:
-        raise VemError(wrong)
     try:
-        earlier = earlier_run(directory, config)
-    except OtherConfig:
-        mended = sweeping and records.read_json(directory / records.RUN).get("status") == JobState.FAILED
-        if not (again or mended):
+        run = records.read_json(directory / records.RUN)
+        sealing.require(directory, run)
+        earlier = _of_this_config(directory, run, config)
+    except VemError as error:
+        unlike = isinstance(error, OtherConfig)
+        if not (again or (sweeping and unlike and run.get("status") == JobState.FAILED)):
             raise
+        if not unlike:
+            log.warning("%s", error)
         archive(directory)
         return None
-    if earlier is not None and earlier.get("status") != JobState.DONE:
-        return _to_go_on(directory, earlier, again or (sweeping and earlier.get("status") == JobState.FAILED))
-    made = by_other_code(earlier) if earlier is not None else None
+    made = by_other_code(run) if earlier and run.get("status") == JobState.DONE else None
     if made and again:
         archive(directory)
         return None
     if made:
         log.warning("%s %s: it counts as done, and rerun=stale runs it again.", directory, made)
     return earlier
-
-
-def _damage(directory: Path) -> str | None:
-    """What is wrong with the files of a run in the directory, if there is one."""
-    if not (directory / records.RUN).exists():
-        return None
-    try:
-        return next(iter(sealing.damage(directory, records.read_json(directory / records.RUN))), None)
-    except VemError as error:
-        return str(error)
-
-
-def _to_go_on(directory: Path, run: dict[str, Any], again: bool) -> dict[str, Any] | None:
-    """An unfinished run, unless other code of the user's own began it: ``again`` archives that one.
-
-    Raises:
-        OtherCode: it has computed something, and its code has changed.
-    """
-    changes = sources.changed(run.get("code"))
-    if not changes or not has_begun(directory):
-        return run
-    if again:
-        archive(directory)
-        return None
-    lines = "".join(f"\n  {change}" for change in changes)
-    raise OtherCode(
-        f"{directory} was begun by other code of your own, and an unfinished run does not go on under it:{lines}\n"
-        "Put the old code back to go on with it, say rerun=stale to archive it and begin again, or name a fresh "
-        "hydra.run.dir (or hydra.sweep.dir)."
-    )
 
 
 def by_other_code(run: Mapping[str, Any]) -> str | None:
@@ -239,34 +208,37 @@ def _end_the_move(directory: Path) -> None:
         _move(directory, places[-1])
 
 
-def earlier_run(directory: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """What run.json says of a run of this config in the directory; None if there is none yet.
+def _of_this_config(directory: Path, run: dict[str, Any], config: dict[str, Any]) -> dict[str, Any] | None:
+    """The run in the directory, by its run.json; None for one that the config may replace.
 
     Raises:
-        OtherConfig: it holds a run of another config; the difference is shown.
+        OtherConfig: it is of another config; the difference is shown.
+        OtherCode: it has computed something, is not finished, and its code has changed.
     """
-    if not (directory / records.RUN).exists():
-        return None
-    earlier = records.read_json(directory / records.RUN)
-    if earlier.get("status") == records.REPEATS and not has_begun(directory):
-        return None  # another folder had this job; now it is this one's
-    if earlier.get("config_hash") == records.config_hash(config):
-        return earlier
     begun = has_begun(directory)
-    if earlier.get("status") == JobState.FAILED and not begun:
+    if run.get("status") == JobState.REPEATS and not begun:
+        return None  # another folder had this job; now it is this one's
+    if run.get("config_hash") == records.config_hash(config):
+        changes = sources.changed(run.get("code")) if begun and run.get("status") != JobState.DONE else []
+        if not changes:
+            return run
+        lines = "".join(f"\n  {change}" for change in changes)
+        raise OtherCode(
+            f"{directory} was begun by other code of your own, and an unfinished run does not go on under it:{lines}\n"
+            "Put the old code back to go on with it, say rerun=stale to archive it and begin again, or name a fresh "
+            "hydra.run.dir (or hydra.sweep.dir)."
+        )
+    if run.get("status") == JobState.FAILED and not begun:
         return None  # it failed before it had computed anything: a mended command may take its place
     try:
         old = records.read_yaml(directory / records.CONFIG)
     except VemError:
         old = {}
-    changes = difference(old or {}, config)
-    file = (
-        f" (data.{records.FILE_HASH}: what the file data.path holds has changed.)"
-        if records.FILE_HASH in changes
-        else ""
-    )
+    changed = difference(old or {}, config)
+    key = records.FILE_HASH
+    file = f" (data.{key}: what the file data.path holds has changed.)" if key in changed else ""
     raise OtherConfig(
-        f"{directory} holds a run of another config, and a run's config does not change:\n{changes}\n"
+        f"{directory} holds a run of another config, and a run's config does not change:\n{changed}\n"
         "Give the old values to go on with it, name a fresh hydra.run.dir (or hydra.sweep.dir), or say rerun=stale to "
         f"archive it.{file}"
     )

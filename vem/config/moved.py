@@ -52,9 +52,9 @@ def found(
     Raises:
         VemError: they are nowhere, or what lies there is something else; both digests, and what was tried.
     """
-    key = next((key for key in KEYS if isinstance(section.get(key), str)), None)
+    key = _key(section)
     if given is not None:
-        key = key or next((key for key in KEYS if key in section), None)
+        key = key or _key(section, unset=True)
         if key is None:
             raise VemError(f"data={given}: the data of {directory} have neither data.path nor data.root to be set.")
         if not expanded(given).exists():
@@ -70,6 +70,11 @@ def found(
         section = {**section, key: str(place), FILE_HASH: content}
         return section, make(section)
     return _folder(section, key, places, mapping(status.get(same_data.KEY)), make)
+
+
+def _key(section: Section, unset: bool = False) -> str | None:
+    """The key that says where the data lie; ``unset``: the one that could."""
+    return next((key for key in KEYS if (key in section if unset else isinstance(section.get(key), str))), None)
 
 
 def candidates(recorded: str, as_typed: Any, directory: Path) -> Iterator[Path]:
@@ -144,8 +149,7 @@ def _told(places: list[Path]) -> str:
 
 def say_where(directory: Path, section: Section) -> str:
     """The remedy where data are not found, or others."""
-    key = next((key for key in KEYS if isinstance(section.get(key), str)), None)
-    key = key or next((key for key in KEYS if key in section), None)
+    key = _key(section) or _key(section, unset=True)
     if key is None:
         return "A function that draws its data at random has to draw the same ones each time, from a seed of its own."
     return (

@@ -141,13 +141,5 @@ def _as_images(data: Data, image_shape: Sequence[int] | None) -> Data:
         )
     height, width = shape
 
-    def images(split: Split) -> Split:
-        return replace(split, x=split.x.reshape(-1, height, width))
-
-    return replace(
-        data,
-        train=images(data.train),
-        valid=images(data.valid),
-        test=images(data.test),
-        image_shape=(height, width),
-    )
+    train, valid, test = (replace(data.split(name), x=data.split(name).x.reshape(-1, height, width)) for name in SPLITS)
+    return replace(data, train=train, valid=valid, test=test, image_shape=(height, width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,26 +16,27 @@ from vem.errors import VemError, choice, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-Place = Callable[[int], str]
 CATEGORIES = ("refuse", "onehot")
 UNKNOWN = "?"  # a missing cell, beside what pandas takes for one: an empty cell, NA, NaN, null and so on
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a table comes from: how messages name its rows, and how what is left as text is read."""
+
+    path: Path
+    place: Callable[[int], str]  # where a row stands in the file: "line 7"
+    decimal: str = "."  # the sign in what is left as text
+    hint: Callable[[str], str] = lambda text: ""  # what else a cell that is no number may be
+
+
 def arrays_of(
-    table: pd.DataFrame,
-    wishes: Wishes,
-    path: Path,
-    place: Place,
-    left_out: Collection[int] = (),
-    named: bool = True,
-    decimal: str = ".",
-    hint: Callable[[str], str] = lambda text: "",
+    table: pd.DataFrame, wishes: Wishes, source: Source, left_out: Collection[int] = (), named: bool = True
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """x [N, D] (float64) and perhaps labels [N] of a table whose columns have distinct names, and what to say of it.
 
-    ``place`` says where a row stands in the file ("line 7"); the columns numbered ``left_out`` (from 0) are data only
-    where they are asked for. Without ``named`` the names are the numbers of the columns. ``decimal``
-    is the sign in what is left as text, and ``hint`` says what else a cell that is no number may be.
+    The columns numbered ``left_out`` (from 0) are data only where they are asked for. Without ``named`` the names are
+    the numbers of the columns.
 
     Raises:
         VemError: a column is not there, holds something else than finite numbers (the message names row and column),
@@ -42,24 +44,22 @@ def arrays_of(
     """
     import pandas as pd  # here, because pandas takes half a second to import
 
+    path, place = source.path, source.place
     choice(wishes.categories, CATEGORIES, "data.categories")
     names = [str(name) for name in table.columns]
     label, kept = chosen(names, wishes, path, left_out, named)
-    arrays = {} if label is None else {"labels": _labels(table, label, path, place)}
-    frame, origin, notes = (
-        table if kept == list(range(len(names))) else table.iloc[:, kept],
-        kept,
-        [],
-    )  # origin: the column that each of the frame's comes from
+    arrays = {} if label is None else {"labels": _labels(table, label, source)}
+    frame = table if kept == list(range(len(names))) else table.iloc[:, kept]
+    origin, notes = kept, []  # origin: the column that each of the frame's comes from
     if not all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes):
         parts: list[Any] = []
         origin = []
         for j in kept:
-            column = as_numbers(table.iloc[:, j], decimal)
+            column = as_numbers(table.iloc[:, j], source.decimal)
             if column is not None:
                 parts.append(column)
             else:
-                levels = _levels(table.iloc[:, j], names, j, wishes, path, place, decimal, hint)
+                levels = _levels(table.iloc[:, j], names, j, wishes, source)
                 parts += [table.iloc[:, j] == level for level in levels]
                 notes.append(f"data.path={path}: column {names[j]} is {len(levels)} of 0 and 1: {', '.join(levels)}.")
             origin += [j] * (len(parts) - len(origin))
@@ -83,13 +83,14 @@ def arrays_of(
     return {"x": x, **arrays}, tuple(notes)
 
 
-def _labels(table: pd.DataFrame, label: int, path: Path, place: Place) -> Array:
+def _labels(table: pd.DataFrame, label: int, source: Source) -> Array:
     column = table.iloc[:, label]
     missing = column.isna().to_numpy(dtype=bool)
     if missing.any():
         raise VemError(
-            f"data.path={path}: {int(missing.sum())} of {len(column)} labels are missing, the first in "
-            f"{place(int(missing.argmax()))}, column {column.name}. Name a class for them, or leave the labels out."
+            f"data.path={source.path}: {int(missing.sum())} of {len(column)} labels are missing, the first in "
+            f"{source.place(int(missing.argmax()))}, column {column.name}. Name a class for them, or leave the labels "
+            "out."
         )
     return column.to_numpy()
 
@@ -169,30 +170,21 @@ def _cell_by_cell(column: pd.Series[Any], decimal: str) -> pd.Series[Any]:
     return pd.to_numeric(column, errors="coerce")
 
 
-def _levels(
-    column: pd.Series[Any],
-    names: Sequence[str],
-    j: int,
-    wishes: Wishes,
-    path: Path,
-    place: Place,
-    decimal: str,
-    hint: Callable[[str], str],
-) -> list[str]:
+def _levels(column: pd.Series[Any], names: Sequence[str], j: int, wishes: Wishes, source: Source) -> list[str]:
     """The different texts of a column, in alphabetical order, if each shall become a column of 0 and 1.
 
     Raises:
         VemError: it shall not, a cell is missing, there is a number among the texts, or no two are equal.
     """
     missing = (column.isna() | (column.astype(str).str.strip() == UNKNOWN)).to_numpy(dtype=bool)
-    number = ~missing & _cell_by_cell(column, decimal).notna().to_numpy(dtype=bool)
+    number = ~missing & _cell_by_cell(column, source.decimal).notna().to_numpy(dtype=bool)
     text = ~missing & ~number
-    hints = hint(str(column.iloc[int(text.argmax())])) if text.any() else ""
+    hints = source.hint(str(column.iloc[int(text.argmax())])) if text.any() else ""
     drop = f"leave the column out: data.drop=[{typed(names, j)}]"
 
     def says(rows: Array) -> str:
         row = int(rows.argmax())
-        return f"data.path={path}: {place(row)}, column {names[j]}, holds {column.iloc[row]!r}"
+        return f"data.path={source.path}: {source.place(row)}, column {names[j]}, holds {column.iloc[row]!r}"
 
     if missing.any() and (number.any() or wishes.categories == "onehot") and not (number.any() and text.any()):
         raise VemError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vem.data.columns import arrays_of, chosen, typed
+from vem.data.columns import Source, arrays_of, chosen, typed
 from vem.data.reading import OF_ARRAYS, OF_TABLES, Array, Wishes, dense, listed, needed, pick, unreadable
 from vem.errors import VemError, did_you_mean
 
@@ -61,7 +61,7 @@ def read_frame(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str,
                 f"out: data.drop=[{typed(names, j)}]."
             )
     frame = table.to_pandas(ignore_metadata=True)
-    arrays, more = arrays_of(frame, wishes, path, lambda row: f"row {row} (counted from 0)", index)
+    arrays, more = arrays_of(frame, wishes, Source(path, lambda row: f"row {row} (counted from 0)"), index)
     return arrays, (*notes, *more)
 
 

@@ -74,16 +74,8 @@ def _static(files: Mapping[str, Source], folder: Path, seed: int) -> Data:
         "Static MNIST carries no labels: pictures by class show one colour.",
         "Its test rows are sorted by digit in the published file; here they stand in a fixed random order.",
     )
-    return Data(
-        "mnist",
-        Split(train),
-        Split(valid),
-        Split(test[order]),
-        "binary",
-        (SIDE, SIDE),
-        seed=seed,
-        notes=notes,
-    )
+    parts = Split(train), Split(valid), Split(test[order])
+    return Data("mnist", *parts, "binary", (SIDE, SIDE), seed=seed, notes=notes)
 
 
 def _amat(source: Source, folder: Path) -> Tensor:

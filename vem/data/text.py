@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vem.data.columns import arrays_of, as_numbers
+from vem.data.columns import Source, arrays_of, as_numbers
 from vem.data.reading import OF_TABLES, OF_TEXT, Array, Wishes
 from vem.data.text_layout import DECIMAL_COMMA, THOUSANDS, Layout, cells_as_text, find_layout, named
 from vem.data.text_names import all_whole, asked_header, first_row, judge, like_the_rest, names_above, row_names
@@ -69,16 +69,8 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
         left_out, said = row_names(layout, names, table, wishes, too_few)
         notes += [said] if said else []
     table = table.set_axis(_distinct(names), axis=1)
-    arrays, more = arrays_of(
-        table,
-        wishes,
-        path,
-        lambda row: _place(layout, row + skipped),
-        range(left_out),
-        given is not None,
-        layout.decimal,
-        lambda cell: _hint(layout, cell),
-    )
+    source = Source(path, lambda row: _place(layout, row + skipped), layout.decimal, lambda cell: _hint(layout, cell))
+    arrays, more = arrays_of(table, wishes, source, range(left_out), given is not None)
     return arrays, (*notes, *more)
 
 
