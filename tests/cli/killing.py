@@ -1,4 +1,4 @@
-"""A sweep of six that is killed by SIGKILL again and again, and typed again each time, equals the undisturbed one.
+"""A sweep of nine that is killed by SIGKILL again and again, and typed again each time, equals the undisturbed one.
 
 ``python tests/cli/killing.py --kills 100`` in any folder takes about half an hour on two cores; the tests make two of
 these kills. The moments are random (by ``--seed``), of four kinds:
@@ -32,8 +32,8 @@ import numpy as np
 import torch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SIX = (
-    "strategy=local,amortized,gmm", "seed=0,1", "data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10",
+NINE = (
+    "strategy=local,amortized,gmm", "seed=0,1,2", "data=blobs", "data.num=40", "data.num_valid=10", "data.num_test=10",
     "data.dims=3", "latent_dim=2", "training.epochs=6", "training.batch_size=20", "training.checkpoint_seconds=0",
     "progress=false", "device=cpu", "strategy.held_out.steps=5",
 )  # fmt: skip
@@ -41,7 +41,7 @@ MEASURED = ("evaluation=brief", "evaluation.num_data=6", "evaluation.annealing=n
 TIMES = ("seconds", "memory")  # what a name of a number that may differ holds
 OF_THIS_START = ("pid", "commit", "started", "start", "command", "files", "sha256", "error", "host")
 KINDS = ("clock", "clock", "before", "after", "alone", "report")
-MOST_RENAMES = 150  # of a sweep of six, those of its report among them
+MOST_RENAMES = 150  # of a sweep of nine, those of its report among them
 
 # Python reads a module of this name at every start of an interpreter, so also in that of the jobs.
 HOOK = """
@@ -224,7 +224,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("killing"))
     given = parser.parse_args()
-    sweep, draw, folder = (*SIX, *MEASURED), random.Random(given.seed), given.folder.resolve()
+    sweep, draw, folder = (*NINE, *MEASURED), random.Random(given.seed), given.folder.resolve()
     shutil.rmtree(folder, ignore_errors=True)
     begun = time.monotonic()
     undisturbed, ended = chain(folder / "undisturbed", sweep, [], folder / "hooks")

@@ -1,6 +1,6 @@
-"""A sweep of six whose files are damaged one at a time: what the report, ``vem.load`` and the command say of it.
+"""A sweep of nine whose files are damaged one at a time: what the report, ``vem.load`` and the command say of it.
 
-``python tests/cli/mutations.py SWEEP --num 2000`` mutates copies of a finished sweep of six (that of ``killing.py``,
+``python tests/cli/mutations.py SWEEP --num 2000`` mutates copies of a finished sweep of nine (that of ``killing.py``,
 made if it is not there). Whatever was cut, emptied, swapped, dropped, renamed or made of another type, each ends in the
 right answer or in a message that names the file: never in a traceback, a NaN or a wrong number.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from killing import MEASURED, SIX, differences, results, start
+from killing import MEASURED, NINE, differences, results, start
 
 from vem import VemError, load
 from vem.cli.measure import state_hash
@@ -33,7 +33,7 @@ from vem.report import summary
 from vem.storage.sealing import FILES as FILES_SAID
 from vem.storage.sealing import OWN
 
-SWEEP = (*SIX, *MEASURED)
+SWEEP = (*NINE, *MEASURED)
 FILES = ("run.json", "evaluation.json", "config.yaml", "overrides.yaml", "metrics.csv", "per_datum.csv", "pictures.npz",
          "checkpoint.pt")  # fmt: skip
 TREES = ("run.json", "evaluation.json", "config.yaml")  # files with fields
@@ -52,7 +52,7 @@ class Mutation(NamedTuple):
     detail: str = ""
 
 
-def sweep_of_six(folder: Path) -> Path:
+def sweep_of_nine(folder: Path) -> Path:
     """The finished sweep in ``folder``, made there if it is not there."""
     if not (folder / "sweep" / "summary.csv").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -330,7 +330,7 @@ def main() -> int:
     given = parser.parse_args()
     logging.getLogger("vem").setLevel(logging.ERROR)
     folder = given.folder.resolve()
-    sweep = sweep_of_six(folder)
+    sweep = sweep_of_nine(folder)
     truth, begun, bad = Truth(sweep), time.monotonic(), 0
     for seed in range(given.first, given.first + given.num):
         every = [n > 0 and seed % n == 0 for n in (given.command_every, given.figures_every)]

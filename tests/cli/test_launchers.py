@@ -58,9 +58,7 @@ def test_the_numbers_of_a_run_do_not_depend_on_the_launcher(here, vem_run):
     call = in_a_process(here)
     found = {}
     for launcher in ("serial", "joblib", "submitit_local"):
-        (vem_run if launcher == "serial" else call)(
-            *SWEEP, f"launcher={launcher}", f"hydra.sweep.dir={launcher}"
-        ).good()
+        call(*SWEEP, f"launcher={launcher}", f"hydra.sweep.dir={launcher}").good()
         runs = records.run_directories([here / launcher])
         found[launcher] = {run.name: numbers(run) for run in runs}
         assert len(runs) == 3 and all(len(run["checkpoint"]) > 3 for run in found[launcher].values())
@@ -69,7 +67,7 @@ def test_the_numbers_of_a_run_do_not_depend_on_the_launcher(here, vem_run):
 
     runs = records.run_directories([here / "serial"])
     (alone,) = (run for run in runs if records.read_json(run / records.RUN)["strategy"] == "amortized")
-    vem_run(*SMALL, "evaluation.draws=2", "strategy=amortized", "threads=1", "hydra.run.dir=alone").good()
+    call(*SMALL, "evaluation.draws=2", "strategy=amortized", "threads=1", "hydra.run.dir=alone").good()
     single = numbers(here / "alone")
     for name in ("metrics", "evaluation", "per_datum"):
         assert single[name] == found["serial"][alone.name][name]
