@@ -144,12 +144,12 @@ def test_an_objective_with_only_the_contract_s_members_is_ascended(case: tuple[s
     if built.strategy.gap_name == "amortization" or hasattr(built.strategy, "table"):
         built.strategy.objective = ContractOnly()
     values = []
-    for number in range(12):
-        noise = fill(built.strategy.noise(len(x)), generator("cpu", number), x.dtype)
+    for _ in range(12):  # with common noise, so that one function is ascended
+        noise = fill(built.strategy.noise(len(x)), generator("cpu", 0), x.dtype)
         info = built.strategy.step(built.model, Batch(x, torch.arange(len(x))), noise, schedule(x, 0.5))
         built.strategy.end_epoch(built.model)
         values.append(info.bound.terms.get("iw_bound", info.bound.value).mean().item())
-    assert sum(values[-3:]) > sum(values[:3]) - 1e-6
+    assert values[-1] > values[0] - 1e-6
 
 
 class ContractOnlyStrategy:

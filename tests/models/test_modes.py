@@ -146,12 +146,12 @@ def tied() -> tuple[DeepLatentModel, Amortized, nn.Module]:
 def test_shared_weights_take_one_step_a_batch(tmp_path: Path) -> None:
     model, strategy, shared = tied()
     trained(model, strategy, directory=tmp_path)
-    state = strategy.climber.optimizer.state
-    assert {float(state[p]["step"]) for p in strategy.climber.params} == {6.0}
-    assert sum(p is shared.weight for p in strategy.climber.params) == 1
+    state = strategy.optimizer.optimizer.state
+    assert {float(state[p]["step"]) for p in strategy.optimizer.params} == {6.0}
+    assert sum(p is shared.weight for p in strategy.optimizer.params) == 1
     again, learner, _ = tied()
     assert trained(again, learner, directory=tmp_path).finished  # it is read again
-    assert not learner.climber.doubled
+    assert not learner.optimizer.doubled
     for one, other in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
 

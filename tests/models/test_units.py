@@ -51,7 +51,7 @@ def made(units: str, event: tuple[int, ...], decoder: Any = None, latent: int = 
 
 def strategy_of(name: str, encoder: Any = None) -> Any:
     if name == "local":
-        return Local(DiagonalGaussian, ELBO(), ADAM, Natural(), PCAStart(), HeldOut(steps=3))
+        return Local(DiagonalGaussian, ELBO(gradient="path"), ADAM, Natural(), PCAStart(), HeldOut(steps=3))
     return Amortized(DiagonalGaussian, ELBO(), ADAM, encoder or Mirror())
 
 
@@ -285,10 +285,10 @@ def test_an_encoder_of_vem_trains_before_an_own_decoder() -> None:
 
 def test_a_bernoulli_has_no_units() -> None:
     for units in ("common", "column"):
-        with pytest.raises(VemError, match=rf"model.units={units}.*0 and 1"):
+        with pytest.raises(VemError, match=rf"units={units}.*0 and 1"):
             DeepLatentModel((4,), 2, MLPFactory([5]), "bernoulli", units=units)
     assert DeepLatentModel((4,), 2, MLPFactory([5]), "bernoulli", units="auto").units is None
-    with pytest.raises(VemError, match=r"model.units='columns'.*did you mean 'column'"):
+    with pytest.raises(VemError, match=r"units='columns'.*did you mean 'column'"):
         DeepLatentModel((4,), 2, MLPFactory([5]), "gaussian", units="columns")
 
 
