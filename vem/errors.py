@@ -21,8 +21,11 @@ class BadArgument(VemError):
     """
 
     def __init__(self, name: str, rest: str) -> None:
-        super().__init__(f"{name}{rest}")
+        super().__init__(name, rest)  # both, for the copy that another process gets
         self.name, self.rest = name, rest
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.rest}"
 
     def at(self, place: str) -> VemError:
         """The same error of ``place.name``.

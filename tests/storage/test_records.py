@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vem.errors import VemError, at_least, choice, did_you_mean
+from vem.errors import BadArgument, VemError, at_least, choice, did_you_mean
 from vem.storage import records
 
 
@@ -104,6 +105,31 @@ def test_the_hash_covers_what_the_numbers_depend_on() -> None:
     assert len({digest, *(records.config_hash({**config, **change}) for change in other)}) == 1 + len(other)
 
 
+@pytest.mark.parametrize(
+    ("said", "chosen", "before", "expected"),
+    [
+        ("path", "auto", False, "path"),
+        ("objective", "auto", False, "reparameterized"),
+        (None, "auto", False, "path"),  # a yaml of one's own without the key trains as it did
+        (None, "reparameterized", True, "reparameterized"),  # as a run of now wrote it
+        ("path", "reparameterized", False, "reparameterized"),
+        ("path", "reparameterized", True, "path"),
+        ("objective", "path", True, "path"),
+    ],
+)
+def test_the_gradient_of_local_is_the_one_that_it_was(said, chosen, before, expected) -> None:
+    strategy = {"_target_": records.LOCAL, "objective": {"gradient": chosen}} | ({"gradient": said} if said else {})
+    settled = records.settled({"strategy": strategy}, before)
+    assert settled == {"strategy": {"_target_": records.LOCAL, "objective": {"gradient": expected}}}
+    assert records.settled(settled, before=True) == records.settled(settled) == settled
+
+
+@pytest.mark.parametrize("error", [BadArgument("steps", "=0 is too small."), records.Unwritable("no.", full=True)])
+def test_an_error_reaches_another_process_whole(error: VemError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error) and str(copy) == str(error) and vars(copy) == vars(error)
+
+
 def test_run_directories(tmp_path: Path) -> None:
     for name in ("b/one", "a"):
         (tmp_path / name).mkdir(parents=True)
@@ -117,7 +143,7 @@ def test_run_directories(tmp_path: Path) -> None:
 
 
 def test_records_and_errors_need_no_torch() -> None:
-    code = "import sys, vem, vem.storage.records, vem.errors; sys.exit('torch' in sys.modules)"
+    code = "import sys, vem.storage.records; sys.exit('torch' in sys.modules or not {*vem.__all__} <= {*dir(vem)})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

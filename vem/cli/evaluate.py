@@ -145,7 +145,7 @@ def _of_the_run(directory: Path, overrides: Sequence[str]) -> list[str]:
     keys = {_key(override) for override in overrides}
     if "evaluation" in keys or not path.exists():
         return []
-    typed = records.read_yaml(path)
+    typed = records.read_yaml(path, "say evaluation=quick|brief|gaps|full.")
     own = [str(override) for override in typed or []]
     return [o for o in own if _key(o).startswith("evaluation") and _key(o) not in keys]
 

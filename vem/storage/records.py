@@ -92,9 +92,12 @@ class Unwritable(VemError):
     """A file that could not be written: what happened, and the remedies of ``python -m vem.run``."""
 
     def __init__(self, told: str, full: bool = False, remedy: str | None = None) -> None:
+        super().__init__(told, full, remedy)  # all of them, for the copy that another process gets
         self.told, self.full = told, full
-        remedy = remedy or (FREE_SPACE if full else ANOTHER_FOLDER)
-        super().__init__(f"{told} {remedy}")
+        self.remedy = remedy or (FREE_SPACE if full else ANOTHER_FOLDER)
+
+    def __str__(self) -> str:
+        return f"{self.told} {self.remedy}"
 
     def advising(self, option: str, command: str = "") -> VemError:
         """The same of a command that takes another folder by ``option``."""
@@ -202,7 +205,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         return {}
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, remedy: str = "run it again in a fresh hydra.run.dir.") -> Any:
     """Read a yaml file.
 
     Raises:
@@ -213,7 +216,7 @@ def read_yaml(path: Path) -> Any:
     except FileNotFoundError:
         raise VemError(f"{path} is missing: is {path.parent} the directory of a run?") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VemError(f"{path} cannot be read ({error}): run it again in a fresh hydra.run.dir.") from None
+        raise VemError(f"{path} cannot be read ({error}): {remedy}") from None
 
 
 def write_config(directory: Path, config: Mapping[str, Any], overrides: Sequence[str] | None = None) -> None:
@@ -371,14 +374,17 @@ def _same_gradient(flat: Mapping[str, Any]) -> dict[str, Any]:
 def settled(config: Mapping[str, Any], before: bool = False) -> dict[str, Any]:
     """The config with the gradient where it belongs, in the objective's options, and ``auto`` replaced.
 
-    ``strategy.gradient`` of local rows is what ``auto`` means; in a config from ``before`` there was an ``auto``,
-    its ``path`` ruled over the objective's own.
+    ``strategy.gradient`` of local rows is what ``auto`` means, ``path`` where a yaml of one's own has none; in a config
+    from ``before`` there was an ``auto``, its ``path`` ruled over the objective's own.
 
     >>> settled({"strategy": {"_target_": LOCAL, "gradient": "path", "objective": {"gradient": "auto"}}})["strategy"]
     {'_target_': 'vem.strategies.local.Local', 'objective': {'gradient': 'path'}}
     """
-    said, chosen = option(config, OF_STRATEGY), option(config, OF_OBJECTIVE)
-    if option(config, "strategy._target_") != LOCAL or said not in GRADIENTS:
+    chosen = option(config, OF_OBJECTIVE)
+    if option(config, "strategy._target_") != LOCAL:
+        return dict(config)
+    said = config["strategy"].get("gradient", "path" if chosen == "auto" else None)
+    if said not in GRADIENTS:
         return dict(config)
     out = with_option(config, "strategy", {k: v for k, v in config["strategy"].items() if k != "gradient"})
     if chosen == "auto":
