@@ -176,8 +176,9 @@ def _made_by_other_code(jobs: Jobs) -> str:
     for folder in jobs.folders():
         if jobs.ran(folder):
             continue
-        made = by_other_code(records.read_run(jobs.sweep.directory / folder))
-        old.update([made] if made else [])
+        found = records.read_run(jobs.sweep.directory / folder)
+        if found and (made := by_other_code(found)):
+            old.update([made])
     if not old:
         return ""
     told = "; ".join(f"{n} of the finished runs: each {made}" for made, n in old.items())
