@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 from data import training_x
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from worker import Gate, Task
 
-from vem.cli.messages import config_directory
+from vem.cli.messages import composed
 from vem.config.build import build_model, resolve_likelihood
 from vem.config.targets import instantiate
 from vem.contracts import StepInfo, Strategy
@@ -58,8 +56,7 @@ def run(task: Task, gate: Gate, overrides: list[str]) -> None:
         # As many records as epochs: a record's cost is in every epoch, which is more often than by default.
         "training.epochs=1000000", "training.records=1000000",
     ]  # fmt: skip
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config: Any = OmegaConf.to_container(compose("config", overrides=settings + overrides), resolve=True)
+    config = composed(settings + overrides)
     x = torch.from_numpy(training_x(task.data))
     gate.notes["data_bytes"] = x.numel() * x.element_size()
     data = Data("benchmark", Split(x), Split(x[:1]), Split(x[:1]), "binary").to(task.device, torch.float32)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from vem.cli import messages
@@ -68,3 +70,35 @@ def test_the_gaps_are_those_of_the_published_design() -> None:
     assert config.model.latent_dim == 50
     assert config.data.binarize == "static" and config.training.batch_size == 100 and not config.model.data_start
     assert config.evaluation.annealing is not None and config.evaluation.best is not None
+
+
+class Enough(Exception):
+    pass
+
+
+class Gate:
+    """Lets a contender of the benchmark take one step."""
+
+    def __init__(self):
+        self.notes = {}
+
+    def wait(self):
+        pass
+
+    def __call__(self):
+        raise Enough
+
+
+@pytest.mark.parametrize("overrides", ["AMORTIZED", "VEM_DEFAULT", "VEM_E_THEN_M"])
+def test_vem_takes_a_step_in_the_benchmark(overrides: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(CHECKOUT / "experiments" / "speed")
+    names = ("contenders", "data", "worker", "with_vem")
+    contenders, _, worker, with_vem = map(importlib.import_module, names)
+    for name in names:  # other studies have modules of these names
+        monkeypatch.delitem(sys.modules, name)
+    found = getattr(contenders, overrides)
+    typed = found[0].options["overrides"] if overrides == "AMORTIZED" else found
+    gate, task = Gate(), worker.Task(100, 1, torch.get_num_threads(), "cpu", 50, (4,), 2)
+    with pytest.raises(Enough):
+        with_vem.run(task, gate, typed)
+    assert gate.notes["decoder_passes"] >= 1 and ("table_bytes" in gate.notes) == (overrides != "AMORTIZED")
