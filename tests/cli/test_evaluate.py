@@ -273,6 +273,12 @@ def test_no_run(here, evaluate):
     assert "is missing: is nowhere the directory of a run?" in evaluate(run="nowhere").bad().err
 
 
+def test_overrides_of_a_run_of_before_that_cannot_be_read(here, evaluate):
+    here.joinpath("old").mkdir()
+    here.joinpath("old", records.OVERRIDES).write_text("[")
+    assert "say evaluation=quick|brief|gaps|full" in evaluate(run="old").bad().err
+
+
 def test_an_unfinished_run(run, evaluate):
     status = records.read_json(run / records.RUN)
     sealing.write_run(run, {**status, "status": "running"})

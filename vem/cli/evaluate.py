@@ -90,6 +90,7 @@ def _evaluate(directory: Path, overrides: Sequence[str], again: bool, out: Path 
     from vem.cli import beside, measure, train  # torch, and seconds: not needed where the command is not understood
     from vem.config import loaded
     from vem.config.targets import check_targets, instantiate
+    from vem.evaluation.progress import FOLDER, drop_pieces
     from vem.report.figures.run import draw_run
 
     section = asked["evaluation"]
@@ -114,9 +115,9 @@ def _evaluate(directory: Path, overrides: Sequence[str], again: bool, out: Path 
     whole = written and not sealing.damage(directory, records.read_json(directory / records.RUN), sealing.MEASURED)
     if made and whole and not again:
         log.info("%s was measured by these settings already: left alone (--again measures anew).", directory)
-        if measure.pieces_left(directory):  # by a command that was killed after it had written the result
+        if (directory / FOLDER).exists():  # by a command that was killed after it had written the result
             draw_run(directory)
-            measure.clear(directory)
+            drop_pieces(directory)
     else:
         records.try_writing(directory)
         _measure(run, directory, section, settings, state, asked["progress"], keep=whole or not made or again)
@@ -162,6 +163,7 @@ def _measure(
     from vem.cli import beside, measure, resume, train
     from vem.config import build, sources
     from vem.evaluation.pictures import pictures
+    from vem.evaluation.progress import drop_pieces
     from vem.report.figures.run import draw_run
 
     seed = run.config["seed"]
@@ -180,7 +182,7 @@ def _measure(
     else:
         sealing.write_run(directory, beside.facts(run.directory, status, made, run.built.digests))
     draw_run(directory)
-    measure.clear(directory)
+    drop_pieces(directory)
     for line in measure.lines(found.evaluation):
         log.info("%s", line)
     log.info("%s; figures: %s", directory / records.EVALUATION, directory / records.FIGURES)

@@ -22,7 +22,7 @@ from vem.data.dataset import Data
 from vem.errors import VemError
 from vem.evaluation.instrument import Instrument, SplitData
 from vem.evaluation.measured import Result
-from vem.evaluation.progress import FOLDER, Progress, drop_pieces
+from vem.evaluation.progress import Progress
 from vem.evaluation.settings import Evaluation
 from vem.report.ends import ends_text, known_ends, sides
 from vem.storage import records
@@ -158,16 +158,6 @@ def write(directory: Path, result: Result, pictures: Mapping[str, Any] | None = 
     if result.per_datum:
         records.write_csv(directory / records.PER_DATUM, result.per_datum)
     records.write_json(directory / records.EVALUATION, result.evaluation)
-
-
-def clear(directory: Path) -> None:
-    """Drop the kept pieces: the run is complete, and its result written."""
-    drop_pieces(directory)
-
-
-def pieces_left(directory: Path) -> bool:
-    """Whether kept pieces lie in the directory."""
-    return (directory / FOLDER).exists()
 
 
 def made_by(directory: Path) -> str | None:

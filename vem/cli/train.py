@@ -25,6 +25,7 @@ from vem.errors import VemError, at_least
 from vem.evaluation.instrument import snake
 from vem.evaluation.pictures import pictures
 from vem.evaluation.progress import FOLDER as KEPT
+from vem.evaluation.progress import drop_pieces
 from vem.models.units import units_of
 from vem.report.figures.run import draw_run
 from vem.report.runs import flat_settings
@@ -204,7 +205,7 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
     sealing.write_run(directory, {**status, "status": JobState.RUNNING})
     draw_run(directory)
     sealing.write_run(directory, status)
-    measure.clear(directory)
+    drop_pieces(directory)
     for line in measure.lines(found.evaluation):
         log.info("%s", line)
     log.info("figures: %s", directory / records.FIGURES)

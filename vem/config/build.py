@@ -53,7 +53,7 @@ def build(config: Mapping[str, Any], stored: Data | None = None) -> Built:
         choice(config["strategy"]["gradient"], records.GRADIENTS, records.OF_STRATEGY)
     check_targets(config, config.get("allow_targets") or [])
     conform(config["seed"], int, "seed")
-    device, dtype = pick_device(config["device"]), pick_dtype(config["dtype"])
+    device, dtype = pick_device(config["device"]), DTYPES[choice(config["dtype"], DTYPES, "dtype")]
     # Cheap sections first: a typing error should not wait for a data set to load.
     training: Training = instantiate(config["training"], "training")
     evaluation: Evaluation = instantiate(config["evaluation"], "evaluation")
@@ -181,8 +181,3 @@ def pick_device(name: str) -> torch.device:
         seen = f"{found or 'no'} GPU{'s' if found > 1 else ''}"
         raise VemError(f"device={name}: torch sees {seen} here. Take device=cpu or device=auto.")
     return device
-
-
-def pick_dtype(name: str) -> torch.dtype:
-    """The floating type of that name."""
-    return DTYPES[choice(name, DTYPES, "dtype")]

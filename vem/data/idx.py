@@ -20,6 +20,7 @@ TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
 TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
 TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
+NUM_VALID = 10_000
 
 
 def sources(folder: str, homes: tuple[str, ...], sha256: Mapping[str, str]) -> dict[str, Source]:
@@ -30,8 +31,8 @@ def sources(folder: str, homes: tuple[str, ...], sha256: Mapping[str, str]) -> d
     }
 
 
-def load(name: str, files: Mapping[str, Source], folder: Path, seed: int, num_valid: int = 10_000) -> Data:
-    """Grey levels and labels; the last ``num_valid`` training images are the validation split.
+def load(name: str, files: Mapping[str, Source], folder: Path, seed: int) -> Data:
+    """Grey levels and labels; the last 10,000 training images are the validation split.
 
     x [N, 28, 28] in [0, 1], labels [N].
 
@@ -46,7 +47,7 @@ def load(name: str, files: Mapping[str, Source], folder: Path, seed: int, num_va
         return torch.from_numpy(read(obtain(files[key], folder)).astype(np.int64))
 
     x, y = images(TRAIN_IMAGES), labels(TRAIN_LABELS)
-    train, valid = Split(x[:-num_valid], y[:-num_valid]), Split(x[-num_valid:], y[-num_valid:])
+    train, valid = Split(x[:-NUM_VALID], y[:-NUM_VALID]), Split(x[-NUM_VALID:], y[-NUM_VALID:])
     test = Split(images(TEST_IMAGES), labels(TEST_LABELS))
     height, width = x.shape[1:]
     return Data(name, train, valid, test, kind="real", image_shape=(height, width), seed=seed)

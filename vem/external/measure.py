@@ -19,6 +19,7 @@ from vem.contracts import Batch, Family, GenerativeModel, Inference, Noise, Nois
 from vem.errors import VemError, choice
 from vem.evaluation.instrument import SplitData, snake
 from vem.evaluation.measured import Result
+from vem.evaluation.progress import drop_pieces
 from vem.evaluation.settings import Evaluation
 from vem.external.borrowed import as_data, can_sample, module_of, name_of, prior_draws
 from vem.external.encoder import ForeignEncoder
@@ -123,7 +124,7 @@ def measure(
         if measuring.made_by(place) != found.evaluation["fingerprint"]:
             measuring.archive(place)
         out.save(place, overwrite=True)
-        measuring.clear(place)
+        drop_pieces(place)
     if settings.strict:
         measuring.refuse(found.evaluation, place)
     return out
