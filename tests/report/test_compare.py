@@ -122,6 +122,19 @@ def test_the_report_prints_the_same_comparison(tmp_path):
     assert found.differences["reason"].notna().all() and found.differences["low"].isna().all()  # no data points
 
 
+def test_numbers_are_numbers_where_none_is_known(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", "amortized")
+    found = vem.compare(tmp_path)
+    assert found.differences["low"].isna().all() and not (found.differences["low"] > 0).any()
+    assert found.gaps.empty and found.gaps["mean"].dtype == found.table["train_elbo_se"].dtype == float
+
+
+def test_a_loss_to_an_exact_marginal_says_so():
+    gaps = vem.compare(CASES["rich"]).gaps
+    assert set(gaps.loc[gaps["quantity"] == "exact_loss", "kind"]) == {"exact"}
+
+
 def test_a_notebook_shows_names_as_text(tmp_path):
     write_run(tmp_path / "a", "<b>bold</b>")
     shown = vem.compare(tmp_path)._repr_html_()
@@ -138,6 +151,8 @@ def test_what_cannot_be_compared_is_named(tmp_path, folder, baseline, remedy):
     write_run(tmp_path / "runs" / "b", "amortized")
     with pytest.raises(vem.VemError, match=remedy):
         vem.compare(tmp_path / folder, baseline)
+    with pytest.raises(vem.VemError, match="no folder was named"):
+        vem.compare([])
 
 
 def test_a_misspelt_quantity_is_an_error_and_not_a_number_that_was_not_measured():

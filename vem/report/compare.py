@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,8 @@ DIFFERENCE = ("data", "label", "baseline", "mean", "se", "low", "high", "level",
 OF_GAP = ("mean", "se", "low", "high", "data_low", "data_high", "identified_low", "identified_high",
           "one_sided")  # fmt: skip
 GAP = ("data", "label", "split", "quantity", "family", *OF_GAP, "kind", "seeds")
+# Numbers also where none is known: else a column of None could not be compared with 0.
+NUMBERS = {"test_elbo", "test_elbo_se", "train_elbo", "train_elbo_se", *COSTS, "data_se", *OF_GAP} - {"one_sided"}
 
 
 def compare(dirs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], baseline: str | None = None) -> Comparison:
@@ -81,8 +83,7 @@ class Comparison:
         ``test_elbo_reason``: why there is none; ``training_seconds`` and ``decoder_evaluations``: means over seeds;
         ``checks_failed``: by any seed.
         """
-        rows = [row for table in self.findings.tables for row in _groups(table)]
-        return pd.DataFrame(rows, columns=list(TABLE))
+        return self._frame(_groups, TABLE)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -94,8 +95,7 @@ class Comparison:
         1 − 0.05/m, corrected for the m differences on these data (Bonferroni): all of them hold together with 95 %.
         ``reason``: why there is no difference, or no interval.
         """
-        rows = [row for table in self.findings.tables for row in _differences(table)]
-        return pd.DataFrame(rows, columns=list(DIFFERENCE))
+        return self._frame(_differences, DIFFERENCE)
 
     @cached_property
     def gaps(self) -> pd.DataFrame:
@@ -109,8 +109,12 @@ class Comparison:
         so that the gap is at least this and ``high`` is missing; ``identified_low``, ``identified_high``: the mean, if
         log p(x) were known, would lie between these; ``kind``: how log p(x) was found.
         """
-        rows = [row for table in self.findings.tables for row in _gaps(table)]
-        return pd.DataFrame(rows, columns=list(GAP))
+        return self._frame(_gaps, GAP)
+
+    def _frame(self, rows: Callable[[Table], Iterable[dict[str, Any]]], columns: tuple[str, ...]) -> pd.DataFrame:
+        found = [row for table in self.findings.tables for row in rows(table)]
+        numbers = [column for column in columns if column in NUMBERS]
+        return pd.DataFrame(found, columns=list(columns)).astype(dict.fromkeys(numbers, float))
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -172,5 +176,5 @@ def _gaps(table: Table) -> Iterator[dict[str, Any]]:
                 found = estimate(row, split, quantity, family)
                 of = {"data": table.name, "label": row["label"], "split": split, "quantity": quantity, "family": family}
                 of |= {field: getattr(found, field) for field in OF_GAP}
-                kind = estimate(row, split, "log_marginal_lower").kind
+                kind = "exact" if quantity == "exact_loss" else estimate(row, split, "log_marginal_lower").kind
                 yield of | {"kind": kind, "seeds": found.over or row["seeds"]}

@@ -72,6 +72,8 @@ def gather(roots: Iterable[Path], ended: bool = False) -> Gathered:
         VemError: a root does not exist, or neither a run nor a planned job lies below any of them.
     """
     roots = [Path(root) for root in roots]
+    if not roots:
+        raise VemError("no folder was named: name the folder of a run or of a sweep.")
     for root in roots:
         check_root(root)
     below = folders.below(roots)
