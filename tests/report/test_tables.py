@@ -23,9 +23,8 @@ from synthetic_runs import (
 )
 
 from vem.report import write_report
-from vem.report.comparison_table import comparison_table
+from vem.report.comparison_table import comparison_table, gap_tables
 from vem.report.findings import Unfinished, alike
-from vem.report.gap_tables import gap_tables
 from vem.report.page import TITLES, markdown, render
 from vem.report.read import findings
 from vem.report.table import Cell, Column, table

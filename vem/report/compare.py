@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import pandas as pd
 
 from vem.report.findings import Findings, Table
 from vem.report.intervals import LEVEL
-from vem.report.quantities import GAPS, Estimate, estimate, families, gaps_of, plain_rows
+from vem.report.quantities import GAPS, Estimate, elbo_order, estimate, families, gaps_of, plain_rows
 from vem.report.ranking import Ranking, Verdict
 from vem.report.read import findings
 from vem.report.summary import comparison_text
@@ -141,7 +140,7 @@ class Comparison:
 
 def _groups(table: Table) -> list[dict[str, Any]]:
     rows = []
-    for row in plain_rows(table.groups):
+    for row in sorted(plain_rows(table.groups), key=elbo_order):
         test, train = (estimate(row, split, "elbo") for split in ("test", "train"))
         rows.append({
             "data": table.name, **{name: row.get(name) for name in (*GROUP, "checks_failed")},
@@ -149,7 +148,7 @@ def _groups(table: Table) -> list[dict[str, Any]]:
             "train_elbo": train.mean, "train_elbo_se": _error(train),
             **{cost: estimate(row, None, cost).mean for cost in COSTS},
         })  # fmt: skip
-    return sorted(rows, key=lambda row: math.inf if row["test_elbo"] is None else -row["test_elbo"])
+    return rows
 
 
 def _error(found: Estimate) -> float | None:

@@ -28,20 +28,15 @@ class Rivals:
     """The groups of one table, to be compared pair by pair."""
 
     def __init__(self, groups: pd.DataFrame, runs: pd.DataFrame, framed: Framed) -> None:
-        rows = {row["directory"]: row for row in runs.to_dict("records")}
+        rows = {row["directory"]: row for row in plain_rows(runs)}
         self.refused = frozenset(d for d in rows if framed.evaluated[d].refused)  # whose rows are not used
         self.rows: dict[str, dict[int, Mapping[Any, Any]]] = {}
-        self.labels = [str(label) for label in groups["label"]]
         self.scores: dict[str, dict[int, Scores]] = {}
-        for label, directories in zip(self.labels, groups["directories"], strict=True):
-            by_seed = {present(rows[d]["seed"]): rows[d] for d in reversed(directories)}
+        for label, directories in zip(map(str, groups["label"]), groups["directories"], strict=True):
+            by_seed = {rows[d]["seed"]: rows[d] for d in reversed(directories)}
             self.rows[label] = {int(seed): row for seed, row in by_seed.items() if seed is not None}
             kept = [row for row in self.rows[label].values() if not row[OTHER_ROWS]]
             self.scores[label] = {int(row["seed"]): _scores(row, framed) for row in kept}
-
-    def number(self, label: str, seed: int, name: str) -> float | None:
-        """A number of one run."""
-        return present(self.rows[label][seed].get(name))
 
     def difference(self, label: str, baseline: str) -> Difference:
         """Test ELBO of ``label`` − that of ``baseline``."""
@@ -56,28 +51,23 @@ class Rivals:
 
 def _scores(row: Mapping[Any, Any], framed: Framed) -> Scores:
     rows, elbo = framed.evaluated[row["directory"]].elbo.get(TEST, (None, None))
-    return Scores(present(row["test_elbo"]), rows, elbo)
+    return Scores(row["test_elbo"], rows, elbo)
 
 
 def grouped(framed: Framed) -> dict[str, pd.DataFrame]:
     """By table, its groups with ``label``, ``num_parameters``, ``num_train`` and ``num_data``."""
     groups = aggregate(framed.rows)
     out: dict[str, pd.DataFrame] = {}
-    rows = {row["directory"]: row for row in framed.rows.to_dict("records")}
+    rows = {row["directory"]: row for row in plain_rows(framed.rows)}
     for table in dict.fromkeys(groups["table"]) if len(groups) else ():
         part = groups[groups["table"] == table].reset_index(drop=True)
         part.insert(0, "label", labels(part))
         for fact, source in (("num_parameters",) * 2, ("num_train",) * 2, ("num_data", "num_test_evaluated")):
             own = [[rows[d][source] for d in found if not rows[d][OTHER_ROWS]] for found in part["directories"]]
-            part[fact] = [_common(values) for values in own]
+            # What the runs of a group have in common, the smallest where they differ.
+            part[fact] = [min((int(v) for v in values if v is not None), default=None) for values in own]
         out[str(table)] = part
     return out
-
-
-def _common(values: Any) -> int | None:
-    """The number that the runs of a group have in common, the smallest where they differ."""
-    found = [int(v) for v in map(present, values) if v is not None]
-    return min(found) if found else None
 
 
 def _trainings(groups: pd.DataFrame) -> list[tuple[Any, ...]]:

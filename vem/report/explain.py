@@ -14,7 +14,7 @@ from vem.report.contenders import TEST, Rivals
 from vem.report.findings import Axis
 from vem.report.groups import TRAIN_SIZE
 from vem.report.intervals import AGREE, LEVEL, OF_DATUM, Difference, Scores, paired, read_data, values_of
-from vem.report.quantities import GAPS, estimate, fact, gaps_of, present
+from vem.report.quantities import GAPS, elbo_order, estimate, fact, gaps_of
 from vem.report.ranking import Ranking, entered
 from vem.report.runs import DONE, RUNNING
 from vem.report.starts import unconverged
@@ -94,7 +94,7 @@ def _between(leaders: Sequence[Row], rivals: Rivals, base: Path, quantity: str) 
         return None
     kept = []
     for row in leaders:
-        runs = {seed: {str(k): present(v) for k, v in run.items()} for seed, run in rivals.rows[row["label"]].items()}
+        runs = rivals.rows[row["label"]]
         alike = having(measured_alike(list(runs.values())), TEST, quantity)
         known = {seed: run for seed, run in runs.items() if estimate(run, TEST, quantity).mean is not None}
         kept.append({seed: run for seed, run in known.items() if run in alike})
@@ -177,8 +177,7 @@ class Loss:
 
 def losses(rows: Sequence[Row]) -> list[Loss]:
     """Of each group whose gaps were measured, the best test ELBO first."""
-    known = entered(rows)
-    return [found for row in (*known, *(r for r in rows if r not in known)) if (found := _loss(row)) is not None]
+    return [found for row in sorted(rows, key=elbo_order) if (found := _loss(row)) is not None]
 
 
 def _number(row: Row, split: str, quantity: str, sound: bool = True) -> Number | None:

@@ -15,11 +15,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from vem.report.comparison_table import comparison_table, interval
+from vem.report.comparison_table import comparison_table, gap_tables, interval
 from vem.report.figures.catalogue import Drawn
 from vem.report.figures.style import DPI
 from vem.report.findings import Axis, Findings, alike
-from vem.report.gap_tables import gap_tables
 from vem.report.labels import value_names, whole
 from vem.report.quantities import plain_rows, present
 from vem.report.table import EMPTY, Cell, Column, Table, number, table

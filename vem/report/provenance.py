@@ -20,7 +20,7 @@ from vem.report.labels import MEASUREMENT
 from vem.report.quantities import plain_rows
 from vem.report.runs import DONE, RunRecord
 from vem.report.unlike import about_code
-from vem.report.words import plural
+from vem.report.words import named, plural
 
 NAMES_SHOWN = 4
 UNKNOWN = "not recorded"
@@ -143,11 +143,7 @@ def some(names: Sequence[str], total: int) -> str:
     >>> some(["a", "b"], 2), some(["a", "a", "b"], 9), some(list("abcdef"), 9)
     ('all runs', 'a; b', 'a; b; c; d and 2 more')
     """
-    found = list(dict.fromkeys(names))
-    if len(names) == total > 1:
-        return "all runs"
-    more = f" and {len(found) - NAMES_SHOWN} more" if len(found) > NAMES_SHOWN else ""
-    return "; ".join(found[:NAMES_SHOWN]) + more
+    return "all runs" if len(names) == total > 1 else named(list(dict.fromkeys(names)), NAMES_SHOWN)
 
 
 def rebuild_command(roots: Sequence[Path], out: Path | None, baseline: str | None) -> list[str]:

@@ -215,6 +215,12 @@ def estimate(row: Mapping[Any, Any], split: str | None, quantity: str, family: s
     )
 
 
+def elbo_order(row: Mapping[Any, Any]) -> float:
+    """Sorts rows of groups by their mean test ELBO, the highest first and those without one last."""
+    elbo = estimate(row, "test", "elbo").mean
+    return math.inf if elbo is None else -elbo
+
+
 def fact(row: Mapping[Any, Any], split: str, name: str) -> Any:
     """What is known of a split beside its numbers: one of :data:`FACTS`, None where it is not.
 

@@ -22,7 +22,7 @@ from vem.report.contenders import Rivals
 from vem.report.findings import Axis
 from vem.report.intervals import LEVEL, Difference
 from vem.report.labels import value_names
-from vem.report.quantities import estimate
+from vem.report.quantities import elbo_order, estimate
 from vem.report.words import EXACT, Row, failed_on
 
 # Checks without which a mean test ELBO is no bound that could be compared, or one that single data carry.
@@ -182,8 +182,7 @@ def rankings(rows: Sequence[Row], rivals: Rivals, axes: Sequence[Axis]) -> tuple
 
 def entered(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Those with a test ELBO, the highest mean first."""
-    known = [(mean, row) for row in rows if (mean := estimate(row, "test", "elbo").mean) is not None]
-    return tuple(row for _, row in sorted(known, key=lambda pair: -pair[0]))
+    return tuple(row for row in sorted(rows, key=elbo_order) if estimate(row, "test", "elbo").mean is not None)
 
 
 def _places(axes: Sequence[Axis], rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -13,24 +13,6 @@ EXACT = ("vem.strategies.exact_em.ExactEM",)
 Settings = Mapping[str, Mapping[str, str]]
 
 
-def _of(row: Row, settings: Settings) -> Mapping[str, str]:
-    """The settings of a group's first run."""
-    return next((settings[d] for d in row["directories"] if d in settings), {})
-
-
-def over_starts(row: Row, settings: Settings) -> bool:
-    """Whether the seeds of a group are other starts of exact EM on a mixture."""
-    own = _of(row, settings)
-    return own.get("strategy._target_") in EXACT and own.get("model._target_") == "vem.models.mixture.Mixture"
-
-
-def one_optimum(row: Row, settings: Settings) -> bool:
-    """Whether exact EM has one optimum here: probabilistic PCA."""
-    own = _of(row, settings)
-    linear = own.get("model._target_") == "vem.models.linear_gaussian.LinearGaussian"
-    return own.get("strategy._target_") in EXACT and linear and own.get("model.noise") == "isotropic"
-
-
 def rule(own: Mapping[str, str]) -> str | None:
     """The rule of convergence that training was to end by, as one would type it; None where none was set.
 
@@ -67,23 +49,21 @@ def about_starts(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
     for row in rows:
         pairs = (text.split("=") for text in row.get("train_elbo_seeds") or ())
         found = {seed: float(elbo) for seed, elbo in pairs}
-        if len(found) < 2:
+        own = next((settings[d] for d in row["directories"] if d in settings), {})  # of the first run
+        if len(found) < 2 or own.get("strategy._target_") not in EXACT:
             continue
+        model = own.get("model._target_"), own.get("model.noise")
         low, high = min(found.values()), max(found.values())
         best = next(seed for seed, elbo in found.items() if elbo == high)
-        if one_optimum(row, settings) and high - low > ONE:
+        if model == ("vem.models.linear_gaussian.LinearGaussian", "isotropic") and high - low > ONE:  # PCA
             yield (f"{name(row['label'])}: its likelihood has one optimum, and its seeds differ by "
                    f"{number(high - low, 3)} nats per datum in the training ELBO: some did not reach it. "
                    "strategy.start=closed starts there.")  # fmt: skip
-        if over_starts(row, settings):
+        if model[0] == "vem.models.mixture.Mixture":
             yield (f"The seeds of {name(row['label'])} are other starts of EM, which ends in the local maximum next to "
-                   f"each: over {len(found)} starts the training ELBO ranges from {_nats(low)} to {_nats(high)} nats "
+                   f"each: over {len(found)} starts the training ELBO ranges from {number(low)} to {number(high)} nats "
                    f"per datum, the best that of seed {best}. Its means and errors are over starts; strategy.restarts "
                    "tries several in each run.")  # fmt: skip
-
-
-def _nats(value: float) -> str:
-    return number(value).replace("-", "−")
 
 
 def unconverged(rows: Sequence[Row], settings: Settings) -> Iterator[str]:

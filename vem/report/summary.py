@@ -10,17 +10,16 @@ from typing import Any
 import pandas as pd
 
 from vem.errors import VemError
-from vem.report.comparison_table import comparison_table
+from vem.report.comparison_table import comparison_table, gap_tables
 from vem.report.figures.catalogue import draw
 from vem.report.findings import Findings, Table, Unfinished, alike
 from vem.report.frame import frame
-from vem.report.gap_tables import gap_tables
 from vem.report.gather import gather, who
 from vem.report.page import markdown, render
 from vem.report.provenance import repeated
 from vem.report.quantities import plain_rows
 from vem.report.read import findings
-from vem.report.words import plural
+from vem.report.words import named, plural
 from vem.report.writing import staged
 from vem.storage.records import FIGURES, write_csv, write_text
 
@@ -142,8 +141,7 @@ def _alike(runs: Sequence[Unfinished]) -> list[str]:
     names, why = [f"{run.directory} ({run.who})" for run in runs], f"{runs[0].status}: {runs[0].reason}"
     if len(names) < ALIKE:
         return [f"{name}: {why}" for name in names]
-    more = f" and {len(names) - ALIKE} more" if len(names) > ALIKE else ""
-    return [f"{plural(len(names), 'run')} {why}", f"  {'; '.join(names[:ALIKE])}{more}"]
+    return [f"{plural(len(names), 'run')} {why}", f"  {named(names, ALIKE)}"]
 
 
 def report_folder(roots: Sequence[Path], out: Path | None) -> Path:

@@ -127,6 +127,15 @@ def listed(names: Sequence[str], most: int = NAMES_SHOWN) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
+def named(names: Sequence[str], most: int = 8) -> str:
+    """Names one after the other; of very many the first.
+
+    >>> named(["a", "b"]), named(list("abcdef"), 3)
+    ('a; b', 'a; b; c and 3 more')
+    """
+    return "; ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def plural(count: int, word: str) -> str:
     """A count with its noun.
 

@@ -18,14 +18,14 @@ from vem.report.figures.curves import MOST_TOGETHER, Curve
 from vem.report.figures.gaps import MOST_BARS, caption, distributions_figure, gaps_figure, gaps_of
 from vem.report.figures.style import new_figure, one_line, save_both, titled, wrapped
 from vem.report.findings import Axis, Findings, Table
-from vem.report.quantities import estimate, present
+from vem.report.quantities import elbo_order, plain_rows
 from vem.report.runs import read_metrics, read_per_datum, read_pictures
+from vem.report.words import named
 from vem.storage.records import METRICS, PER_DATUM, PICTURES, make_folder
 
 MOST_CURVES = 60  # of them most are grey
 MOST_ROWS = 6
 MOST_POSTERIORS = 5
-MOST_NAMES = 8  # in a caption
 ROW_HEIGHT = 2.7  # inches: of a seed's pictures
 
 Read = TypeVar("Read")
@@ -89,9 +89,9 @@ def _slug(name: str) -> str:
 
 def groups_of(table: Table, base: Path) -> list[Group]:
     """The groups of a table, those of one strategy beside each other, strategies in order of appearance."""
-    rows = [{str(k): present(v) for k, v in row.items()} for row in table.groups.to_dict("records")]
     groups = [
-        Group(str(r["label"]), str(r["strategy"]), r, tuple(base / d for d in r.get("directories") or [])) for r in rows
+        Group(str(row["label"]), str(row["strategy"]), row, tuple(base / d for d in row.get("directories") or []))
+        for row in plain_rows(table.groups)
     ]
     order = list(dict.fromkeys(group.strategy for group in groups))
     return sorted(groups, key=lambda group: order.index(group.strategy))
@@ -99,24 +99,14 @@ def groups_of(table: Table, base: Path) -> list[Group]:
 
 def ranked(groups: Sequence[Group]) -> list[Group]:
     """The groups by test ELBO, the best first and those without one last."""
-
-    def key(group: Group) -> float:
-        elbo = estimate(group.row, "test", "elbo").mean
-        return np.inf if elbo is None else -elbo
-
-    return sorted(groups, key=key)
+    return sorted(groups, key=lambda group: elbo_order(group.row))
 
 
 def spread_over_strategies(groups: Sequence[Group], most: int) -> list[Group]:
     """At most that many groups: the best of each strategy, then the second of each, …, in the order of ``groups``."""
     best = ranked(groups)
-    own = [
-        [group.name for group in best if group.strategy == strategy]
-        for strategy in dict.fromkeys(g.strategy for g in best)
-    ]
-    chosen = sorted(best, key=lambda group: next(names.index(group.name) for names in own if group.name in names))[
-        :most
-    ]
+    place = {g.name: [o.name for o in best if o.strategy == g.strategy].index(g.name) for g in best}
+    chosen = sorted(best, key=lambda group: place[group.name])[:most]
     return [group for group in groups if group in chosen]
 
 
@@ -287,13 +277,3 @@ def _axis(axis: Axis, table: str) -> Iterator[Sketch]:
 def _also(text: str, names: Sequence[str]) -> str:
     """A sentence to be added, on these names; empty where there are none."""
     return f" {text}: {named(names)}." if names else ""
-
-
-def named(names: Sequence[str]) -> str:
-    """Names one after the other; of very many the first.
-
-    >>> named(["a", "b"]), named([str(n) for n in range(14)])
-    ('a; b', '0; 1; 2; 3; 4; 5; 6; 7 and 6 more')
-    """
-    few = "; ".join(names[:MOST_NAMES])
-    return f"{few} and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else few

@@ -15,7 +15,7 @@ from matplotlib.markers import CARETRIGHTBASE
 from matplotlib.patches import Patch
 
 from vem.report.figures.style import COLOURS, QUIET, grid, legend_below, looks, new_figure, tidy, titled, wrapped
-from vem.report.quantities import GAPS, Estimate, estimate, present
+from vem.report.quantities import GAPS, Estimate, estimate, plain_rows
 from vem.report.quantities import gaps_of as measured
 from vem.report.table import number
 
@@ -57,8 +57,8 @@ def gaps_figure(names: Sequence[str], groups: pd.DataFrame, table: str) -> Figur
 
     names: one for each group of :func:`vem.report.aggregate.aggregate`.
     """
-    rows = [{str(k): present(v) for k, v in row.items()} for row in groups.to_dict("records")]
-    found = [(name, row, gaps) for name, row in zip(names, rows, strict=True) if (gaps := gaps_of(row))]
+    rows = zip(names, plain_rows(groups), strict=True)
+    found = [(name, row, gaps) for name, row in rows if (gaps := gaps_of(row))]
     if not found:
         return None
     shown = found[:MOST_BARS]
