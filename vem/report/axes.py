@@ -43,14 +43,13 @@ class _Run(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """An axis: its key, the value of each run (None: it does not use it), and the groups that do not use it.
+    """An axis: its key, and the value of each run; None for all runs of a group that does not use it.
 
     ``typed``: whether the key was typed. ``same``: keys that divide the runs in the same way.
     """
 
     key: str
     values: tuple[Value | None, ...]
-    unused: frozenset[int]
     typed: bool
     same: tuple[_Candidate, ...] = ()
 
@@ -77,8 +76,7 @@ def _axis(
     metrics = _metrics(rows)
     value = {run.group: v for run, v in zip(runs, candidate.values, strict=True)}
     series = _series(value, rows, runs)
-    used = [i for i in range(len(rows)) if value.get(i) is not None]
-    unused = sorted(candidate.unused & set(value))
+    used, unused = ([i for i in sorted(value) if (value[i] is None) is absent] for absent in (False, True))
     order = _ordered([value[i] for i in used])
     text = dict(zip(order, _shown(order), strict=True))
     points = [
@@ -215,7 +213,7 @@ def _counts(key: str, runs: Sequence[_Run]) -> bool:
 
 def _candidate(key: str, runs: Sequence[_Run]) -> _Candidate | None:
     """The key as an axis; None where no strategy was run at two of its values."""
-    unused = frozenset(run.group for run in runs if not _uses(run, key))
+    unused = {run.group for run in runs if not _uses(run, key)}
     values = tuple(None if run.group in unused else _value_of(run.record, key) for run in runs)
     if key.startswith(MEASUREMENT):  # one that was measured again moves no group
         own: dict[int, Counter[Value | None]] = {}
@@ -226,7 +224,7 @@ def _candidate(key: str, runs: Sequence[_Run]) -> _Candidate | None:
     for run, value in zip(runs, values, strict=True):
         kin.setdefault(run.record.facts.get("strategy"), set()).update(() if value is None else (value,))
     typed = any(key in record.typed for run in runs for record in (run.record, *run.repeats))
-    return _Candidate(key, values, unused, typed) if any(len(found) > 1 for found in kin.values()) else None
+    return _Candidate(key, values, typed) if any(len(found) > 1 for found in kin.values()) else None
 
 
 def _uses(run: _Run, key: str) -> bool:

@@ -111,17 +111,13 @@ def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
             for run, settings in (first[table] for table in several):
                 if run.status == DONE or key not in NAMED or key in settings:  # else it has not come to know it
                     values.setdefault(key, {})[settings.get(key, "not set")] = None
-        reasons = [f"{_key_name(key)} ({' | '.join(own)})" for key, own in values.items() if len(own) > 1]
+        words = {"binarize": "data.binarize", **{f"{split}_x": f"the {split} data themselves" for split in SPLITS}}
+        reasons = [f"{words.get(key, key)} ({' | '.join(own)})" for key, own in values.items() if len(own) > 1]
         if len({frozenset(first[table][1].items()) for table in several}) < len(several):
             reasons.append("the evaluated test rows")
         out.append(f"The {len(several)} tables on {data} are not compared with each other: they differ in "
                    f"{', '.join(reasons)}.")  # fmt: skip
     return tuple(out)
-
-
-def _key_name(key: str) -> str:
-    words = {f"{split}_x": f"the {split} data themselves" for split in SPLITS}
-    return {"binarize": "data.binarize", **words}.get(key, key)
 
 
 # --- the evaluated rows

@@ -17,11 +17,7 @@ from vem.report.quantities import Estimate, column, plain_rows, present
 from vem.report.runs import DONE
 from vem.report.words import listed, name, plural
 
-PAIRED = {
-    **{field: column(None, "paired", field=field) for field in ("mean", "se", "low", "high")},
-    "over": "paired_seeds",
-    **{field: column(None, "paired", field=field) for field in ("reason", "data_se", "data_low", "data_high")},
-}
+PAIRED = ("mean", "se", "low", "high", "over", "reason", "data_se", "data_low", "data_high")
 
 
 class Rivals:
@@ -176,8 +172,8 @@ def with_differences(groups: pd.DataFrame, rivals: Rivals, baseline: str | None)
         return own._replace(over=d.seeds, reason=d.reason or _of_means(d))
 
     found = [difference(str(label)) for label in groups["label"]]
-    compared = pd.DataFrame({name: [getattr(one, field) for one in found] for field, name in PAIRED.items()},
-                            index=groups.index)  # fmt: skip
+    cells = {column(None, "paired", field=field): [getattr(one, field) for one in found] for field in PAIRED}
+    compared = pd.DataFrame(cells, index=groups.index)
     out = pd.concat([groups, compared], axis="columns")
     out["test_elbo_data_se"] = [
         own if present(own) is not None or count < 2 else rivals.data_se(str(label))

@@ -14,13 +14,12 @@ from vem.report.alike import OTHER_ROWS
 from vem.report.comparable import data_names, evaluated_sets, headings
 from vem.report.estimates import numbers
 from vem.report.gather import Gathered
-from vem.report.groups import rows_of_tables, trainings, variants, x_of
+from vem.report.groups import NAMED, rows_of_tables, trainings, variants, x_of
 from vem.report.quantities import COSTS, FACTS
 from vem.report.runs import DONE, UNREADABLE, Evaluated, RunRecord, evaluated
 from vem.storage.records import SPLITS
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
-KIN = ("strategy", "model", "family", "latent_dim")  # with table and variant: a group
 MACHINE = ("device", "threads", "host", "commit")
 
 
@@ -90,7 +89,7 @@ def _once_a_seed(gathered: Gathered, places: Mapping[Path, Place]) -> Gathered:
     repeats = dict(gathered.repeats)
     for run in sorted(gathered.runs, key=lambda run: not run.evaluation):  # stable: else in order of appearance
         if run.status == DONE and run.placed and run.facts.get("seed") is not None:
-            key = (*places[run.directory][:2], *(run.facts.get(name) for name in (*KIN, "seed")))
+            key = (*places[run.directory][:2], *(run.facts.get(name) for name in (*NAMED, "seed")))
             kept = first.setdefault(key, run)
             if kept is not run:
                 again = (run, *repeats.pop(run.directory, ()))

@@ -129,11 +129,9 @@ def _own_code(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> list[str]:
     """Groups of a table, and seeds of a group, that different code of the user's made."""
     found = []
     for table, part in groups.items():
-        members = {
-            str(label): [framed.runs[d] for d in own]
-            for label, own in zip(part["label"], part["directories"], strict=True)
-        }
-        found += [f"{table}: {text}" if len(groups) > 1 else text for text in about_code(members)]
+        pairs = zip(part["label"], part["directories"], strict=True)
+        texts = about_code({str(label): [framed.runs[d] for d in own] for label, own in pairs})
+        found += [f"{table}: {text}" if len(groups) > 1 else text for text in texts]
     return found
 
 

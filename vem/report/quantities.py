@@ -162,7 +162,7 @@ def column(split: str | None, quantity: str, family: str | None = None, field: s
     if quantity in OF_RUN:
         if split is not None:
             raise UnknownQuantity(f"{quantity} is of a whole run, of no split: {split!r} was asked for.")
-        return quantity + end
+        return f"{quantity}_seeds" if (quantity, field) == ("paired", "over") else quantity + end
     _known(str(split), dict.fromkeys(SPLITS), "split")
     if family is None:
         return f"{split}_{quantity}{end}"
@@ -181,8 +181,6 @@ def _columns(split: str | None, quantity: str, family: str | None) -> tuple[str,
     found = {field: column(split, quantity, family, field) for field in Estimate._fields}
     if quantity.startswith("log_marginal"):  # the kind is that of log p(x), whichever bound
         found["kind"] = column(split, "log_marginal", field="kind")
-    if quantity == "paired":  # over how many common seeds
-        found["over"] = f"{quantity}_seeds"
     return tuple(found.values())
 
 
