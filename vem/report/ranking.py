@@ -48,6 +48,7 @@ class Verdict:
     - ``behind``: the interval lies below zero, since the two means are over different seeds;
     - ``unknown``: there is no interval.
 
+    It judges the numbers alone: that a bound is in doubt, since a check failed, is in ``checks_failed`` of the table.
     ``place``: the value of a swept axis, such as ``latent_dim=2``, at which the two are compared; None for all groups.
     ``data``: the data that they were evaluated on.
     """

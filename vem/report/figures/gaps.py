@@ -25,7 +25,7 @@ SPLIT_TITLES = {"train": "Training data", "valid": "Validation data", "test": "T
 FORMULAS = {
     "approximation": "approximation: log p(x) − L[q*]",
     "amortization": "amortization: L[q*] − L[q], encoder",
-    "optimization": "optimization: L[q*] − L[q], stored rows",
+    "optimization": "optimization: L[q*] − L[q], stored λ",
     "inference": "inference: log p(x) − L[q]",
 }
 LOOKS = dict(zip(GAPS, ((COLOURS[0], ""), (COLOURS[1], "///"), (COLOURS[2], "..."), ("0.8", "")), strict=True))
