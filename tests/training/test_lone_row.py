@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from vem.training.schedules import Constant
 from vem.training.settings import Training
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
+NEEDS_GPP = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
 
 class Own(nn.Module):
@@ -132,10 +134,17 @@ def test_no_lone_row_no_trial(num: int) -> None:
     assert own.sizes == ([5, 5, 5, 5] if num == 20 else [5, 5, 5, 5, 2]) * 2
 
 
-def test_the_trial_changes_nothing() -> None:
-    """Batch statistics, torch's global stream: a run whose last row is no trouble equals one that was not tried."""
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=NEEDS_GPP)])
+@pytest.mark.parametrize("where", ["encoder", "decoder", "local"])
+def test_the_trial_changes_nothing(where: str, compile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch statistics, torch's global stream: a run whose last row is no trouble equals one that was not tried.
+
+    Nor does it wait for a compilation.
+    """
+    monkeypatch.setattr(torch, "compile", lambda function, **_: pytest.fail)
     middle = nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5))
-    model, strategy, own = made(middle, "encoder")
+    model, strategy, own = made(middle, where)
+    strategy.compile = compile
     x = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
     strategy.setup(model, TrainingSet(x, False), torch.Generator())
     before = {name: value.clone() for name, value in own.state_dict().items()}

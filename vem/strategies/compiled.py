@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Callable
@@ -34,11 +35,20 @@ def compiled(function: F, wanted: bool, device: torch.device) -> F:
     options: dict[str, Any] = (
         {"trace_autograd_ops": True} if hasattr(torch._dynamo.config, "trace_autograd_ops") else {}
     )
-    # One graph for each shape: a last, smaller batch compiles a second one instead of a slower general one.
-    fast = torch.compile(function, dynamic=False)
+    return cast(F, _Compiled(function, options))
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with torch._dynamo.config.patch(options):
-            return fast(*args, **kwargs)
 
-    return cast(F, call)
+class _Compiled:
+    """The compiled function; a copy of it, as of a strategy on which a step is tried out, is the copy's plain one."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        self.function, self.options = function, options
+        # One graph for each shape: a last, smaller batch compiles a second one instead of a slower general one.
+        self.fast = torch.compile(function, dynamic=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with torch._dynamo.config.patch(self.options):
+            return self.fast(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self.function, memo)
