@@ -228,6 +228,15 @@ def test_a_method_without_an_elbo(device: torch.device) -> None:
     assert numbers["gaps"]["inference"]["reason"] == "draws without a density"
 
 
+def test_a_strategy_from_before_gap_name_and_family_were_declared() -> None:
+    """They were optional, and README's own strategy had neither."""
+    model, x = factorized_bernoulli(3.0, 2, torch.float64, None, num=4)
+    whole, older = given(0.0, 1.0, 2, gap_name="optimization"), given(0.0, 1.0, 2)
+    del older.gap_name, older.family
+    found = [measure_given(model, x, strategy, GAPS).evaluation["test"] for strategy in (whole, older)]
+    assert found[0] == found[1] and "optimization" in found[1]["gaps"]
+
+
 def test_the_width_on_simulated_data(device: torch.device) -> None:
     model, x = factorized_bernoulli(2.0, 3, num=6)
     settings = Evaluation(num_data=6, draws=5, best=BEST, annealing=ANNEALING, simulated=SimulatedData(12))

@@ -70,6 +70,8 @@ class Instrument:
     ) -> None:  # fmt: skip
         self.model, self.strategy, self.settings, self.seed = model, strategy, settings, seed
         self.progress = progress or Progress()
+        # A strategy of the user's own from before these were declared, as README's was, has neither.
+        self.gap_name, self.family = getattr(strategy, "gap_name", "optimization"), getattr(strategy, "family", None)
         self.chunk = CHUNK if settings.long else BATCH
 
     def pieces(self, splits: Mapping[str, SplitData]) -> int:
@@ -108,7 +110,7 @@ class Instrument:
         """What is known of each of ``num_data`` data of a split, spread evenly over it; of some of them, L[q] alone."""
         rows, chosen = self._rows(name, data)
         if not len(rows):
-            return Measured(joined(rows, [], None, "there are no data"), gap_name=self.strategy.gap_name)
+            return Measured(joined(rows, [], None, "there are no data"), gap_name=self.gap_name)
         measured = from_pieces([
             self.progress.piece(f"{name}-{number:04d}", partial(self._piece, name, data, part, number))
             for number, part in enumerate(torch.split(chosen, self.chunk))
@@ -152,7 +154,7 @@ class Instrument:
         scores = [] if q is None else [scored(self.model, x, q, settings.draws, self.seed, split, number, PRIOR_DRAWS)]
         self.progress.tick()
         truth = self.model.log_marginal(x).double().cpu() if isinstance(self.model, TractableModel) else None
-        found = Measured(joined(rows, scores, truth, self.strategy.no_elbo), gap_name=self.strategy.gap_name)
+        found = Measured(joined(rows, scores, truth, self.strategy.no_elbo), gap_name=self.gap_name)
         if self.model.latent == "index":
             return _enumerated(found, truth, settings)
         families, own = self._families(q, settings)
@@ -182,7 +184,7 @@ class Instrument:
         """The families in which q* is searched, by name, and the name of the strategy's own."""
         size = self.model.latent_size
         out = {name: make(size) for name, make in settings.families.items()}
-        own = self.strategy.family
+        own: Family | None = self.family
         if own is None:
             own = next((make(size) for kind, make in FAMILY_OF if isinstance(q, kind)), None)
         if own is None or settings.best is None:
