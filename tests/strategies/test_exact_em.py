@@ -302,3 +302,13 @@ def test_gmm_brings_its_own_model() -> None:
     ExactEM(ELBO(), **options)
     options = {k: v for k, v in config.model.items() if k != "_target_"}
     Mixture((3,), **{**options, "likelihood": "bernoulli"})
+
+
+def test_a_state_from_before_the_longer_steps_is_taken_and_that_of_another_strategy_is_not() -> None:
+    whole = ExactEM(ELBO()).state_dict()
+    before = {k: v for k, v in whole.items() if k not in ("last_rise", "settled", "anchor", "step_limit")}
+    other = ExactEM(ELBO())
+    other.load_state_dict({**before, "count": 7})
+    assert other.state_dict() == {**whole, "count": 7}
+    with pytest.raises(KeyError):
+        other.load_state_dict({"encoder": {}, "optimizer": {}})

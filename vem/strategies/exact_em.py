@@ -33,7 +33,8 @@ RESTART_BATCH = 1000
 # Nats per datum below the best W for its noise from which a linear-Gaussian model is not at a maximum.
 SADDLE = 1e-3
 # A loaded run asks for noise without a setup, hence latent_size.
-KEPT = ("statistics", "bound_sum", "count", "last", "latent_size", "last_rise", "settled", "anchor")
+KEPT = ("statistics", "bound_sum", "count", "last", "latent_size")
+KEPT_LATER = ("last_rise", "settled", "anchor")  # with the longer steps
 
 
 class ExactModel(GenerativeModel, TractableModel, Protocol):
@@ -278,14 +279,14 @@ class ExactEM:
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch's sums so far and what is known of the epochs before."""
-        kept = {name: copy.deepcopy(getattr(self, name)) for name in KEPT}
+        kept = {name: copy.deepcopy(getattr(self, name)) for name in (*KEPT, *KEPT_LATER)}
         return kept | {"step_limit": self.step_length.limit}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken; one from before the longer steps lacks what belongs to them."""
         self._begin()
-        for name in KEPT:
-            if name in state:
+        for name in (*KEPT, *KEPT_LATER):
+            if name in KEPT or name in state:
                 setattr(self, name, copy.deepcopy(state[name]))
         self.step_length = squarem.Longer(state.get("step_limit", squarem.GROWTH))
 

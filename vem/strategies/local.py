@@ -57,7 +57,7 @@ class Local:
 
     ``schedule="minibatch"`` (Algorithm 8): for each batch ``e_steps`` ascent steps on its rows and
     ``m_steps`` on θ, in the ``order`` ``e_then_m``, ``m_then_e``, or ``joint``, where one gradient at the
-    same (λ, θ) is the last e-step and the m-step. Lambdas ascend Σ_b L_b, θ ascends (N/B) Σ_b L_b.
+    same (λ, θ) is the last e-step and the m-step. λ ascends Σ_b L_b, θ ascends (N/B) Σ_b L_b.
 
     ``schedule="alternating"`` (Algorithm 7): whole passes over the data that move only the rows until the
     ELBO rises by less than ``tolerance`` nats per datum or ``max_passes`` are done, then passes that move
