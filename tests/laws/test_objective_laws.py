@@ -10,9 +10,11 @@ from members import CONF, PAIRS, ContractOnly, config, data, hermite, made, opti
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from vem.config.build import build
 from vem.contracts import PathPosterior
 from vem.noise import fill, generator
 from vem.numerics import weighted_sum
+from vem.storage import records
 
 PAIR = pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 ONE = torch.ones((), dtype=torch.float64)
@@ -131,3 +133,23 @@ def test_the_yaml_of_local_rows_says_what_auto_means() -> None:
     assert {name: objective["gradient"] for name, objective in said.items()} == {"local": "path", "amortized": "auto"}
     typed = config("strategy=local", "strategy.gradient=objective")["strategy"]  # as it was called
     assert typed["objective"]["gradient"] == "reparameterized" and "gradient" not in typed
+
+
+@pytest.mark.parametrize(
+    ("typed", "before", "gradient"),
+    [
+        ([], ("path", "reparameterized"), "path"),
+        (["objective.gradient=path"], ("path", "path"), "path"),
+        (["strategy.gradient=objective"], ("objective", "reparameterized"), "reparameterized"),
+        (["strategy.gradient=objective", "objective.gradient=path"], ("objective", "path"), "path"),
+        (["~objective.gradient"], ("path", None), "path"),  # as in a yaml of one's own
+    ],
+)
+def test_local_runs_of_before_are_those_of_the_same_words(typed: list[str], before: Any, gradient: str) -> None:
+    """By the hash of the two options as they stood in config.yaml."""
+    now = config("strategy=local", *typed)
+    old = records.with_option(now, records.OF_STRATEGY, before[0])
+    old = records.with_option(old, records.OF_OBJECTIVE, before[1]) if before[1] else old
+    assert records.config_hash(now) == records.config_hash(old)
+    for content in (now, records.settled(old, before=True)):
+        assert build({**content, "device": "cpu"}, data("real")).strategy.objective.gradient == gradient

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vem.config.targets import check_targets, conform, instantiate
+from vem.config.targets import check_targets, conform, instantiate, takes
 from vem.contracts import GenerativeModel, Strategy
 from vem.data.dataset import Data, check
 from vem.errors import VemError, choice
@@ -48,9 +48,7 @@ def build(config: Mapping[str, Any], stored: Data | None = None) -> Built:
         VemError: a value that does not fit, data that cannot be had, a ``_target_`` outside the allowed
             prefixes.
     """
-    config = records.settled(config)
-    if records.option(config, "strategy._target_") == records.LOCAL and "gradient" in config["strategy"]:
-        choice(config["strategy"]["gradient"], records.GRADIENTS, records.OF_STRATEGY)
+    config = _with_gradient(records.settled(config))
     check_targets(config, config.get("allow_targets") or [])
     conform(config["seed"], int, "seed")
     device, dtype = pick_device(config["device"]), DTYPES[choice(config["dtype"], DTYPES, "dtype")]
@@ -69,6 +67,18 @@ def build(config: Mapping[str, Any], stored: Data | None = None) -> Built:
         units.fit(data.train.x)
         data = replace(data, notes=(*data.notes, *model.unit_notes()))
     return Built(data, model, strategy, training, evaluation, likelihood, digests)
+
+
+def _with_gradient(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without the old ``strategy.gradient``, where that is still there; an objective's own word rules."""
+    if records.option(config, "strategy._target_") != records.LOCAL or "gradient" not in config["strategy"]:
+        return config
+    strategy = dict(config["strategy"])
+    said = choice(strategy.pop("gradient"), records.GRADIENTS, records.OF_STRATEGY)
+    objective = strategy.get("objective")
+    if isinstance(objective, Mapping) and "gradient" not in objective and takes(objective, "gradient", "objective"):
+        strategy["objective"] = {**objective, "gradient": "path" if said == "path" else "reparameterized"}
+    return {**config, "strategy": strategy}
 
 
 def parts_of(built: Built) -> list[Any]:

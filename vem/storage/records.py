@@ -375,7 +375,8 @@ def settled(config: Mapping[str, Any], before: bool = False) -> dict[str, Any]:
     """The config with the gradient where it belongs, in the objective's options, and ``auto`` replaced.
 
     ``strategy.gradient`` of local rows is what ``auto`` means, ``path`` where a yaml of one's own has none; in a config
-    from ``before`` there was an ``auto``, its ``path`` ruled over the objective's own.
+    from ``before`` there was no ``auto``, and its ``path`` ruled over the objective's own. Beside
+    ``objective.gradient=path``, or none, nothing is changed: both words are part of the hash, as they were.
 
     >>> settled({"strategy": {"_target_": LOCAL, "gradient": "path", "objective": {"gradient": "auto"}}})["strategy"]
     {'_target_': 'vem.strategies.local.Local', 'objective': {'gradient': 'path'}}
@@ -384,12 +385,12 @@ def settled(config: Mapping[str, Any], before: bool = False) -> dict[str, Any]:
     if option(config, "strategy._target_") != LOCAL:
         return dict(config)
     said = config["strategy"].get("gradient", "path" if chosen == "auto" else None)
-    if said not in GRADIENTS:
+    if said not in GRADIENTS or chosen in (None, "path"):
         return dict(config)
     out = with_option(config, "strategy", {k: v for k, v in config["strategy"].items() if k != "gradient"})
-    if chosen == "auto":
+    if chosen == "auto" or (before and said == "path"):
         return with_option(out, OF_OBJECTIVE, "path" if said == "path" else "reparameterized")
-    return with_option(out, OF_OBJECTIVE, "path") if before and chosen and said == "path" else out
+    return out
 
 
 def _is_binary(flat: Mapping[str, Any]) -> bool:
