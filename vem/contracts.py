@@ -98,11 +98,16 @@ class Posterior(Protocol):
     def draws(self, noise: Tensor | None) -> Draws:
         """Draws made from the noise [S, B, *Z] handed in, or the whole support where that is finite."""
 
-    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Continuous q only: z [S, B, H] and log|dz/dε| [S, B] for ε ~ N(0, I)."""
-
     def mean(self) -> Tensor:
         """A point that stands for z, [B, H]: E_q[z], or the component probabilities of an index."""
+
+
+@runtime_checkable
+class Transported(Posterior, Protocol):
+    """A continuous q that is a smooth map of Gaussian noise; one that is none leaves the method out."""
+
+    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """z [S, B, H] and log|dz/dε| [S, B] for ε ~ N(0, I)."""
 
 
 @runtime_checkable

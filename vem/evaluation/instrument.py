@@ -23,7 +23,7 @@ from vem.evaluation.elbo import BATCH, inferred, joined, merged, score, scored, 
 from vem.evaluation.measured import FamilyScores, Measured, Result, as_piece, from_pieces, join
 from vem.evaluation.pictures import NUM_SHOWN, planes
 from vem.evaluation.progress import Piece, Progress
-from vem.evaluation.search import Searched, Streams, check_families, search, transports
+from vem.evaluation.search import Searched, Streams, check_families, search
 from vem.evaluation.settings import Evaluation
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, FullGaussian, FullGaussianPosterior
 from vem.models.modes import evaluating
@@ -305,7 +305,7 @@ class Instrument:
             rows = spread(NUM_SHOWN, len(data.x))
             q, x = self._infer(split, data, rows, -1), data.x[rows.to(data.x.device)]
             best = self._best(q, x, self._streams(x.device, "pictures"))
-            shown = {} if q is None or not transports(q) else {"q": q}
+            shown = {} if q is None else {"q": q}
             out |= planes(self.model, x, rows, {**shown, **{f"best_{k}": v for k, v in best.posteriors.items()}})
         marginal = measured[split].log_marginal
         if marginal is not None and "path_ess" in marginal.diagnostics:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vem.contracts import Batch, GenerativeModel, Inference, PathPosterior, Posterior
+from vem.contracts import Batch, GenerativeModel, Inference, PathPosterior, Posterior, Transported
 from vem.data.dataset import Data
 from vem.evaluation.bounds.quadrature import posterior_boxes, posterior_grid, quadrature
 from vem.evaluation.elbo import spread
@@ -154,6 +154,11 @@ def _array(x: Tensor) -> NDArray[Any]:
 # --- densities in the plane
 
 
+@runtime_checkable
+class Pictured(Transported, PathPosterior, Protocol):
+    """A q whose density can be drawn, with the ring around its middle."""
+
+
 @torch.no_grad()
 def planes(model: GenerativeModel, x: Tensor, rows: Tensor, posteriors: Mapping[str, Posterior]) -> Arrays:
     """The posterior of a two-dimensional z against its approximations; nothing unless H = 2.
@@ -178,7 +183,7 @@ def planes(model: GenerativeModel, x: Tensor, rows: Tensor, posteriors: Mapping[
 
     Source: Cremer, Li and Duvenaud, 2018, fig. 1 and 2.
     """
-    shown = {name: q for name, q in posteriors.items() if isinstance(q, PathPosterior)}
+    shown = {name: q for name, q in posteriors.items() if isinstance(q, Pictured)}
     if model.latent != "real" or model.latent_size != 2 or not shown:
         return {}
     # A q that points at the posterior, so that quadrature finds one that is very narrow.
@@ -201,7 +206,7 @@ def planes(model: GenerativeModel, x: Tensor, rows: Tensor, posteriors: Mapping[
     }
 
 
-def _views(truth: Tensor, posteriors: Iterable[Posterior]) -> Tensor:
+def _views(truth: Tensor, posteriors: Iterable[Transported]) -> Tensor:
     """A square box [n, 2, 2] around the truth's and 99 % of each q that is finite, with a margin."""
     angle = torch.linspace(0, 2 * math.pi, 65, device=truth.device, dtype=truth.dtype)[:-1]
     ring = RING * torch.stack([angle.cos(), angle.sin()], -1)[:, None].expand(-1, len(truth), -1)
@@ -214,7 +219,7 @@ def _views(truth: Tensor, posteriors: Iterable[Posterior]) -> Tensor:
     return torch.stack([middle - half, middle + half], -1)
 
 
-def _elbo(model: GenerativeModel, x: Tensor, q: Posterior) -> Tensor:
+def _elbo(model: GenerativeModel, x: Tensor, q: Transported) -> Tensor:
     """L[q] [n] = E_ε[log p(x, z) + log|dz/dε| − log N(ε; 0, I)], z = transport(ε), by a Gauss–Hermite rule."""
     node, weight = np.polynomial.hermite_e.hermegauss(NODES)
     weight = np.outer(weight, weight).ravel() / weight.sum() ** 2

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vem.ascent.best import BestSettings, best_q
 from vem.ascent.starting import mode_params, params_of, prior_params
-from vem.contracts import Family, GenerativeModel, Posterior
+from vem.contracts import Family, GenerativeModel, Posterior, Transported
 from vem.errors import VemError
 from vem.evaluation.measured import FamilyScores
 from vem.evaluation.progress import Progress
@@ -26,9 +26,9 @@ class Searched(NamedTuple):
     posteriors: dict[str, Posterior]  # by family, the poorest first
 
     @property
-    def richest(self) -> Posterior | None:
+    def richest(self) -> Transported | None:
         """The best q of the largest family that transports ε: where annealing and importance sampling start."""
-        return next((q for q in reversed(self.posteriors.values()) if transports(q)), None)
+        return next((q for q in reversed(self.posteriors.values()) if isinstance(q, Transported)), None)
 
 
 def search(
@@ -76,19 +76,8 @@ def check_families(families: Mapping[str, Family], x: Tensor, settings: Evaluati
     """
     if settings.annealing is None or settings.annealing.start != "best" or not families or not len(x):
         return
-    if not any(transports(family(prior_params(family, x[:1]))) for family in families.values()):
+    if not any(isinstance(family(prior_params(family, x[:1])), Transported) for family in families.values()):
         raise VemError(
             f"annealing from q* moves in the coordinates ε of q, and {', '.join(families)} has no transport(ε): write "
             "that method, add a family that has one (+evaluation.families.NAME=…), or set evaluation.annealing=null."
         )
-
-
-def transports(q: Posterior) -> bool:
-    """Whether this q is a map of noise: one from elsewhere may have draws alone."""
-    if not callable(getattr(q, "transport", None)):
-        return False
-    try:
-        q.transport(torch.zeros_like(q.mean())[None])
-    except VemError:
-        return False
-    return True

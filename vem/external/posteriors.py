@@ -166,13 +166,6 @@ class DistributionPosterior:
         log_q = _log_prob(self.q, z).to(noise)
         return Draws(z.to(noise), log_q, uniform_log_weight(log_q))
 
-    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """There is none."""
-        raise VemError(
-            f"{type(self.q).__name__} has no map from noise to z that vem knows: start annealing at the prior or at q* "
-            "of a Gaussian family."
-        )
-
     def mean(self) -> Tensor:
         """E_q[z] [B, H], or the mean of some draws where the distribution does not know it."""
         try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vem.contracts import Draws
-from vem.errors import VemError, at_least
+from vem.errors import at_least
 
 # A step of this many nats turns certainty for one component into certainty for another.
 TRUSTED_NATS = 30.0
@@ -33,14 +33,6 @@ class CategoricalPosterior:
         log_r = self.log_probs.T
         z = torch.arange(log_r.shape[0], device=log_r.device)[:, None].expand(log_r.shape)
         return Draws(z, log_r, log_r)
-
-    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Not there: an index cannot be moved smoothly.
-
-        Raises:
-            VemError: always.
-        """
-        raise VemError("a categorical q has no transport of ε: use draws(), which enumerates its components.")
 
     def mean(self) -> Tensor:
         """r [B, K]."""

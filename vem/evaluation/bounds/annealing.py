@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vem.contracts import GenerativeModel, LogMarginal, Posterior
+from vem.contracts import GenerativeModel, LogMarginal, Transported
 from vem.evaluation.bounds.annealing_path import Annealing, Path, prepare
 from vem.evaluation.bounds.curvature import invertible
 from vem.evaluation.bounds.hmc import (
@@ -30,7 +30,7 @@ from vem.evaluation.progress import never
 
 
 def anneal(
-    model: GenerativeModel, x: Tensor, posterior: Posterior | None, settings: Annealing,
+    model: GenerativeModel, x: Tensor, posterior: Transported | None, settings: Annealing,
     pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick = never,
     modes_stream: torch.Generator | None = None,
 ) -> LogMarginal:  # fmt: skip
@@ -55,7 +55,7 @@ def anneal(
 
 
 def enclose(
-    model: GenerativeModel, z: Tensor, x: Tensor, posterior: Posterior | None, settings: Annealing,
+    model: GenerativeModel, z: Tensor, x: Tensor, posterior: Transported | None, settings: Annealing,
     pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick = never,
     modes_stream: torch.Generator | None = None,
 ) -> LogMarginal:  # fmt: skip
@@ -79,7 +79,7 @@ def enclose(
 
 
 def _bound(
-    model: GenerativeModel, x: Tensor, z: Tensor | None, posterior: Posterior | None, settings: Annealing,
+    model: GenerativeModel, x: Tensor, z: Tensor | None, posterior: Transported | None, settings: Annealing,
     pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick, modes_stream: torch.Generator | None,
 ) -> LogMarginal:  # fmt: skip
     """From q*, and for data with several modes from where their pilots found most; an upper bound too if z is known."""
@@ -233,7 +233,7 @@ def _marks(chosen: Chosen) -> dict[str, Tensor]:
     return {START: start.double(), MODES: chosen.modes.double(), MORE: chosen.open_end.double()}
 
 
-def kind(settings: Annealing, posterior: Posterior | None) -> str:
+def kind(settings: Annealing, posterior: Transported | None) -> str:
     """What the bound is called in tables; of data that started elsewhere :func:`with_starts` tells.
 
     >>> kind(Annealing(), None)

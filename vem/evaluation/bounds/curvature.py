@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vem.ascent.matched import matched
-from vem.contracts import Draws, Invertible, NoiseSpec, Posterior
+from vem.contracts import Draws, Invertible, NoiseSpec, Transported
 from vem.errors import VemError
 from vem.evaluation.bounds.hmc import Point, Target, log_ratio, starting_point
 from vem.families.gaussian import log_standard_normal, uniform_log_weight
@@ -22,7 +22,7 @@ REACH = 3.0  # the longest step of the mean in one pass, in standard deviations 
 class CurvedPosterior:
     """z = transport of a base q at ε = m + A η, with η ~ N(0, I): a Gaussian where the base is one."""
 
-    base: Posterior
+    base: Transported
     shift: Tensor  # [B, H] m
     matrix: Tensor  # [B, H, H] A
     log_det: Tensor  # [B] log|det A|
@@ -62,7 +62,7 @@ class CurvedPosterior:
         return Draws(z, log_q, uniform_log_weight(log_q))
 
 
-def invertible(posterior: Posterior) -> Invertible:
+def invertible(posterior: Transported) -> Invertible:
     """The same q, if it can take a z back to its ε.
 
     Raises:
@@ -130,7 +130,7 @@ def _newton(now: CurvedPosterior, point: Point) -> CurvedPosterior:
     return _curved(now.base, shift, matrix @ (vectors * values.rsqrt()) @ vectors.mT, now.shift.dtype)
 
 
-def _curved(base: Posterior, shift: Tensor, matrix: Tensor, dtype: torch.dtype) -> CurvedPosterior:
+def _curved(base: Transported, shift: Tensor, matrix: Tensor, dtype: torch.dtype) -> CurvedPosterior:
     matrix = matrix.to(dtype)
     # The determinant of the rounded matrix, for that is the one that transports.
     log_det = torch.linalg.slogdet(matrix.double()).logabsdet

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vem.ascent.joint import draws_per_block, log_joint
-from vem.contracts import GenerativeModel, Posterior
+from vem.contracts import GenerativeModel, Transported
 from vem.errors import VemError
 from vem.evaluation.bounds.importance import refuse_invalid, refuse_invalid_draws
 from vem.evaluation.progress import never
@@ -58,7 +58,7 @@ class Target:
         VemError: z is an index, or the prior is to be the start and is not N(0, I).
     """
 
-    def __init__(self, model: GenerativeModel, x: Tensor, posterior: Posterior | None, tick: Tick = never) -> None:
+    def __init__(self, model: GenerativeModel, x: Tensor, posterior: Transported | None, tick: Tick = never) -> None:
         if model.latent != "real":
             raise VemError(f"z of {type(model).__name__} is an index: log p(x) is exact by enumeration, take that.")
         self.from_prior = posterior is None
@@ -73,7 +73,7 @@ class Target:
         self.model, self.x, self.base, self.size = model, x, posterior, model.latent_size
         self.tick, self._spent = tick, [0]
 
-    def at(self, posterior: Posterior) -> Target:
+    def at(self, posterior: Transported) -> Target:
         """The same target in the coordinates of another q."""
         other = copy.copy(self)
         other.base = posterior
