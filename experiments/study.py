@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from vem.storage import records
+from vem.storage import folders, records
 
 SEEDS = "seed=0,1,2"
 
@@ -72,12 +72,14 @@ def sweep(directory: Path, commands: Iterable[Sequence[str]], quick: Sequence[st
 def runs(directory: Path) -> list[Run]:
     """Every finished run of a sweep."""
     found = []
-    for place in records.run_directories([directory]):
+    for place in sorted(folder.path for folder in folders.below([directory]) if folder.is_run):
         facts = records.read_json(place / records.RUN)
         if facts["status"] != "done":
             continue
         config = yaml.safe_load((place / records.CONFIG).read_text(encoding="utf-8"))
         found.append(Run(place, config, facts, records.read_json(place / records.EVALUATION)))
+    if not found:
+        sys.exit(f"no finished run below {directory}: name the folder of a sweep.")
     return found
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cli_support import contents, table
+from run_folders import run_directories
 
 import vem
 from vem.cli import messages, resume
@@ -44,7 +45,7 @@ def old(here) -> Path:
 
 def of_runs(folder: Path) -> dict[str, bytes]:
     found = {}
-    for run in records.run_directories([folder]):
+    for run in run_directories([folder]):
         found |= {f"{run.name}/{name}": content for name, content in contents(run).items()}
     return found
 
@@ -94,7 +95,7 @@ def test_a_file_that_is_now_read_as_another_table_is_no_run_to_go_on_with(old, v
         failed = vem_run(*typed, "hydra.run.dir=unfinished/gmm")
         assert failed.code == 1
         assert f"begun with {more} training data" in failed.text and "fresh hydra.run.dir" in failed.text
-    path = next(iter(records.run_directories([old / "sweep"])))
+    path = next(iter(run_directories([old / "sweep"])))
     records.write_json(path / records.RUN, records.read_json(path / records.RUN) | {"num_train": more})
     with pytest.raises(VemError, match=f"begun with {more} training data"):
         loaded.load(path)
@@ -116,7 +117,7 @@ def test_a_further_seed_of_a_sealed_sweep_joins_its_group(sealed, strategy):
     """A run of seed 2 as it would be written today; of a run its numbers are another seed's, which does not matter."""
     config = {seed: messages.composed((f"strategy={strategy}", f"seed={seed}", *BLOBS[:-1])) for seed in (0, 1, 2)}
     hashes = {seed: records.config_hash(content) for seed, content in config.items()}
-    facts = {run: records.read_json(run / records.RUN) for run in records.run_directories([sealed])}
+    facts = {run: records.read_json(run / records.RUN) for run in run_directories([sealed])}
     own = {run: f for run, f in facts.items() if f["strategy"] == strategy}
     assert {f["seed"]: f["config_hash"] for f in own.values()} == {seed: hashes[seed] for seed in (0, 1)}
     new = Path(shutil.copytree(min(own), sealed / "further"))
@@ -129,7 +130,7 @@ def test_a_further_seed_of_a_sealed_sweep_joins_its_group(sealed, strategy):
     assert sorted(groups) == [2, 3] and groups[:, strategy].tolist() == [3]
 
 
-@pytest.mark.parametrize("run", records.run_directories([SEALED]), ids=lambda run: run.name[-8:])
+@pytest.mark.parametrize("run", run_directories([SEALED]), ids=lambda run: run.name[-8:])
 def test_a_sealed_run_scores_what_its_evaluation_says(run):
     evaluation, loaded = records.read_json(run / records.EVALUATION), vem.load(run)
     for split in records.SPLITS:
@@ -138,7 +139,7 @@ def test_a_sealed_run_scores_what_its_evaluation_says(run):
         assert float(scores.elbo.mean()) == pytest.approx(evaluation[split]["elbo"]["mean"], abs=1e-4)
 
 
-@pytest.mark.parametrize("path", [OLD / "unfinished" / name for name in UNFINISHED] + records.run_directories([SEALED]),
+@pytest.mark.parametrize("path", [OLD / "unfinished" / name for name in UNFINISHED] + run_directories([SEALED]),
                          ids=lambda path: path.name[-9:])  # fmt: skip
 def test_the_hash_of_an_old_config_is_what_it_was(path):
     config = loaded.read_config(path / records.CONFIG)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from cli_support import CHECKOUT, TINY, TINY_GMM, Ended, contents, table
+from run_folders import run_directories
 
 from vem.cli import messages
 from vem.evaluation.progress import FOLDER
@@ -218,7 +219,7 @@ def test_a_failed_check_in_a_sweep(here, vem_run):
     """The jobs are done and shown in the table; the sweep ends with exit code 1."""
     ended = vem_run("-m", *TINY, *STRICT, "seed=0,1", "hydra.sweep.dir=s")
     assert ended.code == 1 and "Traceback" not in ended.text
-    found = [records.read_json(path / records.RUN) for path in records.run_directories([here / "s"])]
+    found = [records.read_json(path / records.RUN) for path in run_directories([here / "s"])]
     assert [run["status"] for run in found] == ["done", "done"]
     assert ended.err.count("evaluation.strict=true") == 2 and "Gaps in numbers" in ended.out
 

@@ -15,6 +15,7 @@ from cli_support import SMALL, contents
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from run_folders import run_directories
 from survival import in_a_process
 
 from vem.cli.messages import config_directory, jobs_at_once
@@ -59,13 +60,13 @@ def test_the_numbers_of_a_run_do_not_depend_on_the_launcher(here, vem_run):
     found = {}
     for launcher in ("serial", "joblib", "submitit_local"):
         call(*SWEEP, f"launcher={launcher}", f"hydra.sweep.dir={launcher}").good()
-        runs = records.run_directories([here / launcher])
+        runs = run_directories([here / launcher])
         found[launcher] = {run.name: numbers(run) for run in runs}
         assert len(runs) == 3 and all(len(run["checkpoint"]) > 3 for run in found[launcher].values())
         assert {records.read_json(run / records.RUN)["threads"] for run in runs} == {1}
     assert found["serial"] == found["joblib"] == found["submitit_local"]
 
-    runs = records.run_directories([here / "serial"])
+    runs = run_directories([here / "serial"])
     (alone,) = (run for run in runs if records.read_json(run / records.RUN)["strategy"] == "amortized")
     call(*SMALL, "evaluation.draws=2", "strategy=amortized", "threads=1", "hydra.run.dir=alone").good()
     single = numbers(here / "alone")
@@ -73,9 +74,9 @@ def test_the_numbers_of_a_run_do_not_depend_on_the_launcher(here, vem_run):
         assert single[name] == found["serial"][alone.name][name]
 
     # What one launcher did, another finds done: a folder's name says nothing of launcher and threads.
-    before = {run.name: contents(run) for run in records.run_directories([here / "joblib"])}
+    before = {run.name: contents(run) for run in run_directories([here / "joblib"])}
     vem_run(*SWEEP, "threads=1", "hydra.sweep.dir=joblib").good()
-    assert {run.name: contents(run) for run in records.run_directories([here / "joblib"])} == before
+    assert {run.name: contents(run) for run in run_directories([here / "joblib"])} == before
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cli_support import TINY, contents
+from run_folders import run_directories
 
 from vem.storage import records
 
@@ -20,7 +21,7 @@ WIDE = ("training.rate=tag(log,interval(1.0e-3,10.0))", "hydra.sweeper.n_trials=
 def trials(sweep: Path) -> dict[str, tuple[float, float]]:
     """folder → the step size and the validation ELBO, NaN for a trial that failed."""
     found = {}
-    for run in records.run_directories([sweep]):
+    for run in run_directories([sweep]):
         config = yaml.safe_load((run / records.CONFIG).read_text(encoding="utf-8"))
         elbo = math.nan
         if records.read_json(run / records.RUN)["status"] == "done":
@@ -41,12 +42,12 @@ def test_a_search_finds_the_best_survives_nan_and_goes_on(here, vem_run):
     assert best == max(values) > min(values) + 0.2  # nats
     assert (rate, best) in found.values()
     assert f"The best validation ELBO, {best:.3f} nats per datum, has training.rate={rate}" in ended.out
-    for run in records.run_directories([here / "s"]):
+    for run in run_directories([here / "s"]):
         if math.isnan(found[run.name][1]):
             assert "NaN or infinite" in records.read_json(run / records.RUN)["error"]
 
     # The same folder again meets the same trials; a longer search begins with them.
-    before = {run.name: contents(run) for run in records.run_directories([here / "s"]) if found[run.name][1] == best}
+    before = {run.name: contents(run) for run in run_directories([here / "s"]) if found[run.name][1] == best}
     vem_run(*SEARCH, *WIDE[:1], "hydra.sweeper.n_trials=9", *WIDE[2:])
     more = trials(here / "s")
     assert len(more) == 9 and {name: more[name] for name, (_, v) in found.items() if v == best}

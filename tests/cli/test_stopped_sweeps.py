@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cli_support import CHECKOUT, TINY
+from run_folders import run_directories
 
 from vem.storage import ledger, records
 
@@ -21,7 +22,7 @@ ENDLESS = (*TINY, "training.epochs=100000", "training.records=1000", "seed=0,1")
 
 
 def statuses(folder) -> dict[str, str]:
-    return {path.name: records.read_json(path / records.RUN)["status"] for path in records.run_directories([folder])}
+    return {path.name: records.read_json(path / records.RUN)["status"] for path in run_directories([folder])}
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def test_a_signal_stops_the_sweep_after_a_checkpoint(here, number):
     assert run.returncode == 1 and "Traceback" not in out + err
     assert f"vem: stopped by {number.name}" in err and "the checkpoint" in err
     assert "2 of 2 jobs are not done: 1 stopped, 1 not begun." in err
-    (directory,) = records.run_directories([here / "s"])
+    (directory,) = run_directories([here / "s"])
     assert (directory / records.CHECKPOINT).exists()
     assert records.read_json(directory / records.RUN)["status"] == "running"
     assert f"stopped by {number.name}" in out and (here / "s" / "report.html").exists()
@@ -84,7 +85,7 @@ def test_a_signal_stops_all_jobs_that_are_at_work_after_their_checkpoints(here, 
         out, err = run.communicate(timeout=300)
     assert run.returncode == 1 and "Traceback" not in out + err
     assert "vem: stopped" in err and "3 of 3 jobs are not done: 2 stopped, 1 not begun." in err
-    directories = records.run_directories([here / "s"])
+    directories = run_directories([here / "s"])
     assert len(directories) == len(pids) == 2
     for directory in directories:
         assert (directory / records.CHECKPOINT).exists()
@@ -134,7 +135,7 @@ def test_a_signal_to_one_job_costs_only_itself(here):
 
 def test_a_sweep_that_is_killed_leaves_no_process_and_a_checkpoint(here):
     with sweeping(here) as run:
-        (directory,) = records.run_directories([here / "s"])
+        (directory,) = run_directories([here / "s"])
         pid = records.read_json(directory / records.RUN)["pid"]
         run.kill()
         run.wait()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_support import CHECKOUT, TINY_GMM
+from run_folders import run_directories
 
 from vem.cli import messages
 from vem.report import __main__ as report
@@ -59,7 +60,7 @@ def test_a_sweep_is_done_with_neither_stream_read(here, vem_run, unread, monkeyp
     monkeypatch.setattr(messages, "report", lambda directory: print("a report" * 999))  # its own is tested above
     ended = vem_run("-m", *TINY_GMM, "evaluation=none", "hydra.sweep.dir=s").good()
     assert ended.text == ""
-    (run,) = records.run_directories([here / "s"])
+    (run,) = run_directories([here / "s"])
     assert records.read_json(run / records.RUN)["status"] == "done"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli_support import SMALL, TINY, TINY_GMM, contents, table
+from run_folders import run_directories
 
 from vem.cli.messages import LONGEST_FOLDER, folder_name
 from vem.report import write_report
@@ -20,7 +21,7 @@ FEW = ("-m", "data=blobs", "data.num=40", "training.epochs=2", "strategy=gmm", "
 
 
 def statuses(folder) -> dict[str, str]:
-    return {path.name: records.read_json(path / records.RUN)["status"] for path in records.run_directories([folder])}
+    return {path.name: records.read_json(path / records.RUN)["status"] for path in run_directories([folder])}
 
 
 def test_three_strategies_end_in_the_comparison(here, vem_run):
@@ -48,7 +49,7 @@ def test_three_strategies_end_in_the_comparison(here, vem_run):
 
 def finished(sweep: Path) -> dict[str, dict[str, bytes]]:
     """The name of each run's folder, and the bytes of its files."""
-    return {path.name: contents(path) for path in records.run_directories([sweep])}
+    return {path.name: contents(path) for path in run_directories([sweep])}
 
 
 def test_a_failing_job_costs_only_itself(here, vem_run):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from run_folders import run_directories
 
-from vem.storage import folders, records
+from vem.storage import folders
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def make(run: Path) -> Path:
 
 
 def found(tree, *roots):
-    return [str(path.relative_to(tree)) for path in records.run_directories([tree / r for r in roots or ("home",)])]
+    return [str(path.relative_to(tree)) for path in run_directories([tree / r for r in roots or ("home",)])]
 
 
 def test_a_run_behind_a_link(tree):

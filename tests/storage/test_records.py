@@ -131,18 +131,6 @@ def test_an_error_reaches_another_process_whole(error: VemError) -> None:
     assert type(copy) is type(error) and str(copy) == str(error) and vars(copy) == vars(error)
 
 
-def test_run_directories(tmp_path: Path) -> None:
-    for name in ("b/one", "a"):
-        (tmp_path / name).mkdir(parents=True)
-        records.write_json(tmp_path / name / records.RUN, {})
-    assert records.run_directories([tmp_path, tmp_path / "a"]) == [tmp_path / "a", tmp_path / "b/one"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(VemError, match="no run below"):
-        records.run_directories([tmp_path / "empty"])
-    with pytest.raises(VemError, match="is not a directory"):
-        records.run_directories([tmp_path / "missing"])
-
-
 def test_records_and_errors_need_no_torch() -> None:
     code = "import sys, vem.storage.records; sys.exit('torch' in sys.modules or not {*vem.__all__} <= {*dir(vem)})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

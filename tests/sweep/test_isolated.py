@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from run_folders import run_directories
 
 from vem.cli.messages import composed
 from vem.storage import ledger, records, sealing
@@ -198,7 +199,7 @@ def test_a_finished_run_of_other_code_counts_and_can_be_run_again(here):
     assert isolated.run(work(here, None, "rerun=stale")).outcome.status == "done"
     assert run_json(here)["versions"]["vem"] != "0.0.1"
     assert records.read_json(here / "job" / records.ASIDE / "001" / records.RUN) == made
-    assert records.run_directories([here]) == [here / "job"]
+    assert run_directories([here]) == [here / "job"]
 
 
 def test_a_refused_job_has_failed_and_changes_nothing(here):

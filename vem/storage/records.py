@@ -29,7 +29,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -447,19 +447,3 @@ def with_option(config: Mapping[str, Any], key: str, value: Any) -> dict[str, An
     """
     head, _, rest = key.partition(".")
     return {**config, head: with_option(config.get(head) or {}, rest, value) if rest else value}
-
-
-def run_directories(roots: Iterable[Path]) -> list[Path]:
-    """Every directory at or below ``roots`` that holds a ``run.json``, sorted, each once; links are followed.
-
-    Raises:
-        VemError: a root does not exist, or there is no run below any of them.
-    """
-    roots = [Path(root) for root in roots]
-    for root in roots:
-        if not root.is_dir():
-            raise VemError(f"{root} is not a directory: name the folder of a run or of a sweep.")
-    found = sorted(folder.path for folder in folders.below(roots) if folder.is_run)
-    if not found:
-        raise VemError(f"no run below {', '.join(map(str, roots))}: a run's directory holds {RUN}.")
-    return found
