@@ -107,7 +107,7 @@ def planes(groups: Mapping[tuple[str, str], list[Run]], out: Path) -> None:
                 ax.set(xlabel="$z_1$", ylabel="$z_2$", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
                 tidy(ax)
             else:
-                latent_plane(ax, codes, arrays["labels"][:POINTS], legend=False)
+                latent_plane(ax, {"latent_means": codes, "labels": arrays["labels"][:POINTS]}, small=True)
             ax.add_patch(Circle((0, 0), 2.0, fill=False, edgecolor="0.2", linestyle="--", linewidth=0.9))
             reconstruction, kl = (run.mean("test", name) for name in ("reconstruction", "kl"))
             text = f"reconstruction {reconstruction:,.1f}, KL {abs(kl):,.1f}".replace("-", "−")
@@ -122,7 +122,8 @@ def grids(groups: Mapping[tuple[str, str], list[Run]], out: Path) -> None:
     figure = new_figure(7.5, 3.0)
     for ax, objective in zip(figure.subplots(1, len(OBJECTIVES)), OBJECTIVES, strict=True):
         arrays = pictures(groups["one hidden layer", objective][0])
-        decoded_grid(ax, arrays["decoded_grid"][np.ix_(SHOWN, SHOWN)], arrays["grid_axis"][list(SHOWN)])
+        grid, axis = arrays["decoded_grid"][np.ix_(SHOWN, SHOWN)], arrays["grid_axis"][list(SHOWN)]
+        decoded_grid(ax, {"decoded_grid": grid, "grid_axis": axis})
         ax.set_title(objective, fontsize=9, loc="left")
     figure.suptitle("The decoder's mean over the plane, ± 2.5 standard deviations of the prior", fontsize=9.5, x=0.01,
                     ha="left")  # fmt: skip

@@ -49,7 +49,7 @@ def test_the_axis_that_was_typed(tmp_path):
     found = findings([tmp_path])
     (axis,) = found.tables[0].axes
     assert (axis.key, axis.values, axis.numeric, axis.absent) == ("latent_dim", (2, 10, 50), True, ("gmm",))
-    assert axis.metrics["test_elbo"] == "test ELBO (nats per datum)"
+    assert axis.metrics["test_elbo"] == "test ELBO (nats per data point)"
     assert axis.places == {f"{s}, latent_dim={n}": n for s in ("local", "amortized") for n in (2, 10, 50)}
     points = axis.points.query("metric == 'test_elbo'")
     for row in points.dropna(subset="value").itertuples():
@@ -97,7 +97,7 @@ def test_the_title_of_log_p_says_when_it_is_a_bound(tmp_path):
         config = {"latent_dim": size, "model": {"latent_dim": size}}
         typed(write_gaps(tmp_path / f"{size}", latent_dim=size, config=config, exact=True), f"latent_dim={size}")
     (axis,) = findings([tmp_path]).tables[0].axes
-    assert axis.metrics["test_log_marginal_lower"] == "log p(x) (≥: lower bound), test data (nats per datum)"
+    assert axis.metrics["test_log_marginal_lower"] == "log p(x) (≥: lower bound), test data (nats per data point)"
 
 
 def test_layers_are_ordered_by_their_units_and_a_chosen_group_is_an_axis_by_its_name(tmp_path):

@@ -10,9 +10,7 @@ from synthetic_runs import image_pictures, mixture_pictures, write_run
 from vem.errors import VemError
 from vem.report import draw_run, write_report
 from vem.report.figures import panels
-from vem.report.figures.curves import seed_average
-from vem.report.figures.panels import model_cell
-from vem.report.figures.run import elbo_figure
+from vem.report.figures.curves import elbo_figure, seed_average
 from vem.report.figures.style import robust_limits
 
 PLANE = {"elbo.png", "latent_plane.png", "reconstructions.png"}
@@ -91,7 +89,7 @@ def test_the_grid_stands_with_z1_to_the_right_and_z2_upwards():
     grid = np.zeros((3, 3, 2, 2))
     grid[2, 2] = 1.0  # z = (greatest, least): the lower right corner
     ax = Figure().add_subplot()
-    panels.decoded_grid(ax, grid, np.array([-1.0, 0.0, 1.0]))
+    panels.decoded_grid(ax, {"decoded_grid": grid, "grid_axis": np.array([-1.0, 0.0, 1.0])})
     sheet = ax.images[0].get_array()
     assert sheet.shape == (9, 9) and np.all(sheet[6:8, 6:8] == 1) and sheet.sum() == 4
 
@@ -101,7 +99,7 @@ def test_a_thinned_grid_keeps_its_places():
     z1, z2 = np.meshgrid(axis, axis[::-1])
     grid = (z1 + 10 * z2)[..., None, None] * np.ones((2, 2))
     ax = Figure().add_subplot()
-    model_cell(ax, {"decoded_grid": grid, "grid_axis": axis})
+    panels.decoded_grid(ax, {"decoded_grid": grid, "grid_axis": axis}, small=True)
     sheet = np.asarray(ax.images[0].get_array())[::3, ::3]
     kept = axis[::2]
     np.testing.assert_allclose(sheet, kept[None] + 10 * kept[::-1, None])
@@ -110,15 +108,17 @@ def test_a_thinned_grid_keeps_its_places():
 def test_the_classes_of_components_are_shares():
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[1.0, 0.0], [0.5, 0.5], [0.5, 0.5], [0.0, 1.0]])
+    pictures = {"latent_means": probabilities, "labels": labels, "component_weights": np.array([0.4, 0.6])}
     ax = Figure().add_subplot()
-    panels.classes_of_components(ax, probabilities, labels, np.array([0.4, 0.6]))
+    panels.classes(ax, pictures)
     np.testing.assert_allclose(ax.images[0].get_array(), [[0.25, 0.75], [0.75, 0.25]])  # heaviest first
 
 
 def test_components_stand_by_weight():
     means = np.arange(3.0)[:, None, None] * np.ones((3, 2, 2))
     ax = Figure().add_subplot()
-    assert panels.components(ax, means, np.array([0.2, 0.5, 0.3])) == 3
+    title = panels.components(ax, {"component_means": means, "component_weights": np.array([0.2, 0.5, 0.3])})
+    assert title == "Means and weights of 3 components"
     assert [text.get_text() for text in ax.texts] == ["50.0%", "30.0%", "20.0%"]
     row = np.asarray(ax.images[0].get_array().filled(np.nan))
     assert row[-2, [0, 3, 6]].tolist() == [1.0, 2.0, 0.0]
@@ -128,7 +128,7 @@ def test_classes_that_are_unknown_or_too_many_have_no_legend():
     means = np.random.default_rng(0).normal(size=(60, 2))
     for labels, num_clouds in ((None, 1), (np.arange(60) % 30, 1), (np.arange(60) % 3, 3)):
         ax = Figure().add_subplot()
-        panels.latent_plane(ax, means, labels)
+        panels.latent_plane(ax, {"latent_means": means} | ({} if labels is None else {"labels": labels}))
         assert len(ax.collections) == num_clouds and (ax.get_legend() is None) == (num_clouds == 1)
         assert ("\n" in ax.get_xlabel()) == (labels is None)  # where it says that there are none
 

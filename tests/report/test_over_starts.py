@@ -48,7 +48,8 @@ def test_factor_analysis_and_mixtures_may_differ_and_mixtures_over_starts(tmp_pa
     write(tmp_path / "b", [-12.0, -13.5, -12.5], MIXTURE, "gmm", converged=True)
     text = told(tmp_path / "b")  # train lies 1 above
     assert (
-        "over 3 starts the training ELBO ranges from -12.50 to -11.00 nats per datum, the best that of seed 0" in text
+        "over 3 starts the training ELBO ranges from -12.50 to -11.00 nats per data point, the best that of seed 0"
+        in text
     )
     assert "Its means and errors are over starts" in text and "one optimum" not in text
 

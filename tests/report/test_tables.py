@@ -225,7 +225,7 @@ def test_seven_sections_and_links_to_the_figures(tmp_path):
     assert {"figures/curves.png", "figures/gaps.png", "figures/side_by_side.png"} <= set(links)
     assert all((tmp_path / "out" / link).exists() for link in links)
     assert r"- failed: gmm, seed 0, bad: a \| b c" in text and "````\n  Traceback\n  ```\n  boom\n  ````" in text
-    assert "| test ELBO (nats per datum) | latent\\_dim=2 | latent\\_dim=10 |" in text
+    assert "| test ELBO (nats per data point) | latent\\_dim=2 | latent\\_dim=10 |" in text
     assert "| amortized, latent\\_dim=2 · seed 0 | test, row " in text.partition("### The worst cases")[2]
     widths = {line.replace(r"\|", "").count("|") for line in text.splitlines() if line.startswith("|")}
     assert min(widths) > 2 and not re.search(r"\n\n\n|[^ ] +\n", text)

@@ -23,10 +23,10 @@ from vem.report.intervals import interval
 from vem.report.labels import MEASUREMENT, brief, settings_of, shortened, whole
 from vem.report.quantities import GAPS, column, estimate, plain_rows
 from vem.report.runs import DONE, RunRecord, finite
+from vem.report.words import NATS
 from vem.storage.records import HASHED, NOT_HASHED
 from vem.storage.sealing import mapping
 
-UNITS = "nats per datum"
 NOT_AN_AXIS = ("seed", "strategy", *NOT_HASHED)
 NO_AXIS_PREFIX = ("hydra", "evaluation.checks", "allow_targets")
 LATENT = "latent_dim"  # the models that have one interpolate it
@@ -103,10 +103,10 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     """The numbers that are followed along an axis, with their titles: bounds, and gaps where they were measured."""
     on_test = any(column("test", gap, field="mean") in row for row in rows for gap in GAPS.values())
     split, told = ("test", "test") if on_test else ("train", "training")
-    found = {("test", "elbo"): f"test ELBO ({UNITS})", ("train", "elbo"): f"training ELBO ({UNITS})"}
-    found |= {(split, gap): f"{kind} gap on {told} data ({UNITS})" for kind, gap in GAPS.items()}
-    found[split, "amortization_generalization"] = f"amortization gap, test − training ({UNITS})"
-    found[split, "log_marginal_lower"] = f"log p(x) (≥: lower bound), {told} data ({UNITS})"
+    found = {("test", "elbo"): f"test ELBO ({NATS})", ("train", "elbo"): f"training ELBO ({NATS})"}
+    found |= {(split, gap): f"{kind} gap on {told} data ({NATS})" for kind, gap in GAPS.items()}
+    found[split, "amortization_generalization"] = f"amortization gap, test − training ({NATS})"
+    found[split, "log_marginal_lower"] = f"log p(x) (≥: lower bound), {told} data ({NATS})"
     found[split, "active_units"] = "active units (number)"
     return {key: title for key, title in found.items() if any(estimate(row, *key).mean is not None for row in rows)}
 

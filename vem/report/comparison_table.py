@@ -12,11 +12,10 @@ from vem.report.figures.gaps import FORMULAS
 from vem.report.labels import whole
 from vem.report.quantities import BOUNDS, GAPS, Estimate, elbo_order, estimate, fact, families, gaps_of, plain_rows
 from vem.report.table import EMPTY, UNDEFINED, Cell, Column, Table, number, table
-from vem.report.words import listed, plural
+from vem.report.words import NATS, listed, plural
 from vem.storage.records import SPLITS
 
 Row = Mapping[str, Any]
-NATS = "nats per datum"
 LOOSE = "LOOSE"
 DATA = {"train": "training", "valid": "validation", "test": "test"}
 

@@ -42,7 +42,7 @@ class Axis:
     key: str  # as typed: latent_dim, strategy.encoder.widths
     values: tuple[float | str, ...]
     numeric: bool
-    metrics: Mapping[str, str]  # key → title with its unit: {"test_elbo": "test ELBO (nats per datum)"}
+    metrics: Mapping[str, str]  # key → title with its unit: {"test_elbo": "test ELBO (nats per data point)"}
     points: pd.DataFrame
     absent: tuple[str, ...] = ()  # series that do not use this axis: drawn as a level line; their `value` is None
     places: Mapping[str, float | str] = field(default_factory=dict)  # label of a group that uses it → its value

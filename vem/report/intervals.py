@@ -77,7 +77,7 @@ class Scores(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of a paired difference in nats per datum, its standard error, the ends of its interval.
+    """Mean of a paired difference in nats per data point, its standard error, the ends of its interval.
 
     ``over``: ``seeds``, or ``data`` where there is one common seed. ``df``: degrees of freedom. An interval over seeds
     holds the test data fixed; ``data_se``, with ``data_df``, is the error over data of the difference that is

@@ -17,6 +17,7 @@ from vem.report.ranking import Ranking, Verdict, in_doubt, rankings
 from vem.report.starts import about_starts
 from vem.report.words import (
     EXACT,
+    NATS,
     Row,
     digits,
     evaluated_data,
@@ -33,7 +34,7 @@ from vem.report.words import (
 
 MOST_LOSSES = 8  # groups whose losses are told one by one
 MOST_PAIRS = 3  # whose compute is told
-POINT, INTERVAL = "nats per data point", "95 % interval"
+INTERVAL = "95 % interval"
 CAUSES = {
     "approximation": "to its family, which does not contain the posterior (approximation gap)",
     "amortization": "to its encoder, which does not find the best q of each data point (amortization gap)",
@@ -69,7 +70,7 @@ def caution(found: Caution) -> Sentence:
 def of_ranking(found: Ranking) -> str:
     """Who has the best bound, of all groups or at one value of an axis, and whether that can be said at all."""
     best, label = found.best, _named(found, found.best)
-    elbo = f"{nats(*_elbo(best))} {POINT} ({seeds(best)})"
+    elbo = f"{nats(*_elbo(best))} {NATS} ({seeds(best)})"
     where = f"At {found.place}, " if found.place else ""
     if len(found.rows) == 1:
         return f"{where}{label} has a test ELBO of {elbo}. No other group has one, so nothing is compared."
@@ -277,9 +278,9 @@ def _headline(who: str, loss: Loss) -> str:
     bounds = "log p(x) lies between two bounds; " if gap.most is not None else ""
     if gap.negative:
         n = replace(gap, at_least=False)
-        sure = f"{_text(n)} {POINT} ({bounds}{_sure(n, INTERVAL)})"
+        sure = f"{_text(n)} {NATS} ({bounds}{_sure(n, INTERVAL)})"
         return f"{who}: its inference gap on {on} is negative, {sure}: {_missed('inference')}"
-    shown = f"{_text(gap)} {POINT} ({bounds}{_sure(gap, INTERVAL)})"
+    shown = f"{_text(gap)} {NATS} ({bounds}{_sure(gap, INTERVAL)})"
     if gap.ends is not None and not gap.positive:
         return f"{who} shows no significant loss on {on}: its inference gap is {shown}"
     return f"{who} loses {shown} on {'' if gap.on_other_data or gap.ends is None else 'these '}{on}"
@@ -319,7 +320,7 @@ def _overfit(loss: Loss) -> str:
         return ""
     what, shown, sure = IN_WORDS[loss.overfit_in], _text(loss.overfit), _sure(loss.overfit, INTERVAL)
     if loss.overfit.on_other_data:
-        return f" Its model overfits: {what} is {shown} {POINT} ({sure}) higher on training data than on test data."
+        return f" Its model overfits: {what} is {shown} {NATS} ({sure}) higher on training data than on test data."
     return f" No significant overfitting ({what}, training − test data: {shown}; {sure})."
 
 

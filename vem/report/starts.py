@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from vem.report.table import number
-from vem.report.words import Row, listed, name, plural
+from vem.report.words import NATS, Row, listed, name, plural
 
 ONE = 0.01  # nats by which seeds of a method with one optimum may differ
 EXACT = ("vem.strategies.exact_em.ExactEM",)
@@ -57,12 +57,12 @@ def about_starts(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
         best = next(seed for seed, elbo in found.items() if elbo == high)
         if model == ("vem.models.linear_gaussian.LinearGaussian", "isotropic") and high - low > ONE:  # PCA
             yield (f"{name(row['label'])}: its likelihood has one optimum, and its seeds differ by "
-                   f"{number(high - low, 3)} nats per datum in the training ELBO: some did not reach it. "
+                   f"{number(high - low, 3)} {NATS} in the training ELBO: some did not reach it. "
                    "strategy.start=closed starts there.")  # fmt: skip
         if model[0] == "vem.models.mixture.Mixture":
             yield (f"The seeds of {name(row['label'])} are other starts of EM, which ends in the local maximum next to "
-                   f"each: over {len(found)} starts the training ELBO ranges from {number(low)} to {number(high)} nats "
-                   f"per datum, the best that of seed {best}. Its means and errors are over starts; strategy.restarts "
+                   f"each: over {len(found)} starts the training ELBO ranges from {number(low)} to {number(high)} "
+                   f"{NATS}, the best that of seed {best}. Its means and errors are over starts; strategy.restarts "
                    "tries several in each run.")  # fmt: skip
 
 

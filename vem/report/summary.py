@@ -32,7 +32,7 @@ PAGE, TEXT, SUMMARY, RUNS = "report.html", "report.md", "summary.csv", "runs.csv
 def summarize(roots: Iterable[Path]) -> pd.DataFrame:
     """One row for each run at or below ``roots``; a run that lies there twice (same config hash) has one row.
 
-    Numbers are in nats per datum (``SPLIT_elbo``, with ``_se`` over data and ``_mc_se`` Monte Carlo),
+    Numbers are in nats per data point (``SPLIT_elbo``, with ``_se`` over data and ``_mc_se`` Monte Carlo),
     seconds and counts; a missing one is empty and ``SPLIT_elbo_reason`` says why. ``table`` names the data:
     runs whose ``table`` differs are not comparable. ``variant`` names what differs between runs of the same
     strategy, model, family and latent size. Gaps and checks: :func:`vem.report.estimates.numbers`.

@@ -13,7 +13,8 @@ from vem.report.table import number
 
 NAMES_SHOWN = 4
 MOST_DIGITS = 3
-EXACT = 1e-3  # nats per datum; what differs by less is called equal
+NATS = "nats per data point"  # the unit of every bound and gap
+EXACT = 1e-3  # nats; what differs by less is called equal
 # Checks without which the bounds are no bounds, and a gap is not "at least" anything.
 BOUND_CHECKS = {"finite", "best_above_q", "richer_family", "best_below_upper", "lower_above_best", "interval_ordered",
                 "quadrature"}  # fmt: skip

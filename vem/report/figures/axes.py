@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,19 +25,14 @@ GAP = 0.09  # inches between two labels
 FEW = 6  # values that are written rather than round numbers
 LINES = 3  # of a value that lies
 LONGEST = 22  # characters of a value that stands upright
+WHOLE = 999  # characters of a line that is not wrapped
 
 
 def ranked_series(axis: Axis) -> list[str]:
     """The axis's series, those with the largest first metric first; those without one last."""
-    first = next(iter(axis.metrics), None)
-    means = axis.points[axis.points["metric"] == first].groupby("series", sort=False)["mean"].mean()
-    names = list(dict.fromkeys(axis.points["series"]))
-    return sorted(names, key=lambda name: -float(means[name]) if name in means else np.inf)
-
-
-def omitted(axis: Axis) -> Sequence[str]:
-    """The series that are drawn in grey."""
-    return ranked_series(axis)[MOST_SERIES:]
+    first = axis.points["metric"] == next(iter(axis.metrics), None)
+    means = axis.points["mean"].where(first).groupby(axis.points["series"], sort=False).mean()
+    return list(means.sort_values(ascending=False, kind="stable").index)
 
 
 def axis_figure(axis: Axis, table: str) -> Figure | None:
@@ -52,55 +46,45 @@ def axis_figure(axis: Axis, table: str) -> Figure | None:
         return None
     best = ranked_series(axis)[:MOST_SERIES]
     shown = [name for name in dict.fromkeys(axis.points["series"]) if name in best]
-    styles = dict(zip(shown, style.looks(len(shown)), strict=True))
+    looks = dict(zip(shown, style.looks(len(shown)), strict=True))
     columns = min(COLUMNS, len(metrics))
     rows = -(-len(metrics) // columns)
     figure = style.new_figure(max(6.4, 3.5 * columns), 2.7 * rows + 0.9)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, (key, title) in zip(panels, metrics.items(), strict=False):
         places = set_values(panel, axis, figure.get_size_inches()[0] / columns - MARGIN)
-        for name, own in measured[measured["metric"] == key].groupby("series", sort=False):
-            draw = _level if name in axis.absent else _line
-            draw(
-                panel, own.assign(place=own["value"].map(places)).sort_values("place"), str(name), styles.get(str(name))
-            )
+        points = measured[measured["metric"] == key]
+        points = points.assign(place=points["value"].map(places)).sort_values("place")
+        for name, own in points.groupby("series", sort=False):
+            _series(panel, own, str(name), looks.get(str(name)), name in axis.absent)
         style.grid(panel)
         style.tidy(panel)
         panel.set_title(style.wrapped(title, 44, 2), fontsize=9.5, loc="left")
     for panel in panels[len(metrics) :]:
         panel.set_visible(False)
-    handles = {h.get_label(): h for panel in panels for h in panel.get_lines() if not h.get_label().startswith("_")}
-    style.legend_below(figure, list(handles.values()), list(handles))
+    style.legend_below(figure)
     style.titled(figure, f"Along {axis.key}", table)
     return figure
 
 
-def _line(panel: Panel, own: pd.DataFrame, name: str, look: style.Look | None) -> None:
-    x, mean, low, high, one_ended = _numbers(own)
-    if look is None:
+def _series(panel: Panel, own: pd.DataFrame, name: str, look: style.Look | None, level: bool) -> None:
+    """One series: in grey without a look; ``level`` where it does not use the axis, and is the same everywhere."""
+    numbers = own[["place", "mean", "low", "high"]].astype(float).to_numpy().T
+    (x, mean, low, high), label = numbers, style.wrapped(name, 40, 2)
+    below = own["at_least"].to_numpy(bool) & np.isfinite(low) & ~np.isfinite(high)  # log p(x) is: no upper end
+    high = np.where(below, mean, high)
+    if level:
+        colour = look.colour if look else style.BEHIND
+        panel.axhline(mean[0], color=colour, linestyle=":", linewidth=1.6, label=f"{label} (not swept)")
+        if look and np.isfinite(high[0] - low[0]):
+            panel.axhspan(low[0], high[0], color=colour, alpha=0.10, linewidth=0)
+    elif look is None:
         panel.plot(x, mean, color=style.BEHIND, linewidth=0.9, zorder=1)
-        return
-    panel.plot(x, mean, markersize=5, linewidth=1.6, label=style.wrapped(name, 40, 2), **look.line)
-    if np.isfinite(low).any():
-        panel.fill_between(x, low, np.where(one_ended, mean, high), color=look.colour, alpha=0.18, linewidth=0)
-    if one_ended.any():
-        panel.plot(x[one_ended], mean[one_ended], marker=CARETUPBASE, color=look.colour, markersize=ARROW, linestyle="")
-
-
-def _level(panel: Panel, own: pd.DataFrame, name: str, look: style.Look | None) -> None:
-    """A series that does not use the axis: the same number everywhere."""
-    _, (mean, *_), (low, *_), (high, *_), (one_ended, *_) = _numbers(own)
-    colour = look.colour if look else style.BEHIND
-    panel.axhline(mean, color=colour, linestyle=":", linewidth=1.6, label=f"{style.wrapped(name, 40, 2)} (not swept)")
-    if look and np.isfinite(low) and (np.isfinite(high) or one_ended):
-        panel.axhspan(low, mean if one_ended else high, color=colour, alpha=0.10, linewidth=0)
-
-
-def _numbers(own: pd.DataFrame) -> tuple[np.ndarray, ...]:
-    """Places, means, both ends, and where the interval has a lower one alone: log p(x) is known from below there."""
-    names = ("place", "mean", "low", "high")
-    place, mean, low, high = (pd.to_numeric(own[name], errors="coerce").to_numpy(float) for name in names)
-    return place, mean, low, high, own["at_least"].to_numpy(bool) & np.isfinite(low) & ~np.isfinite(high)
+    else:
+        panel.plot(x, mean, markersize=5, linewidth=1.6, label=label, **look.line)
+        panel.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+        if below.any():
+            panel.plot(x[below], mean[below], marker=CARETUPBASE, color=look.colour, markersize=ARROW, linestyle="")
 
 
 # --- where the values stand, and as many of them in writing as there is room for
@@ -111,44 +95,27 @@ def set_values(panel: Panel, axis: Axis, width: float) -> dict[float | str, floa
 
     width: of the panel, in inches.
     """
+    name = style.wrapped(axis.key, WHOLE)
     if axis.numeric:
-        _set_numbers(panel, axis, width)
-        return {value: float(value) for value in axis.values}
-    _set_words(panel, axis, width)
-    return {value: float(i) for i, value in enumerate(axis.values)}
-
-
-def _set_words(panel: Panel, axis: Axis, width: float) -> None:
-    """Values side by side, upright where their texts would run into each other."""
-    count, texts = len(axis.values), [style.one_line(str(value)) for value in axis.values]
-    room = int((width / count - GAP) / CHARACTER)
-    if all(_fits(text, room) for text in texts):
-        panel.set_xticks(range(count), [style.wrapped(text, room, LINES) for text in texts])
+        numbers = [float(value) for value in axis.values]
+        panel.set_xlabel(name + _scale(panel, numbers))
+        ticks = _with_room(panel, dict(zip(numbers, value_names(axis.values).values(), strict=True)), numbers, width)
+        if len(ticks) < len(numbers) and len(numbers) > FEW:
+            ticks = _with_room(panel, {n: f"{n:g}" for n in _round(numbers, panel.get_xscale())}, numbers, width)
+        panel.set_xticks(list(ticks), list(ticks.values()))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_xticks([n for n in numbers if n not in ticks], minor=True)
+        return dict(zip(axis.values, numbers, strict=True))
+    count, texts = len(axis.values), [style.wrapped(str(value), WHOLE) for value in axis.values]
+    lying = [style.wrapped(str(value), max(1, int((width / count - GAP) / CHARACTER)), LINES) for value in axis.values]
+    if [text.replace("\n", " ") for text in lying] == texts:  # none is torn apart or cut short
+        panel.set_xticks(range(count), lying)
     else:
-        shown = range(0, count, -(-count // max(1, int(width / LINE))))
-        panel.set_xticks(shown, [style.wrapped(texts[i], LONGEST, 1) for i in shown], rotation="vertical")
-    panel.set(xlim=(-0.4, count - 0.6), xlabel=style.plain(axis.key))
-
-
-def _fits(text: str, room: int) -> bool:
-    """Whether the text has few enough lines of that many characters, and no word is torn apart.
-
-    >>> _fits("[200, 200]", 5), _fits("[2000, 200]", 5)
-    (True, False)
-    """
-    return max(map(len, text.split() or [""])) <= room and len(textwrap.wrap(text, max(room, 1))) <= LINES
-
-
-def _set_numbers(panel: Panel, axis: Axis, width: float) -> None:
-    numbers = [float(value) for value in axis.values]
-    panel.set_xlabel(style.plain(axis.key) + _scale(panel, numbers))
-    ticks = _with_room(panel, dict(zip(numbers, value_names(axis.values).values(), strict=True)), numbers, width)
-    if len(ticks) < len(numbers) and len(numbers) > FEW:
-        ticks = _with_room(panel, {n: f"{n:g}" for n in _round(numbers, panel.get_xscale())}, numbers, width)
-    panel.set_xticks(list(ticks), list(ticks.values()))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.set_xticks([n for n in numbers if n not in ticks], minor=True)
+        some = range(0, count, -(-count // max(1, int(width / LINE))))
+        panel.set_xticks(some, [style.wrapped(str(axis.values[i]), LONGEST, 1) for i in some], rotation="vertical")
+    panel.set(xlim=(-0.4, count - 0.6), xlabel=name)
+    return {value: float(i) for i, value in enumerate(axis.values)}
 
 
 def _scale(panel: Panel, numbers: Sequence[float]) -> str:
@@ -180,9 +147,9 @@ def _with_room(panel: Panel, texts: Mapping[float, str], numbers: Sequence[float
     numbers: all that the axis holds.
     """
     at = panel.xaxis.get_transform().transform
-    low, high = (float(at(np.array([end]))[0]) for end in (min(numbers), max(numbers)))
-    inches = {n: 0.9 * width * (float(at(np.array([n]))[0]) - low) / ((high - low) or 1.0) for n in texts}
+    low, high = at(np.array([min(numbers), max(numbers)]))
     order = sorted(texts)
+    inches = dict(zip(order, 0.9 * width * (at(np.array(order)) - low) / ((high - low) or 1.0), strict=True))
     kept: list[float] = []
     for n in dict.fromkeys([*order[:1], *order[-1:], *order]):
         room = (abs(inches[n] - inches[k]) - CHARACTER * (len(texts[n]) + len(texts[k])) / 2 for k in kept)

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from vem.errors import VemError
-from vem.report.figures import curves, densities, panels
-from vem.report.figures.axes import axis_figure, omitted
+from vem.report.figures import curves, densities, gaps
+from vem.report.figures.axes import MOST_SERIES, axis_figure, ranked_series
 from vem.report.figures.curves import MOST_TOGETHER, Curve
-from vem.report.figures.gaps import MOST_BARS, caption, distributions_figure, gaps_figure, gaps_of
-from vem.report.figures.style import new_figure, one_line, save_both, titled, wrapped
+from vem.report.figures.gaps import MOST_BARS
+from vem.report.figures.panels import CELLS, Pictures
+from vem.report.figures.style import new_figure, one_line, save_both, say, titled, wrapped
 from vem.report.findings import Axis, Findings, Table
 from vem.report.quantities import elbo_order, plain_rows
 from vem.report.runs import read_metrics, read_per_datum, read_pictures
@@ -138,7 +138,7 @@ class Reader:
     def note(self) -> str:
         """A sentence on what was left out since the last one; empty where nothing was."""
         found, self.damaged = list(self.damaged), {}
-        return _also("Left out, because a file is damaged", found)
+        return _on("Left out, because a file is damaged", found)
 
 
 def reader_of(table: Table, base: Path) -> Reader:
@@ -160,9 +160,8 @@ def _curves(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketc
     best, shortened = [], []
     drawable = [group for group in ranked(groups) if group.directories]
     for group in drawable[:MOST_CURVES]:
-        whole = {
-            d: rows for d in group.directories if (rows := read(read_metrics, d, METRICS)) is not None and len(rows)
-        }
+        found = {d: rows for d in group.directories if (rows := read(read_metrics, d, METRICS)) is not None}
+        whole = {d: rows for d, rows in found.items() if len(rows)}
         rows = curves.seed_average(list(whole)) if whole else pd.DataFrame()
         if len(rows):
             best.append(Curve(group.name, group.strategy, rows))
@@ -171,56 +170,63 @@ def _curves(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketc
     if not best:
         return
     order = [group.name for group in groups]
-    found = sorted(best, key=lambda curve: order.index(curve.name))
-    several = any((curve.rows["seeds"] > 1).any() for curve in found)
-    words = (
-        f"Each curve is the mean over seeds at equal epochs, its band {curves.BANDS}." if several else "One seed each."
+    shown = sorted(best, key=lambda curve: order.index(curve.name))
+    several = any((curve.rows["seeds"] > 1).any() for curve in shown)
+    words = _words(
+        f"Each curve is the mean over seeds at equal epochs, its band {curves.BANDS}." if several else "One seed each.",
+        "Seconds compare on one machine, decoder evaluations within one decoder; neither counts what a strategy spends "
+        "on test data.",
+        _on("Without a count of decoder evaluations", curves.uncounted(shown)),
+        _on("Where seeds trained for unequal epochs a curve ends with the shortest", shortened),
+        _on("Not drawn, with a lower test ELBO", [group.name for group in drawable[MOST_CURVES:]]),
+        read.note(),
     )
-    words += " Seconds compare on one machine, decoder evaluations within one decoder; neither counts what a strategy "
-    words += "spends on test data." + _also("Without a count of decoder evaluations", curves.uncounted(found))
-    words += _also("Where seeds trained for unequal epochs a curve ends with the shortest", shortened)
-    words += _also("Not drawn, with a lower test ELBO", [group.name for group in drawable[MOST_CURVES:]]) + read.note()
-    if len(found) <= MOST_TOGETHER:
-        yield Sketch("curves", "curves", "ELBO while training", words, curves.comparison_figure(found, table))
+    if len(shown) <= MOST_TOGETHER:
+        yield Sketch("curves", "curves", "ELBO while training", words, curves.comparison_figure(shown, table))
         return
-    in_rows = curves.strategies_with_rows(best)
-    coloured = curves.settings_to_colour([curve for curve in best if curve.strategy in in_rows])
-    settings = dict.fromkeys(curves.beyond(c.name, c.strategy) for c in found if c.strategy in in_rows)
-    words += " Behind each strategy's curves, those of the others in grey."
-    grey = [setting for setting in settings if setting and setting not in coloured]
-    words += _also("In grey throughout, because others are better", grey)
-    without = list(dict.fromkeys(curve.strategy for curve in best if curve.strategy not in in_rows))
-    words += _also("Without a row, in grey, because others are better", without)
+    strategies, settings = curves.coloured(best)
+    grey = [c.name for c in best if c.strategy not in strategies or c.setting not in ("", *settings)]
+    behind = "Behind each strategy's curves, those of the others in grey."
+    words = _words(words, behind, _on("In grey throughout, because others are better", grey))
     for split, title in (("valid", "held-out data"), ("train", "training data")):
-        if any((curve.rows["split"] == split).any() for curve in found):
-            figure = curves.strategies_figure(found, in_rows, coloured, split, table)
+        if any(len(curve.of(split)) for curve in shown):
+            figure = curves.strategies_figure(shown, best, split, table)
             yield Sketch("curves", f"curves_{split}", f"ELBO while training, {title}", words, figure)
             words = "The same on the training data, as running averages of each epoch."
 
 
 def _gaps(table: Table, base: Path, groups: Sequence[Group], read: Reader) -> Iterator[Sketch]:
-    measured = [group for group in groups if gaps_of(group.row)]
-    best = ranked(measured)[:MOST_BARS]
-    shown = [group for group in measured if group in best]
-    more = _also("Not drawn, with a lower test ELBO", [group.name for group in measured if group not in best])
-    figure = gaps_figure([g.name for g in shown], pd.DataFrame([g.row for g in shown]), table.name)
+    measured = {group.name: gaps.measured(group.row) for group in groups}
+    own = [group for group in groups if measured[group.name]]
+    best = ranked(own)[:MOST_BARS]
+    shown = [group for group in own if group in best]
+    more = _on("Not drawn, with a lower test ELBO", [group.name for group in own if group not in best])
+    figure = gaps.gaps_figure([group.name for group in shown], [group.row for group in shown], table.name)
     if figure is None:
         return
-    words = (
-        "Smaller is better. Lines are 95 % intervals: over seeds, or over the data of the one seed; "
-        "≥ and an arrow mark a gap from a lower bound on log p(x), which may be larger: its interval has a lower "
-        "end alone (97.5 %)."
+    words = _words(
+        "Smaller is better. Lines are 95 % intervals: over seeds, or over the data of the one seed; ≥ and an arrow "
+        "mark a gap from a lower bound on log p(x), which may be larger: its interval has a lower end alone (97.5 %).",
+        more,
     )
-    yield Sketch("gaps", "gaps", "Gaps", words + more, figure)
+    yield Sketch("gaps", "gaps", "Gaps", words, figure)
     data = []
     for group in shown:
         other = {base / name for name in group.row.get("other_gaps") or ()}  # gaps of another budget
         rows = [found for d in group.directories if d not in other and (found := read.rows(d)) is not None]
         data += [(group.name, pd.concat(rows))] if rows else []
-    figure, damaged = distributions_figure(data, table.name), read.note()
+    figure, damaged = gaps.distributions_figure(data, table.name), read.note()
     if figure is not None:
-        words = caption([group.row for group in shown]) + more + damaged
-        yield Sketch("gaps", "gap_distributions", "Gaps datum by datum", words, figure)
+        several = any((group.row.get("seeds") or 0) > 1 for group in shown)
+        below = any(gap["one_sided"] for g in shown for gap in measured[g.name] if gap["gap"] == "approximation")
+        words = _words(
+            "How the gaps are spread over data: a mean far above its median comes from a few data.",
+            "All seeds together, so that each data point is counted once for each seed." if several else "",
+            "≥: approximation gaps from a lower bound on log p(x) may be larger than they are drawn." if below else "",
+            more,
+            damaged,
+        )
+        yield Sketch("gaps", "gap_distributions", "Gaps, data point by data point", words, figure)
 
 
 def _pictures(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketch]:
@@ -229,8 +235,11 @@ def _pictures(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Ske
     found = [(g.name, pictures) for g in chosen if (pictures := read(read_pictures, g.directories[0], PICTURES))]
     damaged = read.note()
     if found:
-        words = "Each row is one seed: where the data lie in z, what the model makes, and data with reconstructions."
-        words += _also("Not drawn", [group.name for group in drawable if group not in chosen]) + damaged
+        words = _words(
+            "Each row is one seed: where the data lie in z, what the model makes, and data with reconstructions.",
+            _on("Not drawn", [group.name for group in drawable if group not in chosen]),
+            damaged,
+        )
         yield Sketch("pictures", "side_by_side", "Side by side", words, side_by_side_figure(found, table))
     planes = {}
     for group in drawable:
@@ -241,39 +250,48 @@ def _pictures(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Ske
     if planes:
         own = [group for group in drawable if group.name in planes]
         few = [group.name for group in spread_over_strategies(own, MOST_POSTERIORS)]
-        words = "Models with a two-dimensional z: contours hold 25, 50, 75 and 95 % of the mass. Each strategy has "
-        words += "trained a model of its own, so its true posterior is its own too."
-        words += _also("Not drawn", [name for name in planes if name not in few])
+        words = _words(
+            "Models with a two-dimensional z: contours hold 25, 50, 75 and 95 % of the mass. Each strategy has trained "
+            "a model of its own, so its true posterior is its own too.",
+            _on("Not drawn", [name for name in planes if name not in few]),
+        )
         figure = densities.posteriors_figure([(name, planes[name]) for name in few], table)
         yield Sketch("pictures", "posteriors_by_strategy", "Posteriors in the latent plane", words, figure)
 
 
-def side_by_side_figure(rows: Sequence[tuple[str, dict[str, np.ndarray]]], table: str) -> Figure:
+def side_by_side_figure(rows: Sequence[tuple[str, Pictures]], table: str) -> Figure:
     """A row for each group, of one seed: where the data lie in z, what the model makes, reconstructions."""
     figure = new_figure(11, ROW_HEIGHT * len(rows) + 0.7)
-    axes = figure.subplots(len(rows), 3, squeeze=False, width_ratios=(1, 1, 1.5))
-    for row, (name, pictures) in zip(axes, rows, strict=True):
-        for ax, cell in zip(row, (panels.latent_cell, panels.model_cell, panels.reconstruction_cell), strict=True):
-            cell(ax, pictures)
+    axes = figure.subplots(len(rows), len(CELLS), squeeze=False, width_ratios=(1, 1, 1.5))
+    for row, (name, arrays) in zip(axes, rows, strict=True):
+        for ax, (absent, pictures) in zip(row, CELLS.items(), strict=True):
+            picture = next((picture for picture in pictures if picture.allowed(arrays)), None)
+            title = picture.draw(ax, arrays, True) if picture else say(ax, absent)
+            ax.set_title(title, fontsize=9, loc="left")
         row[0].set_title(wrapped(name, 36, 3), fontsize=11 if len(name) <= 36 else 8, loc="left", weight="bold")
     titled(figure, "Side by side, one seed each", table)
     return figure
 
 
 def _axis(axis: Axis, table: str) -> Iterator[Sketch]:
-    figure = axis_figure(axis, table)
-    if figure is None:
-        return
-    words = "Bands are 95 % intervals; a point without one comes from a single seed without an error over data."
-    if axis.points["at_least"].any():
-        words += " Arrow: log p(x) is known from below alone, so that the interval has a lower end alone (97.5 %)."
-    words += f" Level lines do not use {axis.key}." if axis.absent else ""
-    if axis.together:
-        words += f" Changed together with it: {named(axis.together)}; which of them moved the numbers is not known."
-    words += _also("In grey, with a lower value", omitted(axis))
-    yield Sketch("axes", f"axis_{_slug(axis.key)}", f"Along {axis.key}", words, figure)
+    if (figure := axis_figure(axis, table)) is not None:
+        words = _words(
+            "Bands are 95 % intervals; a point without one comes from a single seed without an error over data.",
+            "Arrow: log p(x) is known from below alone, so that the interval has a lower end alone (97.5 %)."
+            if axis.points["at_least"].any() else "",
+            f"Level lines do not use {axis.key}." if axis.absent else "",
+            f"Changed together with it: {named(axis.together)}; which of them moved the numbers is not known."
+            if axis.together else "",
+            _on("In grey, with a lower value", ranked_series(axis)[MOST_SERIES:]),
+        )  # fmt: skip
+        yield Sketch("axes", f"axis_{_slug(axis.key)}", f"Along {axis.key}", words, figure)
 
 
-def _also(text: str, names: Sequence[str]) -> str:
-    """A sentence to be added, on these names; empty where there are none."""
-    return f" {text}: {named(names)}." if names else ""
+def _words(*sentences: str) -> str:
+    """A caption: the sentences that apply."""
+    return " ".join(filter(None, sentences))
+
+
+def _on(text: str, names: Sequence[str]) -> str:
+    """A sentence on these names; none where there are none."""
+    return f"{text}: {named(names)}." if names else ""

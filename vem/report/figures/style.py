@@ -12,25 +12,20 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 import seaborn as sns
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from vem.storage.records import make_folder, replacing
 
 DPI = 150
-ELBO_LABEL = "ELBO (nats per datum)"
 CHARACTERS_PER_INCH = 11.5  # of a title
 QUIET = "0.35"  # grey of what must be legible without drawing the eye
 BEHIND = "0.78"  # grey of lines behind those in colour
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (7, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 COLOURS: list[Any] = sns.color_palette("colorblind", 10)
-COUNTED = "decoder_evaluations"
-COSTS = {"epoch": "epoch", "seconds": "training time (seconds)", COUNTED: "decoder evaluations"}
 
 
 class Look(NamedTuple):
@@ -116,24 +111,6 @@ def grid(ax: Axes, zero: bool = False) -> None:
         ax.axvline(0.0, color=QUIET, linewidth=0.8)
 
 
-def label_time(ax: Axes, x: str) -> None:
-    """Name the axis of epochs, of seconds or of decoder evaluations; epochs are whole."""
-    ax.set_xlabel(COSTS[x])
-    if x == "epoch":
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if x == COUNTED:
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
-def label_elbo(ax: Axes, curves: Sequence[np.ndarray]) -> None:
-    """Name the axis of the ELBO, with limits that the first epochs do not stretch: where they lie below, it says so."""
-    low, high, cut = robust_limits([curve for curve in curves if curve.size])
-    ax.set(ylim=(low, high), ylabel=ELBO_LABEL)
-    if cut:
-        text = "the first epochs lie below ↓"
-        ax.text(0.98, 0.02, text, transform=ax.transAxes, fontsize=7.5, color=QUIET, ha="right")
-
-
 def robust_limits(curves: Sequence[np.ndarray]) -> tuple[float, float, bool]:
     """Limits (low, high, cut) that the first epochs of the curves do not stretch.
 
@@ -160,23 +137,14 @@ def one_line(text: str) -> str:
     >>> one_line("a\\n b\\x00c")
     'a b c'
     """
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-
-
-def plain(text: str) -> str:
-    """Text of the user's for a figure: one line, and nothing in it is taken for mathematics.
-
-    >>> plain("costs $5\\nor $6")
-    'costs \\\\$5 or \\\\$6'
-    """
-    return one_line(text).replace("$", r"\$")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def wrapped(name: str, width: int = 32, lines: int = 4) -> str:
-    """A name in a few lines that a figure has room for; what it holds is never taken for mathematics.
+    """A name in a few lines that a figure has room for; nothing in it is taken for mathematics.
 
-    >>> wrapped("amortized, latent_dim=2, strategy.rate=0.001", width=24)
-    'amortized, latent_dim=2,\\nstrategy.rate=0.001'
+    >>> wrapped("amortized, latent_dim=2, costs=$5", width=24)
+    'amortized, latent_dim=2,\\ncosts=\\\\$5'
     """
     return textwrap.fill(one_line(name), width, max_lines=lines, placeholder=" …").replace("$", r"\$")
 
@@ -187,16 +155,18 @@ def titled(figure: Figure, title: str, of: str) -> None:
     figure.suptitle(wrapped(f"{title}: {of}", room, 4), fontsize=10.5, x=0.01, ha="left")
 
 
-def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str], handle_length: float = 3.5) -> None:
-    """A legend below the panels, in as many columns as the figure's width has room for."""
-    longest = max(len(line) for name in names for line in name.split("\n"))
+def legend_below(figure: Figure, handle_length: float = 3.5) -> None:
+    """A legend of all panels below them, in as many columns as the figure's width has room for."""
+    found = {name: handle for ax in figure.axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    longest = max((len(line) for name in found for line in name.split("\n")), default=0)
     room = int((figure.get_size_inches()[0] - 0.3) / (0.075 * longest + 0.125 * handle_length + 0.4))  # inches at 9 pt
-    columns = max(1, min(len(names), room, 4))
-    figure.legend(list(handles), list(names), loc="outside lower center", ncols=columns, fontsize=9, frameon=False,
-                  handlelength=handle_length)  # fmt: skip
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside lower center", fontsize=9, frameon=False,
+                      ncols=max(1, min(len(found), room, 4)), handlelength=handle_length)  # fmt: skip
 
 
-def say(ax: Axes, text: str) -> None:
-    """A sentence in place of a picture."""
+def say(ax: Axes, text: str) -> str:
+    """A sentence in place of a picture, which has no title."""
     ax.set_axis_off()
     ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET, transform=ax.transAxes, wrap=True)
+    return ""
