@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from vem import __version__
 from vem.errors import VemError
 from vem.report import write_report
 from vem.report.__main__ import main
+from vem.report.findings import Findings
 from vem.report.page import markdown
 from vem.report.read import findings
 from vem.report.runs import read_config
@@ -28,17 +30,34 @@ from vem.storage.records import config_hash
 ELBO = {"mean": -90.0, "se": 0.1, "mc_se": 0.01}
 
 
-def two_runs(root: Path) -> Path:
-    """A good run, and one that the test is about to damage."""
-    rng = np.random.default_rng(0)
-    for name, strategy in (("good", "local"), ("bad", "amortized")):
-        scores = {split: rng.normal(-100, 5, size=20) for split in ("train", "test")}
-        run = write_scored(root / name, scores, strategy=strategy, pictures=image_pictures())
-        facts = json.loads((run / "run.json").read_text())
-        facts |= {"config_hash": config_hash(read_config(run / "config.yaml")), "versions": {"vem": __version__}}
-        facts |= {"command": "python -m vem.run"}
-        (run / "run.json").write_text(json.dumps(facts))
-    return root / "bad"
+def write(root: Path, name: str = "good", strategy: str = "local", seed: int = 0) -> Path:
+    """A run as vem.run leaves it, under a name."""
+    rng = np.random.default_rng(seed)
+    scores = {split: rng.normal(-100, 5, size=20) for split in ("train", "test")}
+    run = write_scored(root / name, scores, strategy=strategy, seed=seed, pictures=image_pictures())
+    config = config_hash(read_config(run / "config.yaml"))
+    say(run, config_hash=config, versions={"vem": __version__}, command="python -m vem.run")
+    return run
+
+
+def say(run: Path, **facts) -> None:
+    content = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(content | facts))
+
+
+def good_mean(found: Findings) -> float:
+    """The mean test ELBO of the good run, whose group has no other."""
+    (row,) = (row for table in found.tables for row in table.groups.to_dict("records") if row["label"] == "local")
+    assert row["seeds"] == 1
+    return row["test_elbo_mean"]
+
+
+GOOD_MEAN = np.random.default_rng(0).normal(-100, 5, size=(2, 20))[1].mean()
+
+
+def has_rows(root: Path, labels: Iterable[str]) -> bool:
+    lines = report_text(root).splitlines()
+    return all(any(line.startswith(label) for line in lines) for label in labels)
 
 
 @pytest.mark.parametrize("missing", ["nowhere", "empty", "file"])
@@ -61,15 +80,16 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
-def test_a_run_json_of_another_schema_is_named(tmp_path, content):
-    bad = two_runs(tmp_path)
-    (bad / "run.json").write_text(json.dumps(content))
+def test_a_run_json_of_another_schema_is_named(tmp_path):
+    write(tmp_path)
+    for name, content in FOREIGN.items():
+        (write(tmp_path, name, "amortized") / "run.json").write_text(json.dumps(content))
     found = findings([tmp_path])
-    (run,) = found.unfinished
-    assert (run.directory, run.status) == ("bad", "unreadable") and "bad" in run.reason
-    assert list(found.tables[0].groups["label"]) == ["local"]
-    assert "bad (unknown): unreadable" in report_text(tmp_path)
+    assert {run.directory: run.status for run in found.unfinished} == dict.fromkeys(FOREIGN, "unreadable")
+    assert all(run.directory in run.reason for run in found.unfinished)
+    assert list(found.tables[0].groups["label"]) == ["local"] and good_mean(found) == pytest.approx(GOOD_MEAN)
+    text = "\n".join(terminal(found, tmp_path))
+    assert all(f"{name} (unknown): unreadable" in text for name in FOREIGN)
 
 
 ODD_FACTS = {
@@ -78,13 +98,14 @@ ODD_FACTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("key", "value"), ODD_FACTS.items())
-def test_a_fact_of_another_kind_is_as_if_it_were_missing(tmp_path, key, value):
-    bad = two_runs(tmp_path)
-    content = json.loads((bad / "run.json").read_text()) | {key: value}
-    (bad / "run.json").write_text(json.dumps(content))
+def test_a_fact_of_another_kind_is_as_if_it_were_missing(tmp_path):
+    write(tmp_path)
+    for key, value in ODD_FACTS.items():
+        say(write(tmp_path, key, f"odd_{key}"), **{key: value})
     text = report_text(tmp_path)
-    assert "local" in text and "amortized" in text
+    assert all(
+        any(line.startswith(s) for line in text.splitlines()) for s in ("local", *map("odd_{}".format, ODD_FACTS))
+    )
 
 
 EVALUATIONS = {
@@ -107,65 +128,56 @@ EVALUATIONS = {
 }
 
 
-@pytest.mark.parametrize("content", EVALUATIONS.values(), ids=EVALUATIONS)
-def test_an_evaluation_of_another_schema_costs_at_most_its_run(tmp_path, content):
-    bad = two_runs(tmp_path)
-    (bad / "evaluation.json").write_text(json.dumps(content))
-    text = report_text(tmp_path)
-    good = next(line for line in text.splitlines() if line.startswith("local"))
-    assert "-100" in good or "-101" in good or "-9" in good
-    assert any(line.startswith("amortized") for line in text.splitlines())
+def test_an_evaluation_of_another_schema_costs_at_most_its_run(tmp_path):
+    write(tmp_path)
+    for i, content in enumerate(EVALUATIONS.values()):
+        (write(tmp_path, f"{i}", f"odd_{i}.") / "evaluation.json").write_text(json.dumps(content))
+    found = findings([tmp_path])
+    assert good_mean(found) == pytest.approx(GOOD_MEAN)
+    assert has_rows(tmp_path, map("odd_{}.".format, range(len(EVALUATIONS))))
     assert not {"nan", "none"} & set((tmp_path / "summary.csv").read_text().lower().replace(",", " ").split())
 
 
-def cuts(content: bytes) -> list[int]:
-    return sorted({*range(0, len(content), max(1, len(content) // 9)), 1, len(content) - 1, len(content) - 2})
+LARGER = ("metrics.csv", "per_datum.csv", "pictures.npz")  # without them a run keeps its numbers
 
 
-@pytest.mark.parametrize("name", ["run.json", "evaluation.json", "config.yaml", "metrics.csv", "per_datum.csv",
-                                  "pictures.npz"])  # fmt: skip
+@pytest.mark.parametrize("name", ["run.json", "evaluation.json", "config.yaml", *LARGER])
 def test_a_file_cut_off_anywhere_costs_at_most_its_run_and_is_named(tmp_path, name):
-    bad = two_runs(tmp_path)
-    whole = (bad / name).read_bytes()
-    for cut in cuts(whole):
-        (bad / name).write_bytes(whole[:cut])
-        found = findings([tmp_path])
-        text = "\n".join(terminal(found, tmp_path))
-        (good,) = (row for table in found.tables for row in table.groups.to_dict("records") if row["label"] == "local")
-        assert good["test_elbo_mean"] == pytest.approx(np.mean(scores_of(tmp_path / "good")), rel=1e-6)
-        if cut == 0 and name.endswith(".csv"):
-            continue  # a run that has recorded nothing
-        said = [*found.provenance.remarks, *(run.reason for run in found.unfinished)]
-        assert any(name in sentence and "bad" in sentence for sentence in said), (cut, said)
-        assert name in text
-        if name in ("metrics.csv", "per_datum.csv", "pictures.npz"):  # the run keeps its numbers
-            assert found.unfinished == () and set(found.tables[0].groups["label"]) == {"local", "amortized"}
+    size = len((write(tmp_path) / name).read_bytes())
+    cuts = [*range(0, size - 2, max(1, size // 9)), 1, -2, -1]
+    runs = {f"bad{i:02d}": write(tmp_path, f"bad{i:02d}", "amortized", i) / name for i in range(len(cuts))}
+    for path, cut in zip(runs.values(), cuts, strict=True):
+        path.write_bytes(path.read_bytes()[:cut])
+    found = findings([tmp_path])
+    assert good_mean(found) == pytest.approx(GOOD_MEAN)
+    said = [*found.provenance.remarks, *(run.reason for run in found.unfinished)]
+    # One that is empty has recorded nothing.
+    named = [bad for bad, cut in zip(runs, cuts, strict=True) if cut or not name.endswith(".csv")]
+    assert all(any(name in sentence and bad in sentence for sentence in said) for bad in named), said
+    assert name in "\n".join(terminal(found, tmp_path))
+    if name in LARGER:
+        assert found.unfinished == () and found.tables[0].groups["seeds"].tolist() == [len(cuts), 1]
 
 
 @pytest.mark.parametrize("facts", [{"versions": {"vem": "0.0.1"}}, {"command": None}])
 def test_a_hash_of_another_kind_is_no_damage(tmp_path, facts):
     """That of another version, or of a model that was measured without vem.run."""
-    run = two_runs(tmp_path)
-    content = json.loads((run / "run.json").read_text()) | facts
-    (run / "run.json").write_text(json.dumps(content | {"config_hash": "0" * 16}))
+    say(write(tmp_path), config_hash="0" * 16, **facts)
     assert not [text for text in findings([tmp_path]).provenance.remarks if "another hash" in text]
 
 
-def scores_of(run: Path) -> list[float]:
-    with open(run / "per_datum.csv", newline="") as file:
-        return [float(row["elbo"]) for row in csv.DictReader(file) if row["split"] == "test"]
-
-
-@pytest.mark.parametrize("name", ["metrics.csv", "per_datum.csv", "pictures.npz", "evaluation.json", "run.json"])
-def test_the_whole_report_is_written_beside_a_damaged_file(tmp_path, name):
-    bad = two_runs(tmp_path / "runs")
-    whole = (bad / name).read_bytes()
-    (bad / name).write_bytes(whole[: len(whole) // 2])
+def test_the_whole_report_is_written_beside_damaged_files(tmp_path):
+    names = (*LARGER, "evaluation.json", "run.json")
+    for i, name in enumerate(names):
+        path = write(tmp_path / "runs", f"bad{i}", "amortized", i) / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    write(tmp_path / "runs")
     out = tmp_path / "out"
     write_report([tmp_path / "runs"], out)
     for page in ("report.html", "report.md"):
         text = (out / page).read_text()
-        assert "bad" in text and name.replace("_", r"\_" if page == "report.md" else "_") in text
+        assert all(f"bad{i}" in text for i in range(len(names)))
+        assert all(name.replace("_", r"\_" if page == "report.md" else "_") in text for name in names)
     assert (out / "figures" / "curves.png").exists()
 
 
@@ -175,16 +187,16 @@ LABELS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("label", LABELS)
-def test_hostile_names_are_shown_as_they_are(tmp_path, label):
-    write_run(tmp_path / "a", strategy=label, notes=[label], data=label)
-    write_run(tmp_path / "b", elbo=-90.0, data=label)
-    write_run(tmp_path / "c", "gmm", data=label, status="failed", error=label, evaluated=False)
+def test_hostile_names_are_shown_as_they_are(tmp_path):
+    for i, label in enumerate(LABELS):
+        write_run(tmp_path / f"a{i}", strategy=label, notes=[label], data=label)
+        write_run(tmp_path / f"b{i}", elbo=-90.0, data=label)
+        write_run(tmp_path / f"c{i}", "gmm", data=label, status="failed", error=label, evaluated=False)
     report_text(tmp_path)
     for name in ("runs.csv", "summary.csv"):
         with open(tmp_path / name, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        assert label in {row["strategy"] for row in rows} and None not in {k for row in rows for k in row}
+        assert {*LABELS} <= {row["strategy"] for row in rows} and None not in {k for row in rows for k in row}
         assert {len(row) for row in rows} == {len(rows[0])}
     text = markdown(findings([tmp_path]), [], tmp_path)
     assert "<script" not in text.replace(r"\<script", "")
@@ -200,8 +212,10 @@ def test_a_label_with_commas_is_one_baseline(tmp_path):
     assert findings([tmp_path], baseline="x, y=1").tables[0].baseline == "x, y=1"
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
-@pytest.mark.parametrize("place", ["runs", "runs/figures", "new/out"])
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [("runs", errno.EROFS), ("runs", errno.ENOSPC), ("runs/figures", errno.EACCES), ("new/out", errno.EACCES)],
+)
 def test_a_folder_that_takes_no_report(tmp_path, capsys, place, number):
     """A colleague's runs, their figures alone, the parent of --out: the remedy is --out, and it works."""
     write_run(tmp_path / "runs" / "a")

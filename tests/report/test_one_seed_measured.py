@@ -7,7 +7,7 @@ import pytest
 from synthetic_runs import NUM, QUICK, on_both, say, spread, write_data, write_scored
 
 from vem.report.alike import having, measured_alike
-from vem.report.groups import rows_of
+from vem.report.kin import rows_of
 from vem.report.read import findings
 from vem.report.summary import terminal
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from synthetic_runs import QUICK, say, write_run, write_scored
 
-from vem.report.groups import rows_of_tables
+from vem.report.kin import rows_of_tables
 from vem.report.read import findings
 from vem.report.summary import terminal
 from vem.report.unlike import measured_unlike

@@ -100,7 +100,7 @@ def test_what_nothing_is_said_of_is_as_before(runs):
 
 def test_rows_and_curves_of_another_run_are_drawn_nowhere(runs):
     from vem.report.figures.catalogue import reader_of
-    from vem.report.runs import read_metrics
+    from vem.report.files import read_metrics
 
     shutil.copy(runs / "other/metrics.csv", runs / "bad/metrics.csv")
     shutil.copy(runs / "other/per_datum.csv", runs / "bad/per_datum.csv")

@@ -17,7 +17,7 @@ from vem.errors import VemError
 from vem.evaluation.measured import Result
 from vem.report.ends import ends_text, known_ends
 from vem.report.figures.run import draw_run
-from vem.report.runs import read_pictures
+from vem.report.files import read_pictures
 from vem.report.table import align
 from vem.storage import records, sealing
 from vem.storage.checks import failed as failed_checks

@@ -9,9 +9,10 @@ numbers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from vem.report.kin import by
 from vem.report.labels import MEASUREMENT, settings_of
 from vem.report.quantities import GAPS, column, fact
 from vem.storage.records import SPLITS
@@ -48,15 +49,14 @@ def same_data(split: str, one: Run, other: Run) -> bool:
     return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
-def bearing(settings: Iterable[str]) -> list[str]:
+def bearing(settings: Mapping[str, str]) -> dict[str, str]:
     """Those settings of a measurement on which gaps depend, rows aside.
 
-    >>> bearing(["evaluation.draws=10", "evaluation.best.steps=30", "strategy.rate=1", "evaluation.best._target_=a"])
-    ['evaluation.best.steps=30']
+    >>> bearing({"evaluation.draws": "10", "evaluation.best.steps": "30", "strategy.rate": "1"})
+    {'best.steps': '30'}
     """
-    found = (s.removeprefix(MEASUREMENT) for s in settings if s.startswith(MEASUREMENT))
-    kept = [s for s in found if s.partition("=")[0].partition(".")[0] not in NO_BEARING and "._target_=" not in s]
-    return [MEASUREMENT + s for s in kept]
+    found = {k.removeprefix(MEASUREMENT): v for k, v in settings.items() if k.startswith(MEASUREMENT)}
+    return {k: v for k, v in found.items() if k.partition(".")[0] not in NO_BEARING and not k.endswith("._target_")}
 
 
 def _rows(run: Run, split: str) -> tuple[Any, ...]:
@@ -70,11 +70,8 @@ def measured(run: Run) -> bool:
 
 def measured_alike(done: Sequence[Run]) -> list[list[Run]]:
     """Runs whose gaps were measured by the same settings together, the most first; all as one where none was."""
-    classes: dict[Hashable, list[Run]] = {}
-    for m in done:
-        if measured(m):
-            classes.setdefault(_budget(m), []).append(m)
-    return sorted(classes.values(), key=lambda same: -len(same)) or [list(done)]
+    sought = [run for run in done if measured(run)]
+    return sorted(by(map(_budget, sought), sought).values(), key=lambda same: -len(same)) or [list(done)]
 
 
 def having(alike: Sequence[list[Run]], split: str, quantity: str, family: str | None = None) -> list[Run]:
@@ -90,7 +87,7 @@ def having(alike: Sequence[list[Run]], split: str, quantity: str, family: str | 
 
 def _budget(run: Run) -> Hashable:
     """What the gaps of a run depend on."""
-    found = tuple(bearing(settings_of(run.get("measurement"))))
+    found = tuple(bearing(settings_of(run.get("measurement"))).items())
     # Of the splits with gaps: of others a run whose per_datum.csv is refused may not know the rows.
     where = [split for split in SPLITS if any(map(run.get, SOUGHT[split]))]
     return found, tuple((split, fact(run, split, "num_evaluated")) for split in where)

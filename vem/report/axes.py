@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -18,9 +18,10 @@ import pandas as pd
 from vem.report.findings import Axis
 from vem.report.frame import Framed
 from vem.report.gather import Gathered
-from vem.report.groups import CLASSES, TRAIN_SIZE
+from vem.report.groups import CLASSES, TRAIN_SIZE, own_settings
 from vem.report.intervals import interval
-from vem.report.labels import MEASUREMENT, brief, settings_of, shortened, whole
+from vem.report.kin import by, differing, values_of
+from vem.report.labels import MEASUREMENT, named, settings_of, shortened, whole
 from vem.report.quantities import GAPS, column, estimate, plain_rows
 from vem.report.runs import DONE, RunRecord, finite
 from vem.report.words import NATS
@@ -32,14 +33,15 @@ NO_AXIS_PREFIX = ("hydra", "evaluation.checks", "allow_targets")
 LATENT = "latent_dim"  # the models that have one interpolate it
 POINT = ("series", "value", "metric", "mean", "low", "high", "seeds", "at_least")
 Value = float | str | tuple[Any, ...]
+Row = Mapping[str, Any]
 
 
 class _Run(NamedTuple):
-    """A finished run: its group, its record, and those of its repeats under other typed values."""
+    """A finished run: its group, its record, and with it those of its repeats under other typed values."""
 
     group: int
     record: RunRecord
-    repeats: tuple[RunRecord, ...]
+    records: tuple[RunRecord, ...]
 
 
 class _Candidate(NamedTuple):
@@ -59,11 +61,8 @@ def axes_of(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> tuple[A
 
     groups: with ``label``, as :func:`vem.report.contenders.grouped` gives them.
     """
-    runs = [
-        _Run(i, framed.runs[d], gathered.repeats.get(framed.runs[d].directory, ()))
-        for i, found in enumerate(groups["directories"])
-        for d in found
-    ]
+    members = [(i, framed.runs[d]) for i, found in enumerate(groups["directories"]) for d in found]
+    runs = [_Run(i, run, (run, *gathered.repeats.get(run.directory, ()))) for i, run in members]
     rows = plain_rows(groups)
     found = _distinct([one for key in _keys(runs) if (one := _candidate(key, runs)) is not None], runs)
     axes = [_axis(one, [other for other in found if other is not one], rows, runs) for one in found]
@@ -71,22 +70,23 @@ def axes_of(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> tuple[A
 
 
 def _axis(
-    candidate: _Candidate, others: Sequence[_Candidate], rows: Sequence[Mapping[str, Any]], runs: Sequence[_Run]
+    candidate: _Candidate, others: Sequence[_Candidate], rows: Sequence[Row], runs: Sequence[_Run]
 ) -> Axis | None:
     metrics = _metrics(rows)
     value = {run.group: v for run, v in zip(runs, candidate.values, strict=True)}
-    series = _series(value, rows, runs)
+    series = _series(value, rows, {run.group: run.record for run in runs})
     used, unused = ([i for i in sorted(value) if (value[i] is None) is absent] for absent in (False, True))
     order = _ordered([value[i] for i in used])
     text = dict(zip(order, _shown(order), strict=True))
     points = [
-        (series[i], text.get(value.get(i)), column(*metric), *point)
+        (series[i], text.get(value[i]), column(*metric), *point)
         for i in (*used, *unused)
         for metric in metrics
         if (point := _point(rows[i], *metric)) is not None
     ]
     if not points or len(order) < 2:
         return None
+    moved = [*candidate.same, *(other for other in others if _settles(candidate, other, runs))]
     return Axis(
         candidate.key,
         tuple(text[v] for v in order),
@@ -95,11 +95,13 @@ def _axis(
         points=pd.DataFrame(points, columns=POINT),
         absent=tuple(dict.fromkeys(series[i] for i in unused)),
         places={str(rows[i]["label"]): text[value[i]] for i in used},
-        together=_together(candidate, [other for other in others if _follows(other, candidate, runs)]),
-    )
+        # But for those that changed because it did: not typed, or a part of it.
+        together=tuple(other.key for other in moved
+                       if (other.typed or not candidate.typed) and not _beneath(other.key, candidate.key)),
+    )  # fmt: skip
 
 
-def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+def _metrics(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
     """The numbers that are followed along an axis, with their titles: bounds, and gaps where they were measured."""
     on_test = any(column("test", gap, field="mean") in row for row in rows for gap in GAPS.values())
     split, told = ("test", "test") if on_test else ("train", "training")
@@ -111,7 +113,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     return {key: title for key, title in found.items() if any(estimate(row, *key).mean is not None for row in rows)}
 
 
-def _point(row: Mapping[str, Any], split: str, quantity: str) -> tuple[Any, ...] | None:
+def _point(row: Row, split: str, quantity: str) -> tuple[Any, ...] | None:
     """Mean, 95 % interval and seeds of a group: over seeds (Student's t), else over the data of the one seed.
 
     The interval of what is known from below alone has no upper end.
@@ -126,12 +128,6 @@ def _point(row: Mapping[str, Any], split: str, quantity: str) -> tuple[Any, ...]
     return found.mean, low, None if found.one_sided else high, seeds, found.one_sided
 
 
-def _together(candidate: _Candidate, followers: Sequence[_Candidate]) -> tuple[str, ...]:
-    """The keys that changed with this one, but for those that changed because it did: not typed, or a part of it."""
-    moved = [other for other in (*candidate.same, *followers) if other.typed or not candidate.typed]
-    return tuple(other.key for other in moved if not _beneath(other.key, candidate.key))
-
-
 def _beneath(key: str, other: str) -> bool:
     """Whether one key is a part of the other's choice.
 
@@ -141,50 +137,33 @@ def _beneath(key: str, other: str) -> bool:
     return key.replace("/", ".").startswith(other.replace("/", ".")) or key == f"model.{other}"
 
 
-# --- groups on one line have the same name
-
-
-def _series(
-    value: Mapping[int, Value | None], rows: Sequence[Mapping[str, Any]], runs: Sequence[_Run]
-) -> dict[int, str]:
-    """A name for each group without the axis and what follows from it.
+def _series(value: Mapping[int, Value | None], rows: Sequence[Row], records: Mapping[int, RunRecord]) -> dict[int, str]:
+    """A name for each group without the axis and what follows from it: those on one line have the same.
 
     With a number where two groups would stand at one place of one line.
     """
-    settings = {run.group: _settings(run, rows[run.group]) for run in {run.group: run for run in runs}.values()}
-    dropped = {key for key in {k for own in settings.values() for k in own} if _settled(key, settings, value)}
-    left = {i: {k: v for k, v in own.items() if k not in dropped} for i, own in settings.items()}
+    settings = {i: _settings(run, rows[i]) for i, run in records.items()}
+    on_axis = [i for i in settings if value[i] is not None]
+    varying = [key for key, found in values_of([settings[i] for i in on_axis]).items() if len(found) > 1]
+    follow = [key for key in varying if _settled((value[i] for i in on_axis), (settings[i].get(key) for i in on_axis))]
+    left = [{key: v for key, v in sorted(own.items()) if key not in follow} for own in settings.values()]
+    strategies = [str(rows[i]["strategy"]) for i in settings]
+    texts = shortened(differing(strategies, left))
     taken: Counter[tuple[str, Any]] = Counter()
     names = {}
-    for i, own in left.items():
-        strategy = rows[i]["strategy"]
-        kin = [left[j] for j in left if rows[j]["strategy"] == strategy]
-        telling = {k: v for k, v in own.items() if any(other.get(k) != v for other in kin)}
-        texts = {k: brief(other[k] for other in left.values() if k in other) for k in telling}
-        told = shortened(", ".join(f"{k}={texts[k][v]}" for k, v in sorted(telling.items())))
-        name = ", ".join(filter(None, (str(strategy), told)))
+    for i, strategy, text in zip(settings, strategies, texts, strict=True):
+        name = ", ".join(filter(None, (strategy, text)))
         taken[name, value[i]] += 1
         number = taken[name, value[i]]
         names[i] = name if number == 1 else f"{name} ({number})"
     return names
 
 
-def _settings(run: _Run, row: Mapping[str, Any]) -> dict[str, str]:
-    """What tells a group from its kin, as far as it has it."""
-    named = {k: str(whole(row[k])) for k in ("model", "family", LATENT) if row[k] is not None}
-    own = {k: v for k, v in run.record.settings.items() if not k.startswith("data.") or k == TRAIN_SIZE}
-    told = dict(text.partition("=")[::2] for text in settings_of(row["variant"]))
-    own |= {k: v for k, v in told.items() if k.startswith(MEASUREMENT)}  # of the group, not of this run
-    return named | {k: v for k, v in own.items() if k in told and not k.endswith(CLASSES)}
-
-
-def _settled(key: str, settings: Mapping[int, Mapping[str, str]], value: Mapping[int, Any]) -> bool:
-    """Whether the key varies, and only as the axis does."""
-    seen: dict[Any, str | None] = {}
-    for group, own in settings.items():
-        if value[group] is not None and seen.setdefault(value[group], own.get(key)) != own.get(key):
-            return False
-    return len(set(seen.values())) > 1
+def _settings(run: RunRecord, row: Row) -> dict[str, str]:
+    """What tells a group from its kin, as far as it has it; how the group, not the run, was measured."""
+    told = settings_of(row["variant"])
+    own = own_settings(run) | {k: v for k, v in told.items() if k.startswith(MEASUREMENT)}
+    return named(row) | {k: v for k, v in own.items() if k in told and not k.endswith(CLASSES)}
 
 
 # --- which keys are axes
@@ -192,13 +171,9 @@ def _settled(key: str, settings: Mapping[int, Mapping[str, str]], value: Mapping
 
 def _keys(runs: Sequence[_Run]) -> list[str]:
     """Typed keys first, then settings that differ; those that no number depends on are left out."""
-    varying: dict[str, set[str]] = {}
-    for run in runs:
-        for key, value in run.record.settings.items():
-            varying.setdefault(key, set()).add(value)
-    typed = [key for run in runs for record in (run.record, *run.repeats) for key in record.typed]
-    differ = [k for k, found in varying.items() if len(found) > 1 and not k.endswith(CLASSES)]
-    differ = [k for k in differ if not k.startswith("data.") or k == TRAIN_SIZE]
+    typed = [key for run in runs for record in run.records for key in record.typed]
+    settings = [own_settings(run.record) for run in runs]
+    differ = [k for k, found in values_of(settings).items() if len(found) > 1 and not k.endswith(CLASSES)]
     known = [key for key in dict.fromkeys([*typed, LATENT, *differ]) if key not in NOT_AN_AXIS]
     return [key for key in known if not key.startswith(NO_AXIS_PREFIX) and _counts(key, runs)]
 
@@ -214,17 +189,14 @@ def _counts(key: str, runs: Sequence[_Run]) -> bool:
 def _candidate(key: str, runs: Sequence[_Run]) -> _Candidate | None:
     """The key as an axis; None where no strategy was run at two of its values."""
     unused = {run.group for run in runs if not _uses(run, key)}
-    values = tuple(None if run.group in unused else _value_of(run.record, key) for run in runs)
+    values = [None if run.group in unused else _value_of(run.record, key) for run in runs]
     if key.startswith(MEASUREMENT):  # one that was measured again moves no group
-        own: dict[int, Counter[Value | None]] = {}
-        for run, value in zip(runs, values, strict=True):
-            own.setdefault(run.group, Counter()).update([value])
-        values = tuple(own[run.group].most_common(1)[0][0] for run in runs)
-    kin: dict[Any, set[Any]] = {}
-    for run, value in zip(runs, values, strict=True):
-        kin.setdefault(run.record.facts.get("strategy"), set()).update(() if value is None else (value,))
-    typed = any(key in record.typed for run in runs for record in (run.record, *run.repeats))
-    return _Candidate(key, values, typed) if any(len(found) > 1 for found in kin.values()) else None
+        most = {group: Counter(own).most_common(1)[0][0] for group, own in by((r.group for r in runs), values).items()}
+        values = [most[run.group] for run in runs]
+    kin = by((run.record.facts.get("strategy") for run in runs), values).values()
+    if all(len({*own} - {None}) < 2 for own in kin):
+        return None
+    return _Candidate(key, tuple(values), any(key in record.typed for run in runs for record in run.records))
 
 
 def _uses(run: _Run, key: str) -> bool:
@@ -232,7 +204,7 @@ def _uses(run: _Run, key: str) -> bool:
     if key == LATENT and run.record.facts.get(LATENT) is None:
         return False
     own = _value_of(run.record, key)
-    return own is not None and all(_value_of(other, key) == own for other in run.repeats)
+    return own is not None and all(_value_of(other, key) == own for other in run.records)
 
 
 def _value_of(run: RunRecord, key: str) -> Value | None:
@@ -265,7 +237,7 @@ def _distinct(found: Sequence[_Candidate], runs: Sequence[_Run]) -> list[_Candid
     """Each way of dividing the runs once, under the name that comes first."""
     kept: list[_Candidate] = []
     for one in found:
-        same = (i for i, other in enumerate(kept) if _follows(one, other, runs) and _follows(other, one, runs))
+        same = (i for i, other in enumerate(kept) if _settles(other, one, runs) and _settles(one, other, runs))
         if (i := next(same, None)) is None:
             kept.append(one)
         else:
@@ -273,15 +245,17 @@ def _distinct(found: Sequence[_Candidate], runs: Sequence[_Run]) -> list[_Candid
     return kept
 
 
-def _follows(one: _Candidate, other: _Candidate, runs: Sequence[_Run]) -> bool:
-    """Whether within each strategy the value of ``one`` is settled by that of ``other``, wherever both are used."""
-    seen: dict[Any, Value] = {}
-    for run, a, b in zip(runs, one.values, other.values, strict=True):
-        if a is not None and b is not None:
-            place = run.record.facts.get("strategy"), run.record.facts.get("model"), b
-            if seen.setdefault(place, a) != a:
-                return False
-    return bool(seen)
+def _settles(one: _Candidate, other: _Candidate, runs: Sequence[_Run]) -> bool:
+    """Whether within each strategy the value of ``other`` is settled by that of ``one``, wherever both are used."""
+    both = [((run.record.facts.get("strategy"), run.record.facts.get("model"), a), b)
+            for run, a, b in zip(runs, one.values, other.values, strict=True) if None not in (a, b)]  # fmt: skip
+    return bool(both) and _settled(*zip(*both, strict=True))
+
+
+def _settled(by: Iterable[Hashable], values: Iterable[Hashable]) -> bool:
+    """Whether each key has one value alone."""
+    pairs = set(zip(by, values, strict=True))
+    return len(pairs) == len({key for key, _ in pairs})
 
 
 # --- values in order

@@ -10,11 +10,13 @@ training data of their own.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vem.report.groups import TRAIN_SIZE, differing, filled, told_once, x_of
-from vem.report.runs import DONE, Evaluated, RunRecord
+from vem.report.files import Evaluated
+from vem.report.groups import TRAIN_SIZE, x_of
+from vem.report.kin import by, differing, filled, told_once, values_of
+from vem.report.runs import DONE, RunRecord
 from vem.storage.records import SPLITS
 
 NAMED = ("data", "binarize", "likelihood")  # facts of run.json that name the data
@@ -44,12 +46,14 @@ def _completed(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
     before does not say what its data were, nor do some which class made them.
     """
     settings = _from_kin([data_settings(run) for run in runs])
-    known = [own for run, own in zip(runs, settings, strict=True) if run.status == DONE]
-    known += [own for own in settings if "likelihood" in own]
-    return [
-        own if run.status == DONE or "likelihood" in own else next((o for o in known if _agree(own, o)), own)
-        for run, own in zip(runs, settings, strict=True)
-    ]
+    told = [run.status == DONE or "likelihood" in own for run, own in zip(runs, settings, strict=True)]
+    first = sorted(range(len(runs)), key=lambda i: runs[i].status != DONE)  # the finished ones
+    known = [settings[i] for i in first if told[i]]
+
+    def agreeing(own: dict[str, str]) -> dict[str, str]:
+        return next((o for o in known if all(o[key] == value for key, value in own.items() if key in o)), own)
+
+    return [own if said else agreeing(own) for own, said in zip(settings, told, strict=True)]
 
 
 def _from_kin(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -60,20 +64,10 @@ def _from_kin(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     ({'data': 'mine', 'test_x': '1a'}, {'data': 'mine'})
     """
     for i, key in enumerate(UNSAID):
-        later = UNSAID[i:]
-        kin = [frozenset((k, v) for k, v in own.items() if k not in later) for own in settings]
+        kin = [frozenset((k, v) for k, v in own.items() if k not in UNSAID[i:]) for own in settings]
         values = filled([own.get(key) for own in settings], kin)
-        settings = [own if v is None else {**own, key: str(v)} for own, v in zip(settings, values, strict=True)]
+        settings = [own if v is None else {**own, key: v} for own, v in zip(settings, values, strict=True)]
     return list(settings)
-
-
-def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether no setting that both have differs.
-
-    >>> _agree({"data": "digits"}, {"data": "digits", "likelihood": "bernoulli"}), _agree({"k": "1"}, {"k": "2"})
-    (True, False)
-    """
-    return all(other[key] == value for key, value in one.items() if key in other)
 
 
 def data_names(runs: Sequence[RunRecord]) -> list[str]:
@@ -99,24 +93,22 @@ def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
     """Sentences: which tables are not compared with which, and what differs by name."""
     placed = sorted(zip(tables, runs, _completed(runs), strict=True), key=lambda found: found[1].status != DONE)
     first = {table: (run, settings) for table, run, settings in reversed(placed)}  # a finished one where there is one
-    by_data: dict[str, list[str]] = {}
-    for table in dict.fromkeys(tables):
-        by_data.setdefault(first[table][1]["data"], []).append(table)
+    kept = [first[table] for table in dict.fromkeys(tables)]
+    by_data = by((settings["data"] for _, settings in kept), kept)
     out = [f"Numbers on different data are not compared: {', '.join(by_data)}."] if len(by_data) > 1 else []
+    words = {"binarize": "data.binarize", **{f"{split}_x": f"the {split} data themselves" for split in SPLITS}}
     for data, several in by_data.items():
-        if len(several) < 2:
-            continue
-        values: dict[str, dict[str, None]] = {}
-        for key in dict.fromkeys(key for table in several for key in first[table][1]):
-            for run, settings in (first[table] for table in several):
-                if run.status == DONE or key not in NAMED or key in settings:  # else it has not come to know it
-                    values.setdefault(key, {})[settings.get(key, "not set")] = None
-        words = {"binarize": "data.binarize", **{f"{split}_x": f"the {split} data themselves" for split in SPLITS}}
+        values = {
+            key: dict.fromkeys(own.get(key, "not set") for run, own in several
+                               if run.status == DONE or key not in NAMED or key in own)  # else it never came to know it
+            for key in values_of([own for _, own in several])
+        }  # fmt: skip
         reasons = [f"{words.get(key, key)} ({' | '.join(own)})" for key, own in values.items() if len(own) > 1]
-        if len({frozenset(first[table][1].items()) for table in several}) < len(several):
+        if len({frozenset(own.items()) for _, own in several}) < len(several):
             reasons.append("the evaluated test rows")
-        out.append(f"The {len(several)} tables on {data} are not compared with each other: they differ in "
-                   f"{', '.join(reasons)}.")  # fmt: skip
+        if len(several) > 1:
+            out.append(f"The {len(several)} tables on {data} are not compared with each other: they differ in "
+                       f"{', '.join(reasons)}.")  # fmt: skip
     return tuple(out)
 
 
@@ -131,22 +123,12 @@ def evaluated_sets(names: Sequence[str], runs: Sequence[RunRecord], found: Seque
     counts = [tuple(rows.counts.get(split) or None for split in _compared(rows)) for rows in found]
     asked = [run.settings.get("evaluation.num_data") for run in runs]
     keys: list[Any] = [tuple(map(rows.digests.get, _compared(rows))) if rows.digests else None for rows in found]
-    keys = _filled(keys, list(zip(names, counts, strict=True)))
+    keys = filled(keys, list(zip(names, counts, strict=True)), first=True)
     keys = [key or (count if rows.counts else None) for key, count, rows in zip(keys, counts, found, strict=True)]
-    keys = _filled(keys, list(zip(names, asked, strict=True)))
-    met: dict[str, dict[Any, int]] = {}
-    return [met.setdefault(name, {}).setdefault(key, len(met[name]))
-            for name, key in zip(names, _filled(keys, names), strict=True)]  # fmt: skip
-
-
-def _filled(keys: Sequence[Any], marks: Sequence[Hashable]) -> list[Any]:
-    """The keys; a missing one is that of the first run with the same mark.
-
-    >>> _filled([None, (1,), (2,), None], ["a", "a", "a", "b"])
-    [(1,), (1,), (2,), None]
-    """
-    first = {mark: key for key, mark in reversed([*zip(keys, marks, strict=True)]) if key is not None}
-    return [first.get(mark) if key is None else key for key, mark in zip(keys, marks, strict=True)]
+    keys = filled(keys, list(zip(names, asked, strict=True)), first=True)
+    keys = filled(keys, names, first=True)
+    met = {name: list(dict.fromkeys(own)) for name, own in by(names, keys).items()}
+    return [met[name].index(key) for name, key in zip(names, keys, strict=True)]
 
 
 def _compared(rows: Evaluated) -> tuple[str, ...]:
@@ -163,34 +145,30 @@ def headings(
     """
     rows = {(name, place): own for name, place, own in reversed([*zip(names, places, found, strict=True)])
             if own.counts or own.digests}  # fmt: skip
-    sets: dict[str, dict[int, Evaluated]] = {}  # of each name those that a table is about
-    for name, place in zip(names, tables, strict=True):
-        sets.setdefault(name, {}).setdefault(place, rows.get((name, place), Evaluated()))
-    texts = {name: _row_texts(own) for name, own in sets.items()}
-    return [", ".join(filter(None, (name, texts[name][place]))) for name, place in zip(names, tables, strict=True)]
+    texts: dict[tuple[str, int], str] = {}
+    for name, own in by(names, tables).items():
+        sets = {place: rows.get((name, place), Evaluated()) for place in dict.fromkeys(own)}
+        texts |= {(name, place): text for place, text in zip(sets, _row_texts(list(sets.values())), strict=True)}
+    return [", ".join(filter(None, (name, texts[name, place]))) for name, place in zip(names, tables, strict=True)]
 
 
-def _row_texts(sets: Mapping[int, Evaluated]) -> dict[int, str]:
+def _row_texts(sets: Sequence[Evaluated]) -> list[str]:
     """What tells the tables on one data set apart: how many their rows are, or a number."""
-    if len(sets) == 1:
-        return dict.fromkeys(sets, "")
-    splits = dict.fromkeys(split for own in sets.values() if own.counts or own.digests for split in _compared(own))
-    telling = [split for split in splits if len({own.counts.get(split) for own in sets.values()}) > 1]
-    texts = {place: ", ".join(f"{own.counts.get(split, 'no')} {split} rows" for split in telling)
-             for place, own in sets.items()}  # fmt: skip
-    numbers = {place: [other for other in texts if texts[other] == text] for place, text in texts.items()}
-    return {place: text if len(numbers[place]) == 1 else ", ".join(
-        filter(None, (text, f"set {numbers[place].index(place) + 1} of evaluated test rows"))
-    ) for place, text in texts.items()}  # fmt: skip
+    splits = dict.fromkeys(split for own in sets if own.counts or own.digests for split in _compared(own))
+    telling = [split for split in splits if len({own.counts.get(split) for own in sets}) > 1]
+    texts = [", ".join(f"{own.counts.get(split, 'no')} {split} rows" for split in telling) for own in sets]
+    numbers = [f"set {texts[:i].count(text) + 1} of evaluated test rows" if texts.count(text) > 1 else ""
+               for i, text in enumerate(texts)]  # fmt: skip
+    return [", ".join(filter(None, both)) for both in zip(texts, numbers, strict=True)]
 
 
 def other_rows(found: Sequence[Evaluated]) -> list[str]:
     """Sentences: which splits of one table are not evaluated on the same rows in all of its runs."""
     out = []
     for split, word in ((s, "training" if s == SPLITS[0] else "validation") for s in SPLITS if s != TEST):
-        digests, counts = ({own[split] for own in each if own.get(split)}
-                           for each in ([rows.digests for rows in found], [rows.counts for rows in found]))  # fmt: skip
-        if len(digests) > 1 or len(counts) > 1:
+        said = [{own[split] for own in of if own.get(split)}
+                for of in ([rows.digests for rows in found], [rows.counts for rows in found])]  # fmt: skip
+        if max(map(len, said)) > 1:
             out.append(f"Not all runs were evaluated on the same {word} rows: numbers on {word} data, their gaps "
                        "included, are each about rows of their own.")  # fmt: skip
     return out

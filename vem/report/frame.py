@@ -13,10 +13,12 @@ import pandas as pd
 from vem.report.alike import OTHER_ROWS
 from vem.report.comparable import data_names, evaluated_sets, headings
 from vem.report.estimates import numbers
+from vem.report.files import Evaluated, evaluated
 from vem.report.gather import Gathered
-from vem.report.groups import NAMED, rows_of_tables, trainings, variants, x_of
+from vem.report.groups import NAMED, seeds_of, trainings, variants, x_of
+from vem.report.kin import rows_of_tables
 from vem.report.quantities import COSTS, FACTS
-from vem.report.runs import DONE, UNREADABLE, Evaluated, RunRecord, evaluated
+from vem.report.runs import DONE, UNREADABLE, RunRecord
 from vem.storage.records import SPLITS
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
@@ -72,7 +74,7 @@ def _places(runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> dict[Path,
     kept = sets
     if len(set(zip(names, sets, strict=True))) > len(set(names)):
         sizes = [sum(rows.counts.values()) for rows in found]
-        kept = rows_of_tables(trainings(runs, names), sets, sizes, [run.facts.get("seed") for run in runs])
+        kept = rows_of_tables(trainings(runs, names), sets, sizes, seeds_of(runs))
     tables = headings(names, kept, sets, found)
     aside = [bool(own.counts) and one != other for own, one, other in zip(found, kept, sets, strict=True)]
     rows = zip(runs, tables, variants(runs, tables), aside, strict=True)

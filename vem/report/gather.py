@@ -1,25 +1,33 @@
-"""Finding the runs below some folders: what became of each, which are one run under two names, which never began."""
+"""Finding the runs below some folders, and what became of each: runs, repeats of them, and jobs that never began."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vem.errors import VemError
 from vem.report.findings import Unfinished
 from vem.report.groups import one_run, with_data, x_of
+from vem.report.kin import by
 from vem.report.runs import DONE, FAILED, RUNNING, UNREADABLE, RunRecord, read_run
+from vem.report.told import told_by_kin
 from vem.storage import folders, ledger
-from vem.storage.records import BY_COLUMN, LOG, REPEATS, RUN
+from vem.storage.records import LOG, REPEATS, RUN
 from vem.storage.sealing import mapping
 
 STATUS_ORDER = (DONE, RUNNING, "stopped", "lost", FAILED, UNREADABLE, REPEATS)
 LOG_LINES = 15  # of a run that failed
 LOG_BYTES = 20_000
+WHY = {  # of a run that left no error
+    RUNNING: "at work",
+    "stopped": "stopped before its end",
+    "lost": "its process is gone: killed, or the machine went down",
+    FAILED: "it left no error",
+}
 NOT_BEGUN = {
     "waiting": "planned, and not begun yet",
     "stopped": "planned, and not begun when the sweep ended: the same command goes on with it",
@@ -50,7 +58,7 @@ class Gathered:
     @property
     def waiting(self) -> list[Path]:
         """Planned jobs that have no run yet."""
-        begun = {run.directory for run in self.runs} | {r.directory for same in self.repeats.values() for r in same}
+        begun = {run.directory for same in (self.runs, *self.repeats.values()) for run in same}
         absent = [path for path in self.jobs if path not in begun]
         if not any((path / RUN).exists() for path in absent):
             return absent
@@ -80,13 +88,15 @@ def gather(roots: Iterable[Path], ended: bool = False) -> Gathered:
     planned = sorted((folder.path for folder in below if ledger.FOLDER in folder.names), key=_natural)
     sweeps = tuple(sweep for path in planned if (sweep := ledger.read(path)) is not None)
     jobs = {sweep.directory / job.folder: job.overrides for sweep in sweeps for job in sweep.jobs}
-    if not jobs and not any(folder.is_run for folder in below):
+    # That of a planned job, whose folder may be a link, stands under the job's name.
+    names = {folders.identity(job): job for job in jobs}
+    found = [names.get(folders.identity(folder.path)) or folder.path for folder in below if folder.is_run]
+    if not jobs and not found:
         raise VemError(f"no run below {', '.join(map(str, roots))}: a run's directory holds {RUN}.")
-    directories = sorted(_as_planned((folder.path for folder in below if folder.is_run), jobs), key=_natural)
-    places = sorted({*directories, *jobs}, key=_natural)
+    places = sorted({*found, *jobs}, key=_natural)
     base = Path(os.path.commonpath(places)) if len(places) > 1 else places[0].parent
-    found = with_data([_with_state(read_run(directory), jobs) for directory in directories])
-    runs, repeats = _once(_known_by_their_kin(found))
+    records = with_data([_with_state(read_run(directory), jobs) for directory in sorted(found, key=_natural)])
+    runs, repeats = _once(told_by_kin(records))
     idle = frozenset(sweep.directory for sweep in sweeps if not at_work(sweep, ended))
     return Gathered(base, tuple(runs), repeats, sweeps, jobs, idle)
 
@@ -99,12 +109,6 @@ def check_root(root: Path) -> None:
     """
     if not root.is_dir():
         raise VemError(f"{root} is not a directory: name the folder of a run or of a sweep.")
-
-
-def _as_planned(directories: Iterable[Path], jobs: Iterable[Path]) -> list[Path]:
-    """The runs; that of a planned job, whose folder may be a link, under the job's name."""
-    names = {place: job for job in jobs if (place := folders.identity(job)) is not None}
-    return [names.get(place, path) if (place := folders.identity(path)) is not None else path for path in directories]
 
 
 def at_work(sweep: ledger.Sweep, ended: bool = False) -> bool:
@@ -121,10 +125,9 @@ def at_work(sweep: ledger.Sweep, ended: bool = False) -> bool:
     return any(changed)
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key under which job 10 of a sweep comes after job 2."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+def _natural(path: Path) -> list[int | str]:
+    """Sort key under which job 10 of a sweep comes after job 2: text and numbers in turn."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", str(path)))]
 
 
 def _with_state(run: RunRecord, jobs: Mapping[Path, Any]) -> RunRecord:
@@ -138,83 +141,6 @@ def _with_state(run: RunRecord, jobs: Mapping[Path, Any]) -> RunRecord:
     return run.saying(status="stopped" if run.facts.get("error") else "lost")
 
 
-# --- what a run is that did not live to say so
-
-
-TOLD = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "num_train")
-
-
-def _known_by_their_kin(found: Sequence[RunRecord]) -> list[RunRecord]:
-    """Runs that cannot say what they are, or how they were measured, told by one that differs in its seed alone.
-
-    Else by what their config names. One that was trained and not measured is told by a run of the same training.
-    """
-    done = sorted((run for run in found if run.status == DONE and run.asked), key=lambda run: bool(run.evaluation))
-    kin: dict[frozenset[tuple[str, str]], list[RunRecord]] = {}  # the measured last
-    for run in done:
-        kin.setdefault(frozenset(run.asked.items()), []).append(run)
-    trained = {_training(run): run for run in done if run.evaluation}
-    families = {_chosen(run): run.facts.get("family") for run in done}
-    out = []
-    for run in found:
-        own = kin.get(frozenset(run.asked.items()), [])
-        sibling = trained.get(_training(run)) if run.status == DONE else next(reversed(own), None)
-        out.append(_told(_completed(run, own), sibling, families.get(_chosen(run))))
-    return out
-
-
-def _completed(run: RunRecord, kin: Sequence[RunRecord]) -> RunRecord:
-    """A finished run with what its run.json leaves out or garbles, as its kin say it, else its config."""
-    unsaid = [key for key in (*TOLD, "seed") if key in run.facts.get("unsaid", ())]
-    if run.status != DONE or not run.placed or not unsaid:
-        return run
-    told = _named_in(run.config)
-    for other in reversed(kin):
-        told |= {key: other.facts[key] for key in TOLD if key in other.facts}
-    return run.saying(**{key: told[key] for key in unsaid if told.get(key) is not None})
-
-
-def _training(run: RunRecord) -> frozenset[tuple[str, str]]:
-    """What was asked for, less how it was to be measured."""
-    return frozenset((key, value) for key, value in run.asked.items() if not key.startswith("evaluation."))
-
-
-def _chosen(run: RunRecord) -> tuple[Any, ...]:
-    """The options that settle which family q has."""
-    choices = mapping(run.config.get("choices"))
-    return tuple(choices.get(group, run.directory) for group in ("strategy", "model", "family"))
-
-
-def _told(run: RunRecord, sibling: RunRecord | None, family: str | None) -> RunRecord:
-    if run.status == REPEATS or (run.status == UNREADABLE and not run.asked):
-        return run
-    if run.placed and run.status in (DONE, UNREADABLE):
-        return run if run.evaluation or sibling is None else replace(run, settings=sibling.settings)
-    if sibling is not None and sibling.placed:
-        told = replace(run, settings=sibling.settings if not run.evaluation else run.settings)
-        return told.saying(**{key: sibling.facts.get(key) for key in TOLD})
-    named = _named_in(run.config) | {"family": family}
-    said = {**{key: value for key, value in named.items() if value is not None}, **run.facts}
-    told = run.saying(**said)
-    if run.status != DONE or told.placed:
-        return told
-    reason = "run.json says neither which strategy ran nor on which data: it is of an older or foreign schema"
-    return run.saying(status=UNREADABLE, error=f"{run.directory}: {reason}.")
-
-
-def _named_in(config: Mapping[str, Any]) -> dict[str, Any]:
-    choices, data, model = (mapping(config.get(key)) for key in ("choices", "data", "model"))
-    named = {name: choices.get(name) for name in ("strategy", "model", "data")} | {"binarize": data.get("binarize")}
-    by_column = model.get("units") == "column" and model.get("scale") == "learned"
-    likelihood = BY_COLUMN if by_column else model.get("likelihood")  # auto is not resolved yet
-    numbers = {"latent_dim": model.get("latent_dim"), "seed": config.get("seed")}
-    return {
-        **{name: value if isinstance(value, str) else None for name, value in named.items()},
-        "likelihood": likelihood if likelihood in ("bernoulli", "gaussian", BY_COLUMN) else None,
-        **{name: value if isinstance(value, int) else None for name, value in numbers.items()},
-    }
-
-
 # --- one run under several names
 
 
@@ -224,12 +150,9 @@ def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple
     Runs of one config that saw other data, or were made by other code, are no repeats of each other. Of finished ones
     that are, the one that was measured last: beside a run that cannot be written, for example.
     """
-    by_config: dict[str, list[RunRecord]] = {}
     at = {run.directory: run for run in found}
-    for run in found:
-        by_config.setdefault(_config(run, at), []).append(run)
     chosen, repeats = [], {}
-    for same in (kind for own in by_config.values() for kind in _kinds(own)):
+    for same in (kind for own in by((_config(run, at) for run in found), found).values() for kind in _kinds(own)):
         best = min(same, key=lambda run: STATUS_ORDER.index(run.status))
         if best.status == DONE:
             best = max((run for run in same if run.status == DONE), key=_measured_at)
@@ -242,22 +165,34 @@ def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple
     return chosen, repeats
 
 
+def _config(run: RunRecord, at: Mapping[Path, RunRecord]) -> str:
+    """What tells configs apart: the hash; of a repeat that of the run it names.
+
+    A damaged run is none of the others: its damage has to be said, and its run.json may be that of another.
+    """
+    run = at.get(_repeated(run), run)
+    return str(run.directory if run.status == UNREADABLE else run.facts.get("config_hash") or run.directory)
+
+
+def _repeated(run: RunRecord) -> Path:
+    """The run that a repeat names, else itself."""
+    named = run.facts.get("repeats") if run.status == REPEATS else None
+    return run.directory.parent / named if named else run.directory
+
+
 def _kinds(same: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Runs of one config, those together that may be the same run; one that says nothing goes with the only others."""
-    if len(same) == 1:
-        return [list(same)]
+    order = {run.directory: i for i, run in enumerate(same)}
     kinds: list[list[RunRecord]] = []
     for run in sorted(same, key=lambda run: run.status == REPEATS or not x_of(run)):
-        holder = run.directory.parent / str(run.facts.get("repeats"))
-        fitting = [kind for kind in kinds if all(one_run(run, other) for other in kind)]
-        named = [kind for kind in kinds if any(other.directory == holder for other in kind)]
-        if len(fitting := named or fitting) == 1:
+        named = [kind for kind in kinds if any(other.directory == _repeated(run) for other in kind)]
+        fitting = named or [kind for kind in kinds if all(one_run(run, other) for other in kind)]
+        if len(fitting) == 1:
             fitting[0].append(run)
         else:
             kinds.append([run])
-    order = {run.directory: i for i, run in enumerate(same)}
-    kinds = [sorted(kind, key=lambda run: order[run.directory]) for kind in kinds]
-    return sorted(kinds, key=lambda kind: order[kind[0].directory])
+    return sorted((sorted(kind, key=lambda run: order[run.directory]) for kind in kinds),
+                  key=lambda kind: order[kind[0].directory])  # fmt: skip
 
 
 def _measured_at(run: RunRecord) -> str:
@@ -265,32 +200,21 @@ def _measured_at(run: RunRecord) -> str:
     return str(mapping(run.facts.get("evaluated")).get("at") or "")
 
 
-def _config(run: RunRecord, at: Mapping[Path, RunRecord]) -> str:
-    """What tells configs apart: the hash; of a repeat that of the run it names.
-
-    A damaged run is none of the others: its damage has to be said, and its run.json may be that of another.
-    """
-    if run.status == REPEATS and isinstance(run.facts.get("repeats"), str):
-        run = at.get(run.directory.parent / run.facts["repeats"], run)
-    return str(run.directory if run.status == UNREADABLE else run.facts.get("config_hash") or run.directory)
-
-
 # --- runs without a result
 
 
 def unfinished(gathered: Gathered, runs: Sequence[RunRecord]) -> tuple[Unfinished, ...]:
     """Every run without a result, with its reason; the planned jobs that never began come last."""
-    out = [
+    begun = [
         Unfinished(gathered.relative(run.directory), who(run.facts), run.status, reason(run), last_words(run))
         for run in runs
         if run.status != DONE
     ]
-    for path in gathered.waiting:
-        state = gathered.state(path)
-        out.append(
-            Unfinished(gathered.relative(path), " ".join(gathered.jobs[path]), state, NOT_BEGUN.get(state, state))
-        )
-    return tuple(out)
+    states = {path: gathered.state(path) for path in gathered.waiting}
+    return (*begun, *(
+        Unfinished(gathered.relative(path), " ".join(gathered.jobs[path]), state, NOT_BEGUN.get(state, state))
+        for path, state in states.items()
+    ))  # fmt: skip
 
 
 def who(facts: Mapping[str, Any]) -> str:
@@ -303,14 +227,7 @@ def who(facts: Mapping[str, Any]) -> str:
 
 def reason(run: RunRecord) -> str:
     """Why a run has no result, on one line."""
-    said = " ".join(str(run.facts.get("error") or "").split())
-    absent = {
-        RUNNING: "at work",
-        "stopped": "stopped before its end",
-        "lost": "its process is gone: killed, or the machine went down",
-        FAILED: "it left no error",
-    }
-    return said or absent.get(run.status, run.status)
+    return " ".join(str(run.facts.get("error") or "").split()) or WHY.get(run.status, run.status)
 
 
 def last_words(run: RunRecord) -> str:
@@ -319,8 +236,7 @@ def last_words(run: RunRecord) -> str:
         return ""
     try:
         with open(run.directory / LOG, "rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LOG_BYTES))
+            file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
@@ -334,7 +250,7 @@ def progress(gathered: Gathered, jobs: Iterable[Path] | None = None) -> dict[str
     """
     if not gathered.sweeps:
         return {}
-    counts = dict.fromkeys(("done", "running", "failed", "waiting"), 0)
+    counts = dict.fromkeys((DONE, RUNNING, FAILED, "waiting"), 0)
     kinds = {REPEATS: DONE} | {state: state for state in (DONE, RUNNING, "waiting", "stopped")}
     for path in gathered.jobs if jobs is None else jobs:
         kind = kinds.get(gathered.state(path), FAILED)

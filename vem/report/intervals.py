@@ -19,8 +19,8 @@ from scipy import stats
 
 from vem.errors import VemError
 from vem.report.alike import having, measured_alike
+from vem.report.files import Numbers, read_per_datum
 from vem.report.quantities import Estimate, column, estimate, plain_rows
-from vem.report.runs import Numbers, read_per_datum
 from vem.storage.records import SPLITS
 
 LEVEL = 0.95

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from vem.report.kin import by, differing, values_of
 from vem.report.quantities import plain_rows
 
 # Runs that are equal in all of these differ in their seed alone.
@@ -20,32 +21,29 @@ CUT = "…"  # in a label, for settings left out
 def labels(groups: pd.DataFrame) -> list[str]:
     """A short name for each group of one table: its strategy, and what tells it from its kin."""
     rows = plain_rows(groups[list(GROUP)])
-    names = []
-    for row in rows:
-        kin = [other for other in rows if other["strategy"] == row["strategy"]]
-        telling = [key for key in ("model", "family", "latent_dim") if len({other[key] for other in kin}) > 1]
-        facts = [f"{key}={whole(row[key])}" for key in telling if row[key] is not None]
-        names.append(", ".join([str(row["strategy"]), *facts]))
+    telling = differing([row["strategy"] for row in rows], [named(row) for row in rows])
     short = short_variants([row["variant"] or "" for row in rows])
-    return [", ".join(filter(None, both)) for both in zip(names, short, strict=True)]
+    return [", ".join(filter(None, (str(row["strategy"]), *(f"{k}={v}" for k, v in own.items()), text)))
+            for row, own, text in zip(rows, telling, short, strict=True)]  # fmt: skip
 
 
-def settings_of(text: str | None) -> list[str]:
+def named(row: Mapping[str, Any]) -> dict[str, str]:
+    """What a group is, beside its strategy and its settings."""
+    return {key: str(whole(row[key])) for key in GROUP[2:5] if row[key] is not None}
+
+
+def settings_of(text: str | None) -> dict[str, str]:
     """The settings of a variant.
 
     >>> settings_of("evaluation.draws=10, strategy.rate=0.1"), settings_of(None)
-    (['evaluation.draws=10', 'strategy.rate=0.1'], [])
+    ({'evaluation.draws': '10', 'strategy.rate': '0.1'}, {})
     """
-    return re.split(r", (?=[\w.]+=)", text) if text else []
+    return dict(s.partition("=")[::2] for s in re.split(r", (?=[\w.]+=)", text)) if text else {}
 
 
-def training_of(variant: str | None) -> str:
-    """A variant less its evaluation settings: groups that agree in it differ in their measurement alone.
-
-    >>> training_of("evaluation.draws=10, strategy.rate=0.1"), training_of("")
-    ('strategy.rate=0.1', '')
-    """
-    return ", ".join(s for s in settings_of(variant) if not s.startswith(MEASUREMENT))
+def training_of(variant: str | None) -> frozenset[tuple[str, str]]:
+    """A variant less its evaluation settings: groups that agree in it differ in their measurement alone."""
+    return frozenset(pair for pair in settings_of(variant).items() if not pair[0].startswith(MEASUREMENT))
 
 
 def short_variants(found: Sequence[str]) -> list[str]:
@@ -56,31 +54,27 @@ def short_variants(found: Sequence[str]) -> list[str]:
     >>> short_variants([f"evaluation.{'a' * 80}=1, evaluation.draws={n}" for n in (1, 2)])
     ['measured: draws=1, …', 'measured: draws=2, …']
     """
-    settings = [[tuple(s.partition("=")[::2]) for s in settings_of(variant)] for variant in found]
-    known: dict[str, list[str]] = {}
-    for key, value in (pair for own in settings for pair in own):
-        known.setdefault(key, []).append(value)
-    texts = {key: brief(values) for key, values in known.items()}
-    short = [shortened(", ".join(f"{key}={texts[key][value]}" for key, value in own)) for own in settings]
-    out = []
-    for variant, text in zip(found, short, strict=True):
-        same = list(dict.fromkeys(v for v, s in zip(found, short, strict=True) if s == text))
-        out.append(f"{text} ({same.index(variant) + 1})" if len(same) > 1 else text)
-    return out
+    short = shortened([settings_of(variant) for variant in found])
+    variants = {text: list(dict.fromkeys(same)) for text, same in by(short, found).items()}
+    return [f"{text} ({variants[text].index(variant) + 1})" if len(variants[text]) > 1 else text
+            for variant, text in zip(found, short, strict=True)]  # fmt: skip
 
 
-def shortened(variant: str) -> str:
-    """A variant with its evaluation settings behind the others, as many of them as a label has room for."""
-    settings = settings_of(variant)
-    measured = [s.removeprefix(MEASUREMENT) for s in settings if s.startswith(MEASUREMENT)]
-    parts = [s for s in settings if not s.startswith(MEASUREMENT)]
-    if measured:
-        measured.sort(key=lambda s: s.partition("=")[0].count("."))  # num_data says more than best.rounds
-        kept: list[str] = []
-        for setting in measured:
-            kept += [setting] if len(", ".join([*kept, setting])) <= MEASURED else []
-        parts.append("measured: " + ", ".join([*kept, *([CUT] if len(kept) < len(measured) else [])]))
-    return ", ".join(parts)
+def shortened(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Settings as a label has them: numbers in brief, and the evaluation's last, as many as there is room for."""
+    texts = {key: brief(v for v in values if v is not None) for key, values in values_of(settings).items()}
+    return [_line({key: texts[key][value] for key, value in own.items()}) for own in settings]
+
+
+def _line(settings: Mapping[str, str]) -> str:
+    parts = [f"{key}={value}" for key, value in settings.items() if not key.startswith(MEASUREMENT)]
+    measured = {key.removeprefix(MEASUREMENT): value for key, value in settings.items() if key.startswith(MEASUREMENT)}
+    kept: list[str] = []
+    for key in sorted(measured, key=lambda key: key.count(".")):  # num_data says more than best.rounds
+        more = [*kept, f"{key}={measured[key]}"]
+        kept = more if len(", ".join(more)) <= MEASURED else kept
+    cut = [CUT] if len(kept) < len(measured) else []
+    return ", ".join([*parts, *(["measured: " + ", ".join([*kept, *cut])] if measured else [])])
 
 
 def brief(values: Iterable[str]) -> dict[str, str]:
@@ -98,7 +92,7 @@ def _rounded(value: str) -> str:
         text = f"{float(value):.4g}" if "." in value else value
     except ValueError:
         return value
-    return text if len(text) < len(value) else value
+    return min(value, text, key=len)
 
 
 def value_names(values: Sequence[float | str]) -> dict[float | str, str]:

@@ -16,10 +16,10 @@ from vem.report.findings import Provenance
 from vem.report.frame import Framed
 from vem.report.gather import Gathered, who
 from vem.report.groups import own_settings, x_of
+from vem.report.kin import by, values_of
 from vem.report.labels import MEASUREMENT
 from vem.report.quantities import plain_rows
 from vem.report.runs import DONE, RunRecord
-from vem.report.unlike import about_code
 from vem.report.words import named, plural
 
 NAMES_SHOWN = 4
@@ -28,19 +28,27 @@ DATA_CLASS = "data._target_"
 
 
 def provenance(
-    gathered: Gathered, framed: Framed, groups: Mapping[str, pd.DataFrame], rebuild: Sequence[str]
+    gathered: Gathered,
+    framed: Framed,
+    groups: Mapping[str, pd.DataFrame],
+    code: Mapping[str, Sequence[str]],
+    rebuild: Sequence[str],
 ) -> Provenance:
-    """All of it; ``rebuild``: the command that writes the report again, word by word."""
+    """All of it. ``groups``, ``code``: by table its groups, and what is to be said of different code that made them;
+    ``rebuild``: the command that writes the report again, word by word.
+    """
     runs = gathered.runs
+    of_code = [f"{table}: {text}" if len(code) > 1 else text for table, texts in code.items() for text in texts]
+    versions = [run.facts.get("versions", {}) for run in runs]
     return Provenance(
         commands=tuple(_commands(gathered)),
         commits=Counter(str(run.facts.get("commit") or UNKNOWN) for run in runs),
-        versions=_versions(runs),
+        versions={package: tuple(filter(None, own)) for package, own in values_of(versions).items()},
         machines=Counter(_machine(run) for run in runs if run.status == DONE),
         differences=_differences(framed, groups),
         rebuild=shlex.join(rebuild),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        remarks=(*remarks(gathered, framed), *_own_code(framed, groups)),
+        remarks=(*remarks(gathered, framed), *of_code),
     )
 
 
@@ -49,14 +57,6 @@ def _commands(gathered: Gathered) -> list[str]:
     of_sweeps = [command for sweep in gathered.sweeps for command in sweep.commands]
     alone = [run.facts.get("command") for run in gathered.runs if run.directory not in gathered.jobs]
     return list(dict.fromkeys([*of_sweeps, *(command for command in alone if command)]))
-
-
-def _versions(runs: Sequence[RunRecord]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for package, version in run.facts.get("versions", {}).items():
-            found.setdefault(package, {})[version] = None
-    return {package: tuple(versions) for package, versions in found.items()}
 
 
 def _machine(run: RunRecord) -> str:
@@ -73,14 +73,12 @@ def _differences(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> pd.DataF
         for label, directories in zip(part["label"], part["directories"], strict=True):
             run = _typical([framed.runs[d] for d in directories if d in framed.runs])
             settings = {} if run is None else data_settings(run) | own_settings(run)
-            rows.append({"table": table, "label": label} | settings)
-    known = [row for row in rows if len(row) > 2]
-    keys = [key for key in dict.fromkeys(key for row in known for key in row) if key not in ("table", "label")]
+            rows.append(({"table": table, "label": label}, settings))
     # What a class is called (_target_) says nothing that the names of the options do not, but for the user's own data.
-    keys = [key for key in keys if not key.rpartition(".")[2].startswith("_") or key == DATA_CLASS]
-    varying = [key for key in keys if len({row.get(key) for row in known}) > 1]
+    varying = [key for key, values in values_of([own for _, own in rows if own]).items() if len(values) > 1
+               and (key == DATA_CLASS or not key.rpartition(".")[2].startswith("_"))]  # fmt: skip
     shown = [*(["table"] if len(groups) > 1 else []), "label", *varying]
-    return pd.DataFrame([{key: row.get(key) for key in shown} for row in rows], columns=shown)
+    return pd.DataFrame([names | own for names, own in rows], columns=shown)
 
 
 def _typical(runs: Sequence[RunRecord]) -> RunRecord | None:
@@ -93,11 +91,9 @@ def remarks(gathered: Gathered, framed: Framed) -> list[str]:
     """Notes of runs, repeats, damaged files, and several versions of the code, a sentence each."""
     rows = plain_rows(framed.rows)
     out = [f"{row['directory']} ({who(row)}): {text}" for row in rows for text in _split(row["damaged"])]
-    notes: dict[str, list[str]] = {}
-    for row in rows:
-        for note in _split(row["notes"]):
-            notes.setdefault(note, []).append(who(row))
-    out += [f"{some(names, len(rows))}: {note}" for note, names in notes.items()]
+    notes = [(note, who(row)) for row in rows for note in _split(row["notes"])]
+    noted = by((note for note, _ in notes), (name for _, name in notes))
+    out += [f"{some(names, len(rows))}: {note}" for note, names in noted.items()]
     out += [repeated(row) for row in rows if row["repeated_in"]]
     done = [run for run in gathered.runs if run.status == DONE]
     if silent := [who(run.facts) for run in done if not x_of(run)]:
@@ -123,16 +119,6 @@ def repeated(row: Mapping[str, Any]) -> str:
 
 def _split(text: str | None) -> list[str]:
     return text.split(" | ") if text else []
-
-
-def _own_code(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Groups of a table, and seeds of a group, that different code of the user's made."""
-    found = []
-    for table, part in groups.items():
-        pairs = zip(part["label"], part["directories"], strict=True)
-        texts = about_code({str(label): [framed.runs[d] for d in own] for label, own in pairs})
-        found += [f"{table}: {text}" if len(groups) > 1 else text for text in texts]
-    return found
 
 
 def some(names: Sequence[str], total: int) -> str:

@@ -88,7 +88,8 @@ def present(value: Any) -> Any:
 
 def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table, with None for what is missing."""
-    return [{str(k): present(v) for k, v in row.items()} for row in table.to_dict("records")]
+    columns = list(map(str, table.columns))  # to_dict("records") takes a fraction of a millisecond for each column
+    return [dict(zip(columns, map(present, row), strict=True)) for row in table.to_numpy(dtype=object).tolist()]
 
 
 FAMILY = re.compile(rf"({'|'.join(SPLITS)})_family_(.+?)_(?:{'|'.join(OF_FAMILY.values())})(?:_|$)")

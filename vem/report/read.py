@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from vem.report.frame import Framed, frame, relative_damage
 from vem.report.gather import Gathered, gather, progress, unfinished
 from vem.report.groups import TRAIN_SIZE
 from vem.report.intervals import with_data_errors
+from vem.report.kin import by
 from vem.report.labels import GROUP
 from vem.report.provenance import provenance, rebuild_command
-from vem.report.quantities import present
+from vem.report.quantities import plain_rows
 from vem.report.runs import DONE, key_of
 from vem.report.sentences import answer, caution
 from vem.report.unlike import about_code
@@ -52,43 +53,51 @@ def findings(
         VemError: a root does not exist, nothing lies below any of them, or no group is called ``baseline``.
     """
     roots = [Path(root) for root in roots]
-    gathered = gather(roots, ended)
-    framed = frame(gathered)
+    framed = frame(gather(roots, ended))
     gathered = framed.gathered
-    groups = {name: _with_planned(part, framed, gathered) for name, part in grouped(framed).items()}
+    groups = {name: _with_planned(part, framed) for name, part in grouped(framed).items()}
     check_baseline(list(groups.values()), baseline)
-    tables = tuple(_table(name, part, framed, gathered, baseline) for name, part in groups.items())
-    compared = {name: table.groups for name, table in zip(groups, tables, strict=True)}
-    placed = framed.rows[framed.rows["table"].notna()] if len(framed.rows) else framed.rows
+    code = {name: _code(part, framed) for name, part in groups.items()}
+    tables = tuple(_table(name, part, framed, baseline, code[name]) for name, part in groups.items())
+    compared = {table.name: table.groups for table in tables}
+    placed = framed.rows[framed.rows["table"].notna()]
     return Findings(
         base=gathered.base,
         runs=framed.rows,
         tables=tables,
-        apart=apart([framed.runs[d] for d in placed["directory"]], list(placed["table"])) if len(placed) else (),
+        apart=apart([framed.runs[d] for d in placed["directory"]], list(placed["table"])),
         unfinished=unfinished(gathered, list(framed.runs.values())),
-        provenance=provenance(gathered, framed, compared, rebuild_command(roots, out, baseline)),
+        provenance=provenance(gathered, framed, compared, code, rebuild_command(roots, out, baseline)),
         title=", ".join(dict.fromkeys(root.resolve().name for root in roots)),
         progress=progress(gathered),
     )
 
 
-def _table(name: str, groups: pd.DataFrame, framed: Framed, gathered: Gathered, wanted: str | None) -> Table:
+def _code(groups: pd.DataFrame, framed: Framed) -> list[str]:
+    """What is to be said of code of the user's that differs within a table."""
+    members = zip(groups["label"], groups["directories"], strict=True)
+    return about_code({str(label): [framed.runs[d] for d in found] for label, found in members})
+
+
+def _table(name: str, groups: pd.DataFrame, framed: Framed, wanted: str | None, code: Sequence[str]) -> Table:
+    gathered = framed.gathered
     runs = framed.rows[framed.rows["table"] == name]
     rivals = Rivals(groups, runs, framed)
     baseline = chosen_baseline(groups, wanted)
     compared = with_data_errors(with_differences(groups, rivals, baseline), runs, gathered.base, rivals.refused)
     axes = axes_of(compared, framed, gathered)
     rows = [framed.evaluated[directory] for found in groups["directories"] for directory in found]
-    settings = {directory: run.settings for directory, run in framed.runs.items()}
-    beside = {directory: of for directory, run in framed.runs.items() if (of := measured_of(run.facts))}
-    alone = runs[[gathered.base / directory not in gathered.jobs for directory in runs["directory"]]]
-    jobs = progress(gathered, _jobs_of(name, framed, gathered))
-    sources = Sources(gathered.base, settings, _states(compared, runs), _states(compared, alone), jobs, beside)
+    sources = Sources(
+        base=gathered.base,
+        settings={directory: run.settings for directory, run in framed.runs.items()},
+        states=_states(compared, runs),
+        alone=_states(compared, runs[[gathered.base / d not in gathered.jobs for d in runs["directory"]]]),
+        progress=progress(gathered, _jobs_of(name, framed)),
+        beside={directory: of for directory, run in framed.runs.items() if (of := measured_of(run.facts))},
+    )
     compete = contenders(compared)
-    said = answer(compete, rivals, axes, sources)
-    members = zip(compared["label"], compared["directories"], strict=True)
-    code = about_code({label: [framed.runs[d] for d in found] for label, found in members})
     careful = [*code, *measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
+    said = answer(compete, rivals, axes, sources)
     said = (*said, *(caution(Caution("remark", facts={"text": text})) for text in careful))
     refused = {directory: found for directory in runs["directory"] if (found := _refused(directory, framed))}
     known = map(str, compete[compete["test_elbo_mean"].notna()]["label"])
@@ -106,68 +115,61 @@ def _refused(directory: str, framed: Framed) -> dict[str, str]:
 # --- runs and planned jobs of the groups
 
 
+def _members(groups: pd.DataFrame, runs: pd.DataFrame) -> list[list[dict[str, Any]]]:
+    """Every run of each group, whatever became of it."""
+    rows = plain_rows(runs[[*GROUP, "seed", "status", "directory"]])
+    found = by((tuple(row[key] for key in GROUP) for row in rows), rows)
+    return [found.get(tuple(row[key] for key in GROUP), []) for row in plain_rows(groups[list(GROUP)])]
+
+
 def _states(groups: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Counter[str]]:
     """By label, how many runs of the group are done, running, failed, …"""
-    found = {label: Counter[str]() for label in groups["label"]}
-    for i, row in _runs_of(groups, runs):
-        found[groups["label"].iloc[i]][str(row["status"])] += 1
-    return found
+    states = [Counter(row["status"] for row in found) for found in _members(groups, runs)]
+    return dict(zip(groups["label"], states, strict=True))
 
 
-def _runs_of(groups: pd.DataFrame, runs: pd.DataFrame) -> list[tuple[int, Mapping[Any, Any]]]:
-    """Every run of the groups, with the place of its group."""
-    places = {tuple(map(present, key)): i for i, key in enumerate(groups[list(GROUP)].itertuples(index=False))}
-    rows = [(tuple(present(row[k]) for k in GROUP), row) for row in runs.to_dict("records")]
-    return [(places[key], row) for key, row in rows if key in places]
-
-
-def _with_planned(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> pd.DataFrame:
+def _with_planned(groups: pd.DataFrame, framed: Framed) -> pd.DataFrame:
     """The groups of one table; ``runs`` and ``status`` count the planned jobs that have not begun as well.
 
     Such a job belongs to the group of the runs of its sweep whose overrides differ from its own in the seed alone.
     """
-    owners: dict[object, set[int]] = {}
-    seeds: dict[int, set[str]] = {}
-    for i, row in _runs_of(groups, framed.rows):
-        seeds.setdefault(i, set()).add("" if present(row["seed"]) is None else str(int(row["seed"])))
-        for job in _jobs_behind(row["directory"], gathered):
-            plan, seed = _plan(job, gathered)
-            owners.setdefault(plan, set()).add(i)
-            seeds[i].add(seed)
-    missing: dict[int, set[str]] = {}
-    for job in gathered.waiting:
-        plan, seed = _plan(job, gathered)
-        for i in found if len(found := owners.get(plan, set())) == 1 else ():
-            missing.setdefault(i, set()).update({seed} - seeds[i])
+    members = _members(groups, framed.rows)
+    plans = [[_plan(job, framed.gathered) for row in own for job in _jobs_behind(row["directory"], framed.gathered)]
+             for own in members]  # fmt: skip
+    absent: list[set[str]] = [set() for _ in members]
+    for job in framed.gathered.waiting:
+        plan, seed = _plan(job, framed.gathered)
+        owners = [i for i, own in enumerate(plans) if any(plan == other for other, _ in own)]
+        if len(owners) == 1:
+            absent[owners[0]].add(seed)
     out = groups.copy()
-    for i, absent in missing.items():
-        if absent:
-            old = int(groups["runs"].iloc[i])
-            out.loc[out.index[i], "runs"] = old + len(absent)
-            out.loc[out.index[i], "status"] = _status(str(groups["status"].iloc[i]), old, len(absent))
+    for i, (own, jobs) in enumerate(zip(members, plans, strict=True)):
+        seeds = {"" if row["seed"] is None else str(int(row["seed"])) for row in own} | {seed for _, seed in jobs}
+        if more := len(absent[i] - seeds):
+            runs, status = groups.iloc[i][["runs", "status"]]
+            out.loc[out.index[i], ["runs", "status"]] = int(runs) + more, _status(status, int(runs), more)
     return out
 
 
-def _jobs_of(table: str, framed: Framed, gathered: Gathered) -> list[Path]:
+def _jobs_of(table: str, framed: Framed) -> list[Path]:
     """The planned jobs whose results stand in a table, or may come to.
 
     One that has not begun belongs to the tables of those of its sweep that were told the same of the data; where
     none of its sweep is in a table yet, it may belong to any.
     """
-    tables: dict[Path, str] = {}
-    for directory, own in zip(framed.rows["directory"], framed.rows["table"], strict=True):
-        if present(own) is not None:
-            tables |= dict.fromkeys(_jobs_behind(directory, gathered), own)
-    sweeps: dict[Path, dict[frozenset[str], set[str]]] = {}
-    for job, own in tables.items():
-        sweeps.setdefault(job.parent, {}).setdefault(_data_of(job, gathered), set()).add(own)
+    gathered = framed.gathered
+    placed = framed.rows[framed.rows["table"].notna()]
+    tables = {job: own for directory, own in zip(placed["directory"], placed["table"], strict=True)
+              for job in _jobs_behind(directory, gathered)}  # fmt: skip
+    told = {(job.parent, _data_of(job, gathered), own) for job, own in tables.items()}
+    begun = {job.parent for job in tables}
 
     def belongs(job: Path) -> bool:
         if job in tables:
             return tables[job] == table
-        return job.parent not in sweeps or table in sweeps[job.parent].get(_data_of(job, gathered), set())
+        return job.parent not in begun or (job.parent, _data_of(job, gathered), table) in told
 
-    return [job for job in gathered.jobs if belongs(job)]
+    return list(filter(belongs, gathered.jobs))
 
 
 def _jobs_behind(directory: str, gathered: Gathered) -> list[Path]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from vem.report.alike import OTHER_ROWS, bearing
 from vem.report.groups import differing_code
-from vem.report.labels import MEASUREMENT, whole
+from vem.report.kin import values_of
+from vem.report.labels import whole
 from vem.report.quantities import estimate, gaps_of
 from vem.report.runs import RunRecord
-from vem.report.words import Row, listed, name, plural
+from vem.report.words import Row, listed, name, named, plural
 
 SIZE = "evaluation.num_data"
 MOST = 4  # settings that are told
@@ -23,16 +24,14 @@ Settings = Mapping[str, Mapping[str, str]]
 
 def about_code(groups: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     """A sentence for each group, by label, whose seeds different code made, and one on what differs between groups."""
-    out: list[str] = []
-    told: set[str] = set()
-    for label, runs in groups.items():
-        found = differing_code(runs)
-        told |= set(found)
-        if found:
-            versions = next(iter(found.values())).values()
-            seeds = [", ".join(str(whole(run.facts.get("seed"))) for run in made) for made in versions]
-            out.append(f"The seeds of {name(label)} were made by different code ({' | '.join(seeds)}): "
-                       f"{listed(list(found))} changed in between. Their mean is over all of it; {AGAIN}")  # fmt: skip
+    out = []
+    within = {label: found for label, runs in groups.items() if (found := differing_code(runs))}
+    for label, found in within.items():
+        versions = next(iter(found.values())).values()
+        seeds = [", ".join(str(whole(run.facts.get("seed"))) for run in made) for made in versions]
+        out.append(f"The seeds of {name(label)} were made by different code ({' | '.join(seeds)}): "
+                   f"{listed(list(found))} changed in between. Their mean is over all of it; {AGAIN}")  # fmt: skip
+    told = {what for found in within.values() for what in found}
     rest = [what for what in differing_code(run for runs in groups.values() for run in runs) if what not in told]
     if rest:
         out.append(f"The groups of this table were made by different code: {listed(rest)} changed in between, so that "
@@ -51,9 +50,8 @@ def measured_unlike(
         if where.is_relative_to(os.getcwd()):  # as one would type it
             where = where.relative_to(os.getcwd())
         place = shlex.quote(where.as_posix())
-        return f"python -m vem.evaluate {shlex.quote(of)} {options} --out {place}" if of else (
-            f"python -m vem.evaluate {place} {options}"
-        )  # fmt: skip
+        run, out = (shlex.quote(of), f" --out {place}") if of else (place, "")
+        return f"python -m vem.evaluate {run} {options}{out}"
 
     return [*_partly(rows, command), *_elsewhere(rows, command, settings), *_budgets(rows, settings),
             *_unmeasured(rows, command)]  # fmt: skip
@@ -83,15 +81,11 @@ def _budgets(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
         if row.get("gap_seeds"):
             left = {*(row.get("without_gaps") or ()), *(row.get("other_gaps") or ())}
             own = next((settings[d] for d in row["directories"] if d not in left and d in settings), {})
-            of = dict(s.partition("=")[::2] for s in bearing(f"{k}={v}" for k, v in own.items()))
-            found[row["label"]] = {k.removeprefix(MEASUREMENT): v for k, v in of.items()}
-            found[row["label"]]["test data"] = f"{row.get('gap_rows') or 0:g}"
-    keys = dict.fromkeys(key for own in found.values() for key in own)
-    values = {key: dict.fromkeys(own.get(key, "not set") for own in found.values()) for key in keys}
-    differ = [f"{key} {' | '.join(known)}" for key, known in values.items() if len(known) > 1]
+            found[row["label"]] = bearing(own) | {"test data": f"{row.get('gap_rows') or 0:g}"}
+    differ = [f"{key} {' | '.join('not set' if v is None else v for v in values)}"
+              for key, values in values_of(list(found.values())).items() if len(values) > 1]  # fmt: skip
     if differ:
-        told = differ[:MOST] + ([f"and {len(differ) - MOST} more"] if len(differ) > MOST else [])
-        yield (f"The gaps of {listed(list(found))} were not all measured alike ({'; '.join(told)}): a difference "
+        yield (f"The gaps of {listed(list(found))} were not all measured alike ({named(differ, MOST)}): a difference "
                "between them may be one of the measurement.")  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from vem.report import findings
 from vem.report.figures.catalogue import Group, Reader, groups_of, reader_of, spread_over_strategies
 from vem.report.figures.cells import is_image, is_point, value_limits
-from vem.report.runs import read_pictures
+from vem.report.files import read_pictures
 from vem.report.table import EMPTY, Cell, Column, Table, number, table
 from vem.report.words import EXACT, named
 from vem.storage.records import PICTURES

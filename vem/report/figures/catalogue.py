@@ -17,9 +17,9 @@ from vem.report.figures.curves import MOST_TOGETHER, Curve
 from vem.report.figures.gaps import MOST_BARS
 from vem.report.figures.panels import CELLS, Pictures
 from vem.report.figures.style import new_figure, one_line, save_both, say, titled, wrapped
+from vem.report.files import read_metrics, read_per_datum, read_pictures
 from vem.report.findings import Axis, Findings, Table
 from vem.report.quantities import elbo_order, plain_rows
-from vem.report.runs import read_metrics, read_per_datum, read_pictures
 from vem.report.words import named
 from vem.storage.records import METRICS, PER_DATUM, PICTURES, make_folder
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator, StrMethodFormatter
 
 from vem.report.figures import style
-from vem.report.runs import read_metrics
+from vem.report.files import read_metrics
 from vem.report.words import NATS
 
 WIDTH = 10.8  # inches

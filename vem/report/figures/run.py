@@ -13,7 +13,8 @@ from vem.report.figures.curves import elbo_figure
 from vem.report.figures.gaps import per_datum_figure
 from vem.report.figures.panels import PICTURES, Picture, Pictures
 from vem.report.figures.style import new_figure, save, titled
-from vem.report.runs import read_metrics, read_per_datum, read_pictures, read_run
+from vem.report.files import read_metrics, read_per_datum, read_pictures
+from vem.report.runs import read_run
 from vem.storage.records import FIGURES
 
 # Figures of several panels: by file, the arrays that they need, and what draws them.
