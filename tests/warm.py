@@ -66,6 +66,7 @@ class Warm:
     def ask(self, request: dict[str, Any]) -> Any:
         if self._server is None:
             one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+            one["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # of pyarrow, which pandas imports
             self._server = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("warm_server.py"))],
                 env={**os.environ, **one, "PYTHONPATH": str(CHECKOUT)},

@@ -21,8 +21,10 @@ def import_what_vem_imports() -> None:
     """A fork has torch, Hydra and matplotlib in memory; vem's own modules it imports for itself."""
     import torch._dynamo  # the first optimizer imports it
 
+    import vem.cli.train  # which the command line imports late, and with it pandas and scipy
     import vem.evaluate
     import vem.report.__main__
+    import vem.report.summary
     import vem.run  # noqa: F401
 
     for name in [name for name in sys.modules if name.split(".")[0] == "vem"]:
