@@ -34,17 +34,16 @@ def test_a_seed_that_was_measured_again_counts_once(tmp_path):
 
 def test_a_repeat_of_a_run_that_is_counted_elsewhere_goes_with_it(tmp_path):
     measured(tmp_path / "a", config_hash="one")
-    measured(tmp_path / "b", config_hash="two")
-    measured(tmp_path / "c", config_hash="two")
+    for name in ("b", "my own run"):
+        measured(tmp_path / name, config_hash="two")
     found = findings([tmp_path])
-    assert found.runs["repeated_in"].tolist() == ["b c"] and len(found.tables[0].runs) == 1
+    assert found.runs["repeated_in"].tolist() == ["b 'my own run'"] and len(found.tables[0].runs) == 1
+    assert "b 'my own run' repeat a" in found.provenance.remarks
 
 
 def test_other_seeds_and_other_settings_stay(tmp_path):
-    measured(tmp_path / "a", seed=0)
-    measured(tmp_path / "b", seed=1)
-    measured(tmp_path / "c", strategy="amortized", seed=0)
-    measured(tmp_path / "d", seed=0, latent_dim=50)
+    for i, facts in enumerate(({}, {"seed": 1}, {"strategy": "amortized"}, {"latent_dim": 50})):
+        measured(tmp_path / f"{i}", **facts)
     assert len(findings([tmp_path]).runs) == 4
 
 
@@ -89,9 +88,3 @@ def test_runs_that_nobody_evaluated_are_one_group(tmp_path):
         write_run(tmp_path / f"{seed}", seed=seed, evaluated=False)
     (group,) = findings([tmp_path]).tables[0].groups.to_dict("records")
     assert (group["seeds"], group["status"]) == (2, "done") and "not evaluated" in group["test_elbo_reason"]
-
-
-def test_a_repeat_whose_name_has_spaces_is_one(tmp_path):
-    measured(tmp_path / "a", config_hash="one")
-    measured(tmp_path / "my own run", config_hash="one")
-    assert "'my own run' repeats a" in findings([tmp_path]).provenance.remarks

@@ -7,14 +7,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vem.report.findings import Findings, Table
-from vem.report.intervals import LEVEL
-from vem.report.quantities import GAPS, Estimate, elbo_order, estimate, families, gaps_of, plain_rows
+from vem.report.intervals import corrected
+from vem.report.quantities import GAPS, elbo_order, estimate, families, gaps_of, plain_rows
 from vem.report.ranking import Ranking, Verdict
 from vem.report.read import findings
 from vem.report.summary import comparison_text
@@ -22,15 +23,15 @@ from vem.storage.records import SPLITS
 
 GROUP = ("label", "strategy", "model", "family", "latent_dim", "runs", "seeds", "num_parameters", "num_data")
 COSTS = ("training_seconds", "decoder_evaluations")
-TABLE = ("data", *GROUP, "test_elbo", "test_elbo_se", "test_elbo_reason", "train_elbo", "train_elbo_se", *COSTS,
-         "checks_failed")  # fmt: skip
-DIFFERENCE = ("data", "label", "baseline", "mean", "se", "low", "high", "level", "over", "seeds", "data_se", "data_low",
-              "data_high", "reason")  # fmt: skip
-OF_GAP = ("mean", "se", "low", "high", "data_low", "data_high", "identified_low", "identified_high",
-          "one_sided")  # fmt: skip
-GAP = ("data", "label", "split", "quantity", "family", *OF_GAP, "kind", "seeds")
+ERROR = ("mean", "se", "low", "high")
+OF_GAP = (*ERROR, "data_low", "data_high", "identified_low", "identified_high")
+ELBOS = ("test_elbo", "test_elbo_se", "train_elbo", "train_elbo_se")
+TABLE = ("data", *GROUP, *ELBOS[:2], "test_elbo_reason", *ELBOS[2:], *COSTS, "checks_failed")
+DIFFERENCE = ("data", "label", "baseline", *ERROR, "level", "over", "seeds", "data_se", "data_low", "data_high",
+              "reason")  # fmt: skip
+GAP = ("data", "label", "split", "quantity", "family", *OF_GAP, "one_sided", "kind", "seeds")
 # Numbers also where none is known: else a column of None could not be compared with 0.
-NUMBERS = {"test_elbo", "test_elbo_se", "train_elbo", "train_elbo_se", *COSTS, "data_se", *OF_GAP} - {"one_sided"}
+NUMBERS = {*ELBOS, *COSTS, "data_se", *OF_GAP}
 
 
 def compare(dirs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], baseline: str | None = None) -> Comparison:
@@ -111,7 +112,7 @@ class Comparison:
         return self._frame(_gaps, GAP)
 
     def _frame(self, rows: Callable[[Table], Iterable[dict[str, Any]]], columns: tuple[str, ...]) -> pd.DataFrame:
-        found = [row for table in self.findings.tables for row in rows(table)]
+        found = [{"data": table.name, **row} for table in self.findings.tables for row in rows(table)]
         numbers = [column for column in columns if column in NUMBERS]
         return pd.DataFrame(found, columns=list(columns)).astype(dict.fromkeys(numbers, float))
 
@@ -138,42 +139,32 @@ class Comparison:
         return "".join([*parts, *(f"<p>{html.escape(text)}</p>" for text in said)])
 
 
-def _groups(table: Table) -> list[dict[str, Any]]:
-    rows = []
+def _groups(table: Table) -> Iterator[dict[str, Any]]:
     for row in sorted(plain_rows(table.groups), key=elbo_order):
-        test, train = (estimate(row, split, "elbo") for split in ("test", "train"))
-        rows.append({
-            "data": table.name, **{name: row.get(name) for name in (*GROUP, "checks_failed")},
-            "test_elbo": test.mean, "test_elbo_se": _error(test), "test_elbo_reason": test.reason,
-            "train_elbo": train.mean, "train_elbo_se": _error(train),
+        found = {f"{split}_elbo": estimate(row, split, "elbo") for split in ("test", "train")}
+        yield {
+            **{name: row.get(name) for name in (*GROUP, "checks_failed")},
+            **{name: own.mean for name, own in found.items()},
+            **{f"{name}_se": own.data_se if own.se is None else own.se for name, own in found.items()},
             **{cost: estimate(row, None, cost).mean for cost in COSTS},
-        })  # fmt: skip
-    return rows
-
-
-def _error(found: Estimate) -> float | None:
-    return found.data_se if found.se is None else found.se
+            "test_elbo_reason": found["test_elbo"].reason,
+        }
 
 
 def _differences(table: Table) -> Iterator[dict[str, Any]]:
-    level = 1 - (1 - LEVEL) / max(len(table.differences), 1)
+    level = corrected(len(table.differences))
     for label, d in table.differences.items():
-        (low, high), (data_low, data_high) = (
-            ends or (None, None) for ends in (d.interval(level), d.data_interval(level))
-        )
-        yield dict(zip(DIFFERENCE, (table.name, label, table.baseline, d.mean, d.se, low, high, level, d.over, d.seeds,
-                                    d.data_se, data_low, data_high, d.reason), strict=True))  # fmt: skip
+        (low, high), (data_low, data_high) = d.ends(level)
+        ends = {"low": low, "high": high, "level": level, "data_low": data_low, "data_high": data_high}
+        yield {"label": label, "baseline": table.baseline, **d._asdict(), **ends}
 
 
 def _gaps(table: Table) -> Iterator[dict[str, Any]]:
-    for row in plain_rows(table.groups):
-        for split in SPLITS:
-            own: list[tuple[str, str | None]] = [(GAPS[kind], None) for kind in gaps_of(row, split)]
-            own = own or [(name, None) for name in ("exact_loss",) if estimate(row, split, name).mean is not None]
-            others = [(GAPS["approximation"], family) for family in families(row, split)]
-            for quantity, family in (*own, *others):
-                found = estimate(row, split, quantity, family)
-                of = {"data": table.name, "label": row["label"], "split": split, "quantity": quantity, "family": family}
-                of |= {field: getattr(found, field) for field in OF_GAP}
-                kind = "exact" if quantity == "exact_loss" else estimate(row, split, "log_marginal_lower").kind
-                yield of | {"kind": kind, "seeds": found.over or row["seeds"]}
+    for row, split in product(plain_rows(table.groups), SPLITS):
+        own: list[tuple[str, str | None]] = [(GAPS[kind], None) for kind in gaps_of(row, split)]
+        own = own or [(name, None) for name in ("exact_loss",) if estimate(row, split, name).mean is not None]
+        for quantity, family in (*own, *((GAPS["approximation"], family) for family in families(row, split))):
+            found = estimate(row, split, quantity, family)
+            kind = "exact" if quantity == "exact_loss" else estimate(row, split, "log_marginal_lower").kind
+            of = {"label": row["label"], "split": split, "quantity": quantity, "family": family}
+            yield found._asdict() | of | {"kind": kind, "seeds": found.over or row["seeds"]}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vem.report import findings
+from vem.report import findings, quantities
 from vem.report.ends import ends_text
-from vem.report.estimates import PASSED
 from vem.report.figures.gaps import FORMULAS
+from vem.report.frame import PASSED
+from vem.report.kin import by
 from vem.report.labels import whole
-from vem.report.quantities import BOUNDS, GAPS, Estimate, elbo_order, estimate, fact, families, gaps_of, plain_rows
+from vem.report.quantities import GAPS, Estimate, elbo_order, estimate, fact, families, gaps_of, plain_rows
 from vem.report.table import EMPTY, UNDEFINED, Cell, Column, Table, number, table
 from vem.report.words import NATS, listed, plural
 from vem.storage.records import SPLITS
@@ -23,26 +24,10 @@ DATA = {"train": "training", "valid": "validation", "test": "test"}
 def comparison_table(compared: findings.Table) -> Table:
     """The groups of :class:`vem.report.findings.Table` beside each other."""
     rows = sorted(plain_rows(compared.groups), key=elbo_order)
-    columns = _columns(compared.baseline, next((s for s in ("test", *SPLITS) for r in rows if gaps_of(r, s)), "test"))
-    head = Column("Strategy", numeric=False, always=True)
-    body = [(_head(row), *(cell(row) for _, cell in columns)) for row in rows]
-    notes = [f"In {NATS}; larger ELBOs and smaller gaps are better."]
-    if any(estimate(row, None, "paired").mean is not None for row in rows):
-        notes.append(f"Differences in test ELBO to the baseline, {compared.baseline}, are paired; positive is better.")
-        notes += _unpaired(rows)
-    shown = [head, *(column for column, _ in columns)]
-    return table("Comparison", shown, body, notes, look="comparison", sortable=True)
-
-
-def _head(row: Row) -> Cell:
-    remarks = () if row.get("status") in (None, "done") else (str(row["status"]),)
-    return Cell(label := str(row["label"]), value=label, remarks=remarks, failed=str(row.get("checks_failed") or ""))
-
-
-def _columns(baseline: str | None, split: str) -> list[tuple[Column, Callable[[Row], Cell]]]:
-    elbo, gaps = f"ELBO, {NATS}", f"Gaps on {DATA[split]} data, {NATS}"
-    on = split.capitalize()
-    return [
+    baseline, split = compared.baseline, next((s for s in ("test", *SPLITS) for r in rows if gaps_of(r, s)), "test")
+    elbo, gaps, on = f"ELBO, {NATS}", f"Gaps on {DATA[split]} data, {NATS}", split.capitalize()
+    columns: list[tuple[Column, Callable[[Row], Cell]]] = [
+        (Column("Strategy", numeric=False, always=True), _head),
         (Column("Test", elbo, larger_first=True, always=True, sorted=True, brief="Test ELBO"),
          lambda row: quantity(row, "test", "elbo", required=True)),
         (Column("Test, to baseline", elbo, larger_first=True, always=baseline is not None),
@@ -63,9 +48,33 @@ def _columns(baseline: str | None, split: str) -> list[tuple[Column, Callable[[R
         (Column("Trained on", "Data"), lambda row: count(row.get("num_train"))),
         (Column("Evaluated on (test)", "Data", larger_first=True, brief=""), lambda row: count(row.get("num_data"))),
     ]  # fmt: skip
+    notes = [f"In {NATS}; larger ELBOs and smaller gaps are better."]
+    if any(estimate(row, None, "paired").mean is not None for row in rows):
+        notes.append(f"Differences in test ELBO to the baseline, {baseline}, are paired; positive is better.")
+        notes += _unpaired(rows)
+    body = [[cell(row) for _, cell in columns] for row in rows]
+    return table("Comparison", [own for own, _ in columns], body, notes, look="comparison", sortable=True)
+
+
+def _unpaired(rows: Sequence[Row]) -> list[str]:
+    """Which differences are not what the line above says."""
+    found = {str(row["label"]): own for row in rows if (own := estimate(row, None, "paired")).mean is not None}
+    reasons = by((own.reason for own in found.values()), found)
+    return [f"{listed(labels)}: {reason}." for reason, labels in reasons.items() if reason]
 
 
 # --- cells
+
+
+def _number(found: Estimate, row: Row, digits: int = 2, plus: bool = False, **more: Any) -> Cell:
+    """A number with ± one standard error over seeds, or over the data of one seed, and of how many where not all."""
+    se, over = (found.se, "standard error over seeds") if found.se is not None else (
+        found.data_se, "" if found.data_se is None else "one seed: standard error over data")  # fmt: skip
+    error = [] if se is None else [f"± {number(se, digits)}"]
+    error += [f"({found.over} of {row['seeds']} seeds)"] if found.over else []
+    assert found.mean is not None
+    text = ("≥ " if found.one_sided else "") + number(found.mean, digits, plus)
+    return Cell(text, " ".join(error), found.mean, **{"detail": over, **more})
 
 
 def quantity(
@@ -77,26 +86,15 @@ def quantity(
     it was not measured, else empty unless some run looked for it.
     """
     found = estimate(row, split, name, family)
-    if found.mean is None and name == GAPS["inference"] and estimate(row, split, "exact_loss").mean is not None:
-        found = estimate(row, split, "exact_loss")  # log p(x) is known, and no best q was sought
+    if found.mean is None and name == GAPS["inference"]:  # where log p(x) is known, and no best q was sought
+        exact = estimate(row, split, "exact_loss")
+        found = found if exact.mean is None else exact
     if found.mean is None:
         return Cell(UNDEFINED, reason=str(found.reason)) if found.sought or required else EMPTY
     ends, data = interval(found.low, found.high), interval(found.data_low, found.data_high)
     if over_data and ends and data and found.se is not None:
         ends = (f"seeds {ends[0]}", f"data {data[0]}")
-    error, over = _error(found, row)
-    sign = "≥ " if found.one_sided else ""
-    return Cell(sign + number(found.mean), error, found.mean, ends=ends, detail=over)
-
-
-def _error(found: Estimate, row: Row) -> tuple[str, str]:
-    """± one standard error over seeds, or over the data of one seed, and of how many where not all; what it is over."""
-    of = f" ({found.over} of {row['seeds']} seeds)" if found.over else ""
-    if found.se is not None:
-        return f"± {number(found.se)}{of}", "standard error over seeds"
-    if found.data_se is not None:
-        return f"± {number(found.data_se)}{of}", "one seed: standard error over data"
-    return of.strip(), ""
+    return _number(found, row, ends=ends)
 
 
 def interval(low: float | None, high: float | None) -> tuple[str, ...]:
@@ -113,15 +111,13 @@ def log_marginal(row: Row, split: str) -> Cell:
     """log p(x) where it is known, else the bounds that it lies between, or the one that there is."""
     exact, lower, upper = (estimate(row, split, f"log_marginal{end}") for end in ("", "_lower", "_upper"))
     if exact.mean is not None:
-        return Cell(number(exact.mean), _error(exact, row)[0], exact.mean, detail=exact.kind or "exact")
+        return _number(exact, row, detail=exact.kind or "exact")
     if lower.mean is None:
         return EMPTY
-    kind = lower.kind or ""
     if upper.mean is not None and number(upper.mean) != number(lower.mean):
         both = f"{number(lower.mean)} to {number(upper.mean)}"
-        return Cell(both, "", lower.mean, detail=f"between a lower and an upper bound, {kind}")
-    sign, below = ("≥ ", "a lower bound, ") if lower.one_sided else ("", "")
-    return Cell(sign + number(lower.mean), _error(lower, row)[0], lower.mean, detail=below + kind)
+        return Cell(both, "", lower.mean, detail=f"between a lower and an upper bound, {lower.kind or ''}")
+    return _number(lower, row, detail=("a lower bound, " if lower.one_sided else "") + (lower.kind or ""))
 
 
 def _paired(row: Row, baseline: str | None) -> Cell:
@@ -134,31 +130,23 @@ def _paired(row: Row, baseline: str | None) -> Cell:
     if ends and 0 < seeds < (row.get("seeds") or 0):
         ends = (f"{ends[0]}, {plural(seeds, 'common seed')}",)
     over = "over data, one seed" if seeds == 1 else f"over {seeds} seeds" if seeds else ""
-    error = "" if found.se is None else f"± {number(found.se)}"
-    return Cell(number(found.mean, plus=True), error, found.mean, ends=ends, detail=f"paired {over}")
-
-
-def _unpaired(rows: Sequence[Row]) -> list[str]:
-    """Which differences are not what the line above says."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        own = estimate(row, None, "paired")
-        if own.mean is not None and own.reason:
-            found.setdefault(own.reason, []).append(str(row["label"]))
-    return [f"{listed(labels)}: {reason}." for reason, labels in found.items()]
+    return _number(found._replace(over=None), row, plus=True, ends=ends, detail=f"paired {over}")
 
 
 def _cost(row: Row, name: str, digits: int) -> Cell:
     found = estimate(row, None, name)
-    if found.mean is None:
-        return EMPTY
-    error = f"± {number(found.se, digits)}" if found.se else ""
-    return Cell(number(found.mean, digits), error, found.mean, detail="mean over seeds")
+    own = found._replace(se=found.se or None)
+    return EMPTY if found.mean is None else _number(own, row, digits, detail="mean over seeds")
 
 
 def count(value: float | None) -> Cell:
     """A number of things, with a decimal where it is a mean that is not whole."""
     return EMPTY if value is None else Cell(number(value, 0 if float(value).is_integer() else 1), value=float(value))
+
+
+def _head(row: Row) -> Cell:
+    remarks = () if row.get("status") in (None, "done") else (str(row["status"]),)
+    return Cell(label := str(row["label"]), value=label, remarks=remarks, failed=str(row.get("checks_failed") or ""))
 
 
 def _seeds(row: Row) -> Cell:
@@ -167,12 +155,9 @@ def _seeds(row: Row) -> Cell:
 
 
 def _model(row: Row) -> Cell:
-    facts = [str(row["model"])] if row.get("model") is not None else []
-    if row.get("family") is not None:
-        facts.append(str(row["family"]).replace("_", " "))
-    if row.get("latent_dim") is not None:
-        facts.append(f"{whole(row['latent_dim'])}-D z")
-    text = ", ".join(facts) or EMPTY.text
+    family, size = str(row.get("family") or "").replace("_", " "), row.get("latent_dim")
+    facts = [str(row.get("model") or ""), family, "" if size is None else f"{whole(size)}-D z"]
+    text = ", ".join(filter(None, facts)) or EMPTY.text
     return Cell(text, value=text)
 
 
@@ -189,93 +174,76 @@ def gap_tables(compared: findings.Table) -> list[Table]:
 def _gaps(places: Sequence[tuple[Row, str]]) -> Table:
     measured = {kind for place in places for kind in gaps_of(*place)}
     found = [kind for kind in GAPS if kind in measured]
-    columns = [*_who("Data"), *(Column(kind.capitalize()) for kind in found), Column("log p(x)"),
-               Column("Active units"), _words("log p(x) by"), _words("Checks")]  # fmt: skip
+    columns = [*_words("Group", "Data"), *(Column(kind.capitalize()) for kind in found), Column("log p(x)"),
+               Column("Active units"), *_words("log p(x) by", "Checks")]  # fmt: skip
     body = [
         [
-            Cell(str(row["label"])),
-            Cell(DATA[split] + (f", {few} data" if (few := fact(row, split, "gap_data")) else "")),
+            *_place(row, split, fact(row, split, "gap_data")),
             *(quantity(row, split, GAPS[kind], over_data=True) for kind in found),
             log_marginal(row, split),
             count(estimate(row, split, "active_units").mean),
-            _text(estimate(row, split, "log_marginal_lower").kind),
-            _checks(fact(row, split, "checks")),
+            Cell(estimate(row, split, "log_marginal_lower").kind or EMPTY.text),
+            Cell(_checks(fact(row, split, "checks") or EMPTY.text)),
         ]
         for row, split in places
     ]
     notes = [f"In {NATS}, paired: {'; '.join(FORMULAS[kind] for kind in found)}.", *_widths(places)]
     for i in (len(columns) - 1, len(columns) - 2):  # what is the same in every row is told once
         if len(told := {row[i].text for row in body}) == 1:
-            notes.append(f"{columns[i].title}: {told.pop()}.")
-            columns.pop(i)
+            notes.append(f"{columns.pop(i).title}: {told.pop()}.")
             body = [[*row[:i], *row[i + 1 :]] for row in body]
     return table("Gaps in numbers", columns, body, notes)
 
 
 def _families(places: Sequence[tuple[Row, str]]) -> Table:
-    columns = [*_who("Data"), _words("Family"), Column("L[q*]"), Column("Approximation gap"), Column("Gain over own"),
-               Column("Converged")]  # fmt: skip
+    columns = [*_words("Group", "Data", "Family"), Column("L[q*]"), Column("Approximation gap"),
+               Column("Gain over own"), Column("Converged")]  # fmt: skip
     body = []
-    for row, split in places:
-        for family in families(row, split):
-            share = estimate(row, split, "converged", family).mean
-            costs = [quantity(row, split, name, family, over_data=True)
-                     for name in ("best_elbo", GAPS["approximation"], "gain_over_own")]  # fmt: skip
-            converged = EMPTY if share is None else Cell(f"{share:.0%}")
-            body.append([*_place(row, split), Cell(family.replace("_", " ")), *costs, converged])
+    for row, split, family in [(*place, family) for place in places for family in families(*place)]:
+        costs = [quantity(row, split, name, family, over_data=True)
+                 for name in ("best_elbo", GAPS["approximation"], "gain_over_own")]  # fmt: skip
+        share = estimate(row, split, "converged", family).mean
+        converged = EMPTY if share is None else Cell(f"{share:.0%}")
+        body.append([*_place(row, split), Cell(family.replace("_", " ")), *costs, converged])
     note = f"In {NATS}. Gain over own: L[q*] of this family − L[q*] of the strategy's own; converged: of the data."
     return table("What each family costs", columns, body, [note])
 
 
 def _generalization(places: Sequence[tuple[Row, str]]) -> Table:
-    names = {
-        "amortization_generalization": "Amortization gap, held out − training",
-        "model_generalization_best_elbo": "L[q*], training − held out",
-        "model_generalization_log_marginal": "log p(x), training − held out",
-    }
-    places = [(r, s) for r, s in places if any(estimate(r, s, name).mean is not None for name in names)]
-    body = [[*_place(r, s), *(quantity(r, s, name, over_data=True) for name in names)] for r, s in places]
+    names = quantities.GENERALIZATION
+    known = [place for place in places if any(estimate(*place, name).mean is not None for name in names)]
+    body = [[*_place(*p), *(quantity(*p, name, over_data=True) for name in names)] for p in known]
+    columns = [*_words("Group", "Held out"), *(Column(quantities.QUANTITIES[name]) for name in names)]
     note = f"In {NATS}: of the encoder the difference of its amortization gaps, of the model the others."
-    return table("Generalization", [*_who("Held out"), *map(Column, names.values())], body, [note])
+    return table("Generalization", columns, body, [note])
 
 
 def _bounds(places: Sequence[tuple[Row, str]]) -> Table:
-    columns = [*_who("Data"), _words("Bound"), Column("Value"), Column("Effective samples"), _words("")]
+    columns = [*_words("Group", "Data", "Bound"), Column("Value"), Column("Effective samples"), *_words("")]
     body = []
-    for row, split in places:
-        for name in BOUNDS:
-            found = estimate(row, split, name)
-            if found.kind is not None and found.mean is not None:
-                loose = Cell(LOOSE if found.loose else "")
-                body.append(
-                    [*_place(row, split), Cell(found.kind), quantity(row, split, name), count(found.ess), loose]
-                )
+    for row, split, name in [(*place, name) for place in places for name in quantities.BOUNDS]:
+        found = estimate(row, split, name)
+        if found.kind is not None and found.mean is not None:
+            loose = Cell(LOOSE if found.loose else "")
+            body.append([*_place(row, split), Cell(found.kind), quantity(row, split, name), count(found.ess), loose])
     notes = [f"In {NATS}; the gaps are not taken from these. Effective samples: median over data."]
     if any(row[-1].text for row in body):
         notes.append(f"{LOOSE}: too few effective samples, so that the bound is too low by an unknown amount.")
     return table("Further lower bounds on log p(x)", columns, body, notes)
 
 
-def _who(data: str) -> tuple[Column, Column]:
-    return _words("Group"), _words(data)
+def _words(*titles: str) -> list[Column]:
+    return [Column(title, numeric=False) for title in titles]
 
 
-def _words(title: str) -> Column:
-    return Column(title, numeric=False)
+def _place(row: Row, split: str, of: str | None = None) -> tuple[Cell, Cell]:
+    return Cell(str(row["label"])), Cell(DATA[split] + (f", {of} data" if of else ""))
 
 
-def _place(row: Row, split: str) -> tuple[Cell, Cell]:
-    return Cell(str(row["label"])), Cell(DATA[split])
-
-
-def _text(value: Any) -> Cell:
-    return EMPTY if value in (None, "") else Cell(str(value))
-
-
-def _checks(names: str | None) -> Cell:
+def _checks(names: str) -> str:
     """The checks that failed in some seed, else that they passed."""
-    failed = [name for name in (names or "").split("; ") if name and name != PASSED]
-    return Cell(f"FAILED: {', '.join(dict.fromkeys(failed))}") if failed else _text(names)
+    failed = [name for name in names.split("; ") if name not in (PASSED, EMPTY.text)]
+    return f"FAILED: {', '.join(dict.fromkeys(failed))}" if failed else names
 
 
 def _widths(places: Sequence[tuple[Row, str]]) -> list[str]:

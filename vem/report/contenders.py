@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,17 +11,20 @@ from vem.errors import VemError, did_you_mean
 from vem.report.aggregate import aggregate
 from vem.report.alike import OTHER_ROWS, TEST
 from vem.report.frame import Framed
-from vem.report.intervals import LEVEL, ONE_DATUM, Difference, Scores, data_error, paired
+from vem.report.groups import NAMED
+from vem.report.intervals import LEVEL, ONE_DATUM, Difference, Scores, paired, read_data
+from vem.report.kin import by
 from vem.report.labels import labels, training_of
-from vem.report.quantities import Estimate, column, plain_rows, present
+from vem.report.quantities import Estimate, column, elbo_order, estimate, plain_rows, present
 from vem.report.runs import DONE
-from vem.report.words import listed, name, plural
+from vem.report.words import Row, listed, name, named, plural
 
+OF_MEANS = "a difference of means: not every seed has the ELBO of each of the same data"
 PAIRED = ("mean", "se", "low", "high", "over", "reason", "data_se", "data_low", "data_high")
 
 
 class Rivals:
-    """The groups of one table, to be compared pair by pair."""
+    """The groups of one table, to be compared pair by pair: by label and seed, their runs and their test ELBOs."""
 
     def __init__(self, groups: pd.DataFrame, runs: pd.DataFrame, framed: Framed) -> None:
         rows = {row["directory"]: row for row in plain_rows(runs)}
@@ -31,54 +34,38 @@ class Rivals:
         for label, directories in zip(map(str, groups["label"]), groups["directories"], strict=True):
             by_seed = {rows[d]["seed"]: rows[d] for d in reversed(directories)}
             self.rows[label] = {int(seed): row for seed, row in by_seed.items() if seed is not None}
-            kept = [row for row in self.rows[label].values() if not row[OTHER_ROWS]]
-            self.scores[label] = {int(row["seed"]): _scores(row, framed) for row in kept}
+            self.scores[label] = {
+                seed: Scores(row["test_elbo"], *framed.evaluated[row["directory"]].elbo.get(TEST, ()))
+                for seed, row in self.rows[label].items() if not row[OTHER_ROWS]
+            }  # fmt: skip
 
     def difference(self, label: str, baseline: str) -> Difference:
         """Test ELBO of ``label`` − that of ``baseline``."""
         return paired(self.scores[label], self.scores[baseline])
 
-    def data_se(self, label: str) -> float | None:
-        """Standard error over data of the test ELBO averaged over seeds."""
-        scores = list(self.scores[label].values())
-        found = data_error([one.elbo for one in scores], [one.rows for one in scores])
-        return None if found is None else found[0]
-
-
-def _scores(row: Mapping[Any, Any], framed: Framed) -> Scores:
-    rows, elbo = framed.evaluated[row["directory"]].elbo.get(TEST, (None, None))
-    return Scores(row["test_elbo"], rows, elbo)
-
 
 def grouped(framed: Framed) -> dict[str, pd.DataFrame]:
-    """By table, its groups with ``label``, ``num_parameters``, ``num_train`` and ``num_data``."""
-    groups = aggregate(framed.rows)
+    """By table, its groups, each with its ``label``."""
+    base = framed.gathered.base
+    groups = aggregate(framed.rows, lambda d: {} if framed.evaluated[d].refused else read_data(base / d))
     out: dict[str, pd.DataFrame] = {}
-    rows = {row["directory"]: row for row in plain_rows(framed.rows)}
-    for table in dict.fromkeys(groups["table"]) if len(groups) else ():
-        part = groups[groups["table"] == table].reset_index(drop=True)
-        part.insert(0, "label", labels(part))
-        for fact, source in (("num_parameters",) * 2, ("num_train",) * 2, ("num_data", "num_test_evaluated")):
-            own = [[rows[d][source] for d in found if not rows[d][OTHER_ROWS]] for found in part["directories"]]
-            # What the runs of a group have in common, the smallest where they differ.
-            part[fact] = [min((int(v) for v in values if v is not None), default=None) for values in own]
-        out[str(table)] = part
+    for table, part in groups.groupby("table", sort=False) if len(groups) else ():
+        out[str(table)] = part.reset_index(drop=True)
+        out[str(table)].insert(0, "label", labels(part))
     return out
 
 
 def _trainings(groups: pd.DataFrame) -> list[tuple[Any, ...]]:
     """What each group trained: groups that agree in it were measured with different settings."""
-    rows = plain_rows(groups[["strategy", "model", "family", "latent_dim", "variant"]])
-    return [(training_of(row.pop("variant")), *row.values()) for row in rows]
+    rows = plain_rows(groups[[*NAMED, "variant"]])
+    return [(*map(row.get, NAMED), training_of(row["variant"])) for row in rows]
 
 
 def _measurements(groups: pd.DataFrame) -> list[list[int]]:
     """The places of groups with a test ELBO, those of one training together; first the one of most seeds."""
-    found: dict[tuple[Any, ...], list[int]] = {}
-    for i, training in enumerate(_trainings(groups)):
-        if present(groups["test_elbo_mean"].iloc[i]) is not None:
-            found.setdefault(training, []).append(i)
-    return [sorted(same, key=lambda i: -int(groups["seeds"].iloc[i])) for same in found.values()]
+    known = [i for i, elbo in enumerate(groups["test_elbo_mean"]) if present(elbo) is not None]
+    trained, seeds = _trainings(groups), list(groups["seeds"])
+    return [sorted(same, key=lambda i: -int(seeds[i])) for same in by((trained[i] for i in known), known).values()]
 
 
 def contenders(groups: pd.DataFrame) -> pd.DataFrame:
@@ -103,28 +90,27 @@ def left_out(groups: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     counted = {directory for found in groups["directories"] for directory in found}
     finished = runs.loc[runs["status"] == DONE, "directory"]
     absent = [str(directory) for directory in finished if directory not in counted]
-    if not absent:
-        return []
-    return [f"{plural(len(absent), 'run')} trained to the end and not evaluated, which no mean counts: "
-            f"{', '.join(absent)}. python -m vem.evaluate RUN measures one."]  # fmt: skip
+    told = (f"{plural(len(absent), 'run')} trained to the end and not evaluated, which no mean counts: "
+            f"{', '.join(absent)}. python -m vem.evaluate RUN measures one.")  # fmt: skip
+    return [told] if absent else []
 
 
-def best_label(groups: pd.DataFrame) -> str | None:
-    """The contender with the highest mean test ELBO; None where no group has one."""
-    groups = contenders(groups)
-    known = groups[groups["test_elbo_mean"].notna()]
-    return None if known.empty else str(known["label"].iloc[int(known["test_elbo_mean"].astype(float).argmax())])
+def entered(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Those with a test ELBO, the highest mean first."""
+    return tuple(row for row in sorted(rows, key=elbo_order) if estimate(row, "test", "elbo").mean is not None)
+
+
+def chosen_baseline(groups: pd.DataFrame, wanted: str | None) -> str | None:
+    """The label of the baseline: the one that is wanted, if the table has it, else the best contender; None without."""
+    found = _named(groups, wanted)
+    known = entered(plain_rows(contenders(groups)))
+    return found[0] if len(found) == 1 else str(known[0]["label"]) if known else None
 
 
 def _named(groups: pd.DataFrame, wanted: str | None) -> list[str]:
     """The labels of the groups that are called so: by their label, else by their strategy alone."""
-    return [wanted] if wanted in set(groups["label"]) else list(groups.loc[groups["strategy"] == wanted, "label"])  # type: ignore[list-item]  # a label
-
-
-def chosen_baseline(groups: pd.DataFrame, wanted: str | None) -> str | None:
-    """The label of the baseline: the one that is wanted, if the table has it, else that of the best."""
-    found = _named(groups, wanted)
-    return found[0] if len(found) == 1 else best_label(groups)
+    by_strategy = groups.loc[groups["strategy"] == wanted, "label"]
+    return [wanted] if wanted is not None and wanted in set(groups["label"]) else list(map(str, by_strategy))
 
 
 def check_baseline(tables: Sequence[pd.DataFrame], wanted: str | None) -> None:
@@ -137,46 +123,28 @@ def check_baseline(tables: Sequence[pd.DataFrame], wanted: str | None) -> None:
     if wanted is None or any(len(labels) == 1 for labels in found):
         return
     names = list(dict.fromkeys(str(label) for groups in tables for label in groups["label"]))
-    shown = "; ".join(names[:12]) + (f"; and {len(names) - 12} more" if len(names) > 12 else "")
+    shown = named(names, 12)
     if any(found):
         raise VemError(f"baseline {wanted!r} is the strategy of several groups: name one of them. They are: {shown}.")
     near = did_you_mean(wanted, names)
     raise VemError(f"baseline {wanted!r}: no group is called so{near} The groups are: {shown}.")
 
 
-def _of_means(d: Difference) -> str | None:
-    """What to say of a difference that is not paired datum by datum in every seed."""
-    known = d.mean is None or d.over == "data" or d.data_se is not None
-    if d.alone:
-        return ONE_DATUM
-    return None if known else "a difference of means: not every seed has the ELBO of each of the same data"
-
-
 def with_differences(groups: pd.DataFrame, rivals: Rivals, baseline: str | None) -> pd.DataFrame:
-    """The groups with ``paired_mean``, ``_se``, ``_ci95_low``, ``_ci95_high``, ``_seeds``, ``_reason``; and its error
-    over data, ``_data_se``, ``_data_ci95_low``, ``_data_ci95_high``. With several seeds ``test_elbo_data_se`` is that
-    of the ELBO averaged over them.
-    """
+    """The groups with their paired difference to the baseline, as ``paired_…``, and its error over data."""
     training = dict(zip(groups["label"], _trainings(groups), strict=True))
 
     def difference(label: str) -> Estimate:
-        if baseline is None:
-            return Estimate(reason="no group has a test ELBO")
-        if label == baseline:
-            return Estimate(reason="the baseline")
+        if baseline is None or label == baseline:
+            return Estimate(reason="the baseline" if baseline else "no group has a test ELBO")
         if training[label] == training[baseline]:
             return Estimate(reason="another measurement of what the baseline trained")
         d = rivals.difference(label, baseline)
         low, high = d.data_interval(LEVEL) or (None, None)
-        own = Estimate(d.mean, d.se, None, d.low, d.high, data_se=d.data_se, data_low=low, data_high=high)
-        return own._replace(over=d.seeds, reason=d.reason or _of_means(d))
+        paired_alike = d.mean is None or d.over == "data" or d.data_se is not None  # datum by datum in every seed
+        why = d.reason or (ONE_DATUM if d.alone else None if paired_alike else OF_MEANS)
+        return Estimate(d.mean, d.se, None, d.low, d.high, over=d.seeds, reason=why, data_se=d.data_se, data_low=low,
+                        data_high=high)  # fmt: skip
 
     found = [difference(str(label)) for label in groups["label"]]
-    cells = {column(None, "paired", field=field): [getattr(one, field) for one in found] for field in PAIRED}
-    compared = pd.DataFrame(cells, index=groups.index)
-    out = pd.concat([groups, compared], axis="columns")
-    out["test_elbo_data_se"] = [
-        own if present(own) is not None or count < 2 else rivals.data_se(str(label))
-        for label, own, count in zip(out["label"], out["test_elbo_data_se"], out["seeds"], strict=True)
-    ]
-    return out
+    return groups.assign(**{column(None, "paired", field=f): [getattr(one, f) for one in found] for f in PAIRED})

@@ -6,22 +6,26 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
+from vem.report import quantities
 from vem.report.alike import OTHER_ROWS
 from vem.report.comparable import data_names, evaluated_sets, headings
-from vem.report.estimates import numbers
+from vem.report.ends import known_ends, sides
 from vem.report.files import Evaluated, evaluated
 from vem.report.gather import Gathered
 from vem.report.groups import NAMED, seeds_of, trainings, variants, x_of
 from vem.report.kin import rows_of_tables
-from vem.report.quantities import COSTS, FACTS
-from vem.report.runs import DONE, UNREADABLE, RunRecord
+from vem.report.quantities import FACTS, GAPS, Estimate, cells, column
+from vem.report.runs import DONE, UNREADABLE, RunRecord, finite
+from vem.storage.checks import failed_names, not_tested
 from vem.storage.records import SPLITS
+from vem.storage.sealing import mapping
 
 IDENTITY = ("strategy", "model", "family", "data", "binarize", "likelihood", "latent_dim", "seed", "status")
+PASSED = "passed"
 MACHINE = ("device", "threads", "host", "commit")
 
 
@@ -38,34 +42,27 @@ class Framed:
     gathered: Gathered
 
 
+# Where a run stands: its table, what tells its group from others, how it was measured, other than its kin, and whether
+# on other test rows than those that the table is about.
+Place = tuple[str | None, str | None, str | None, bool]
+NOWHERE: Place = (None, None, None, False)
+
+
 def frame(gathered: Gathered) -> Framed:
     """The rows of :func:`vem.report.summary.summarize`."""
     found = {run.directory: evaluated(run) for run in gathered.runs}
-    numbered = [_numbered(run) for run in gathered.runs]
-    runs = [run for run, _ in numbered]
+    values = {run.directory: (run, own) for run, own in map(_numbered, gathered.runs)}
+    runs = tuple(run for run, _ in values.values())
     placed = [run for run in runs if run.placed]
     places = _places(placed, [found[run.directory] for run in placed])
-    gathered = _once_a_seed(replace(gathered, runs=tuple(runs)), places)
-    runs = list(gathered.runs)
-    values = {run.directory: own for run, own in numbered}
-    rows = [
-        _row(run, values[run.directory], gathered, found[run.directory], places.get(run.directory, Place()))
-        for run in runs
-    ]
-    named = {gathered.relative(run.directory): run for run in runs}
+    gathered = _once_a_seed(replace(gathered, runs=runs), places)
+    rows, named = [], {}
+    for run in gathered.runs:
+        named[gathered.relative(run.directory)] = run
+        place = places.get(run.directory, NOWHERE)
+        rows.append(_row(run, values[run.directory][1], gathered, found[run.directory], place))
     table = pd.DataFrame(rows, columns=None if rows else ["table", "variant", *IDENTITY, "directory"])
     return Framed(table, named, {name: found[run.directory] for name, run in named.items()}, gathered)
-
-
-class Place(NamedTuple):
-    """Where a run stands: its table, what tells its group from others, how it was measured, other than its kin, and
-    whether on other test rows than those that the table is about.
-    """
-
-    table: str | None = None
-    variant: str | None = None
-    measurement: str | None = None
-    other_rows: bool = False
 
 
 def _places(runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> dict[Path, Place]:
@@ -78,7 +75,7 @@ def _places(runs: Sequence[RunRecord], found: Sequence[Evaluated]) -> dict[Path,
     tables = headings(names, kept, sets, found)
     aside = [bool(own.counts) and one != other for own, one, other in zip(found, kept, sets, strict=True)]
     rows = zip(runs, tables, variants(runs, tables), aside, strict=True)
-    return {run.directory: Place(table, *both, other) for run, table, both, other in rows}
+    return {run.directory: (table, *both, other) for run, table, both, other in rows}
 
 
 def _once_a_seed(gathered: Gathered, places: Mapping[Path, Place]) -> Gathered:
@@ -112,35 +109,163 @@ def _numbered(run: RunRecord) -> tuple[RunRecord, dict[str, Any]]:
 
 
 def _row(
-    run: RunRecord,
-    values: Mapping[str, Any],
-    gathered: Gathered,
-    rows: Evaluated,
-    place: Place,
+    run: RunRecord, values: Mapping[str, Any], gathered: Gathered, rows: Evaluated, place: Place
 ) -> dict[str, Any]:
-    facts = run.facts
-    row: dict[str, Any] = {"table": place.table, "variant": place.variant}
-    row |= {name: facts.get(name) for name in IDENTITY}
-    row |= values
-    row |= {name: facts.get(name) for name in (*COSTS, "converged", "num_parameters", "num_train")}
-    row |= {FACTS["num_evaluated"].format(split): rows.counts.get(split) for split in SPLITS}
-    row |= {FACTS["rows"].format(split): digest[:8] for split, digest in rows.digests.items()}
-    row |= {FACTS["x"].format(split): digest for split, digest in x_of(run).items()}
-    row["measurement"] = place.measurement or None
-    row[OTHER_ROWS] = place.other_rows
-    row |= {name: facts.get(name) for name in MACHINE}
-    row["vem"] = facts.get("versions", {}).get("vem")
-    row["config_hash"] = facts.get("config_hash")
-    same = gathered.repeats.get(run.directory, ())
-    row["repeated_in"] = shlex.join(gathered.relative(r.directory) for r in same) or None
-    row["directory"] = gathered.relative(run.directory)
-    row["evaluated"] = bool(run.evaluation)
-    row["damaged"] = " | ".join(relative_damage(rows.damage, gathered.base)) or None
-    row["notes"] = " | ".join(map(str, facts.get("notes") or [])) or None
-    row["error"] = facts.get("error")
-    return row
+    facts, (table, variant, measurement, other_rows) = run.facts, place
+    of_split: dict[str, Mapping[str, Any]] = {
+        "num_evaluated": {s: rows.counts.get(s) for s in SPLITS},
+                "rows": {s: digest[:8] for s, digest in rows.digests.items()}, "x": x_of(run)}  # fmt: skip
+    return {
+        "table": table,
+        "variant": variant,
+        **{name: facts.get(name) for name in IDENTITY},
+        **values,
+        **{name: facts.get(name) for name in (*quantities.COSTS, "converged", "num_parameters", "num_train")},
+        **{FACTS[name].format(s): value for name, own in of_split.items() for s, value in own.items()},
+        "measurement": measurement or None,
+        OTHER_ROWS: other_rows,
+        **{name: facts.get(name) for name in MACHINE},
+        "vem": facts.get("versions", {}).get("vem"),
+        "config_hash": facts.get("config_hash"),
+        "repeated_in": shlex.join(gathered.relative(r.directory) for r in gathered.repeats.get(run.directory, ()))
+        or None,
+        "directory": gathered.relative(run.directory),
+        "evaluated": bool(run.evaluation),
+        "damaged": " | ".join(relative_damage(rows.damage, gathered.base)) or None,
+        "notes": " | ".join(map(str, facts.get("notes") or [])) or None,
+        "error": facts.get("error"),
+    }
 
 
 def relative_damage(damage: Sequence[str], base: Path) -> list[str]:
     """The sentences with paths as the report names them."""
     return [text.replace(f"{base}/", "") for text in damage]
+
+
+# --- what evaluation.json holds
+
+
+def numbers(run: RunRecord) -> dict[str, Any]:
+    """What evaluation.json says: the ELBO and its terms, what the gaps are, and the checks that failed.
+
+    Columns as in :mod:`vem.report.quantities`. Gaps, log p(x) and families are there where a best q was sought;
+    ``SPLIT_exact_loss`` where log p(x) is known without. ``SPLIT_checks`` names the checks that failed.
+    """
+    row: dict[str, Any] = {}
+    for split in SPLITS:
+        terms = {name: _estimate(run, split, name) for name in ("elbo", "reconstruction", "kl")}
+        row |= cells(split, terms | {"log_marginal": exact_log_marginal(run, split)})
+    for split in SPLITS:
+        part = run.part(split)
+        others, gaps = mapping(part.get("others")), mapping(part.get("gaps"))
+        bounds = {name: others.get(name.removesuffix("_bound")) for name in quantities.BOUNDS}
+        row |= cells(split, {name: _bound(entry) for name, entry in bounds.items() if isinstance(entry, Mapping)})
+        # The inference gap alone, which exact models have for nothing, is no gap run.
+        sought = any(read_estimate(gaps.get(kind)).mean is not None for kind in GAPS if kind != "inference")
+        row |= _measured(split, part, gaps) if sought else {}
+        row |= _generalization(split, mapping(mapping(run.evaluation.get("across_splits")).get(split)))
+        row |= {} if sought else _exact_loss(run, split, gaps.get("inference"))
+    said = {"not_tested": not_tested(run.evaluation), "checks_failed": failed_names(run.evaluation)}
+    return row | {name: "; ".join(texts) for name, texts in said.items() if texts}
+
+
+def _estimate(run: RunRecord, split: str, name: str) -> Estimate:
+    """One number of a split."""
+    if not run.evaluation:
+        done = run.facts["status"] == "done"
+        return Estimate(reason="not evaluated (evaluation=none)" if done else "the run is not finished")
+    if not run.part(split):
+        return Estimate(reason=f"there are no {split} data")
+    return read_estimate(run.part(split).get(name), f"evaluation.json has no {name} for {split}")
+
+
+def read_estimate(entry: Any, absent: str = "not measured") -> Estimate:
+    """An entry with a mean, or the reason that stands in its place."""
+    if isinstance(entry, Mapping) and isinstance(entry.get("mean"), Mapping):
+        entry = entry["mean"]  # {"value": null, "reason": …} in the place of the number
+    entry = mapping(entry)
+    mean = finite(entry.get("mean"))
+    if mean is None:
+        return Estimate(reason=str(entry.get("reason") or absent))
+    return Estimate(mean, finite(entry.get("se")), finite(entry.get("mc_se")))
+
+
+def _gap(entry: Any) -> Estimate:
+    """A number with its interval; of two bounds, each loose, the lower limit is not the difference that is shown."""
+    low, high = (finite(end) for end in known_ends(mapping(entry)))
+    limits = mapping(entry).get("identified")
+    ends = limits if isinstance(limits, list) and len(limits) == 2 else (None, None)
+    return read_estimate(entry)._replace(
+        low=low, high=high, identified_low=finite(ends[0]), identified_high=finite(ends[1]),
+        one_sided=sides(mapping(entry))[0],
+        sought=isinstance(entry, Mapping) and "mean" in entry,  # whether it is a gap of this strategy
+    )  # fmt: skip
+
+
+def _bound(entry: Mapping[str, Any]) -> Estimate:
+    ess, loose = finite(mapping(entry.get("ess")).get("median")), entry.get("trustworthy") is False
+    return read_estimate(entry.get("lower"))._replace(kind=_word(entry.get("kind")), ess=ess, loose=loose)
+
+
+def exact_log_marginal(run: RunRecord, split: str) -> Estimate:
+    """log p(x) where it is known: in closed form, or by a method whose lower and upper ends are one (quadrature)."""
+    entry = mapping(run.part(split).get("log_marginal"))
+    lower, upper = (finite(mapping(entry.get(end)).get("mean")) for end in ("lower", "upper"))
+    if entry.get("kind") != "exact" and (lower is None or lower != upper):
+        return Estimate(reason="no exact log p(x)")
+    return read_estimate(entry.get("lower"), f"evaluation.json has no log p(x) for {split}")
+
+
+def _measured(split: str, part: Mapping[str, Any], gaps: Mapping[str, Any]) -> dict[str, Any]:
+    """The gaps of a split, what they are taken from, its checks, and what each family costs where there are others."""
+    marginal = mapping(part.get("log_marginal"))
+    width = mapping(marginal.get("simulated_width"))  # of the interval, on data that the model made
+    upper = read_estimate(marginal.get("upper"), "no upper bound on log p(x)")
+    found = {name: _gap(gaps.get(kind)) for kind, name in GAPS.items()}
+    found["log_marginal_lower"] = read_estimate(marginal.get("lower"), "log p(x) was not estimated")
+    row = cells(split, found | {"log_marginal_upper": upper})
+    row[column(split, "log_marginal_lower", field="one_sided")] = upper.mean is None
+    row[column(split, "log_marginal", field="kind")] = _word(marginal.get("kind"))
+    few, num = finite(part.get("gap_data")), finite(part.get("num_data"))
+    facts = {
+        "simulated_width": finite(width.get("mean")),
+        "simulated_worst": finite(width.get("max")),
+        "checks": "; ".join(failed_names({split: part}, places=False)) or (PASSED if part.get("checks") else None),
+        "gap_data": None if few is None or num is None else f"{few:.0f} of {num:.0f}",
+    }
+    row |= {FACTS[name].format(split): value for name, value in facts.items()}
+    row |= cells(split, {"active_units": Estimate(finite(mapping(part.get("diagnostics")).get("active_units")))})
+    known = {name: entry for name, entry in mapping(part.get("families")).items() if isinstance(entry, Mapping)}
+    for family, entry in known.items() if not all(entry.get("own") for entry in known.values()) else ():
+        costs = {
+            name: _gap(entry[at])
+            for name, at in quantities.OF_FAMILY.items()
+            if at in entry and name not in quantities.OF_SOME
+        }
+        row |= cells(split, costs | {"converged": Estimate(finite(entry.get("converged")))}, family)
+    return row
+
+
+def _generalization(split: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs between held-out and training data: of the encoder, and of the model."""
+    of_model = {f"model_generalization_{k}": v for k, v in mapping(found.get("model_generalization")).items()}
+    gaps = {name: _gap(found.get(name, of_model.get(name))) for name in quantities.GENERALIZATION}
+    return cells(split, {name: gap for name, gap in gaps.items() if gap.mean is not None})
+
+
+def _exact_loss(run: RunRecord, split: str, inference: Any) -> dict[str, Any]:
+    """log p(x) − L[q] where log p(x) is known, paired where evaluation.json has it so."""
+    marginal, elbo = exact_log_marginal(run, split).mean, read_estimate(run.part(split).get("elbo")).mean
+    known = None if marginal is None or elbo is None else {"mean": marginal - elbo}
+    found = _gap(known if read_estimate(inference).mean is None else inference)
+    return cells(split, {"exact_loss": found}) if known else {}
+
+
+def gap_name(evaluation: Mapping[str, Any]) -> str:
+    """What L[q*] − L[q] is called for this run: ``amortization`` or ``optimization``."""
+    gaps = [mapping(mapping(part).get("gaps")) for part in evaluation.values()]
+    return "amortization" if any("amortization" in found for found in gaps) else "optimization"
+
+
+def _word(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -7,27 +7,24 @@ datum by datum where every seed has each number of the same data.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from vem.errors import VemError
-from vem.report.alike import having, measured_alike
 from vem.report.files import Numbers, read_per_datum
-from vem.report.quantities import Estimate, column, estimate, plain_rows
-from vem.storage.records import SPLITS
+from vem.report.quantities import GENERALIZATION
 
 LEVEL = 0.95
 ONE_DATUM = "one test data point, and so no error over data"
 NOT_PAIRED = "one common seed, and no ELBOs of data points that could be paired"
-Run = Mapping[Any, Any]
 Error = tuple[float, float]  # standard error and degrees of freedom
+Ends = tuple[float | None, float | None]
 
 
 def mean_and_se(values: Sequence[float] | Numbers) -> tuple[float, float | None]:
@@ -59,10 +56,9 @@ def interval(mean: float | None, se: float | None, df: float, level: float = LEV
     return mean - half, mean + half
 
 
-def over_seeds(mean: pd.Series, se: pd.Series, seeds: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """The ends of x̄ ± t_{n−1} s/√n of many means, NaN for one seed."""
-    half = stats.t.interval(LEVEL, seeds - 1)[1] * se
-    return mean - half, mean + half
+def corrected(count: int) -> float:
+    """The level of each of so many intervals that hold together (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(count, 1)
 
 
 # --- paired differences of test ELBOs
@@ -77,24 +73,19 @@ class Scores(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of a paired difference in nats per data point, its standard error, the ends of its interval.
-
-    ``over``: ``seeds``, or ``data`` where there is one common seed. ``df``: degrees of freedom. An interval over seeds
-    holds the test data fixed; ``data_se``, with ``data_df``, is the error over data of the difference that is
-    averaged over the seeds, None where the ELBOs of the single data are not known, or one datum is ``alone``.
-    """
+    """A paired difference in nats per data point, its standard error, and the ends of its interval."""
 
     mean: float | None
     se: float | None
     low: float | None
     high: float | None
     seeds: int
-    over: str
-    df: int
+    over: str  # ``seeds``, with the test data held fixed, or ``data`` where there is one common seed
+    df: int  # degrees of freedom
     reason: str | None
-    data_se: float | None = None
+    data_se: float | None = None  # over data, of the difference averaged over the seeds, where those of data are known
     data_df: int = 0
-    alone: bool = False
+    alone: bool = False  # whether there is one datum
 
     def interval(self, level: float) -> tuple[float, float] | None:
         """mean ± t se at another level; None where there is no error."""
@@ -103,6 +94,10 @@ class Difference(NamedTuple):
     def data_interval(self, level: float) -> tuple[float, float] | None:
         """The same with the error over data; None where there is none."""
         return interval(self.mean, self.data_se, self.data_df, level)
+
+    def ends(self, level: float) -> tuple[Ends, Ends]:
+        """The ends of both, None where there are none."""
+        return self.interval(level) or (None, None), self.data_interval(level) or (None, None)
 
 
 def paired(own: Mapping[int, Scores], base: Mapping[int, Scores], level: float = LEVEL) -> Difference:
@@ -128,8 +123,7 @@ def paired(own: Mapping[int, Scores], base: Mapping[int, Scores], level: float =
     data_se, data_df = data_error(by_datum, [own[seed].rows for seed in common]) or (None, 0)
     alone = data_se is None and all(d is not None and len(d) == 1 for d in by_datum)
     mean, se = mean_and_se(means)
-    reason: str | None = None
-    over, df = "seeds", len(common) - 1
+    reason, over, df = None, "seeds", len(common) - 1
     if len(common) == 1:
         over, se, df = "data", data_se, data_df
         reason = None if se is not None else ONE_DATUM if alone else NOT_PAIRED
@@ -166,7 +160,8 @@ def _by_datum(own: Scores, base: Scores) -> Numbers | None:
 # --- the error over data of a group's numbers
 
 # Columns of per_datum.csv: a number of each datum is the first less the second, or the first alone.
-OF_DATUM = {
+OF_DATUM: dict[str, tuple[str, ...]] = {
+    "elbo": ("elbo",),
     "approximation_gap": ("log_marginal_lower", "best_elbo"),
     "amortization_gap": ("best_elbo", "elbo"),
     "optimization_gap": ("best_elbo", "elbo"),
@@ -174,56 +169,9 @@ OF_DATUM = {
     "exact_loss": ("log_marginal_lower", "elbo"),
 }
 # Differences between training and held-out data, up to their sign.
-BETWEEN: dict[str, tuple[str, ...]] = {
-    "amortization_generalization": ("best_elbo", "elbo"),
-    "model_generalization_best_elbo": ("best_elbo",),
-    "model_generalization_log_marginal": ("log_marginal_lower",),
-}
+BETWEEN = dict(zip(GENERALIZATION, (("best_elbo", "elbo"), ("best_elbo",), ("log_marginal_lower",)), strict=True))
 AGREE = 1e-4  # relative, and nats: how well per_datum.csv must agree with evaluation.json
 _OfData = tuple[Numbers, Numbers]  # the numbers of rows, in order, and a number of each
-
-
-def with_data_errors(
-    groups: pd.DataFrame, runs: pd.DataFrame, base: Path, refused: Collection[str] = ()
-) -> pd.DataFrame:
-    """The groups with the error over data of the gaps of several seeds, after averaging over the seeds.
-
-        ``NAME_data_se``                      s(D) / √N,  D_n = (1/S) Σ_s gap_s,n
-        ``NAME_data_ci95_low``, ``…_high``    mean ± t_{N−1} s(D) / √N; no ``…_high`` where ``NAME_at_least``
-
-    Of a difference between two sets of data the squared errors add, with Welch's degrees of freedom. Where not every
-    seed has each number of the same data, the bounds from above stay that
-    :func:`vem.report.aggregate.aggregate` has put there.
-
-    groups, runs: of one table; base: the folder that ``directory`` is relative to; refused: runs whose rows are not
-    used.
-    Source: Welch, 1947, eq. 28 (Satterthwaite, 1946).
-    """
-    rows = {row["directory"]: row for row in plain_rows(runs)}
-    out = groups.copy()
-    read = cache(lambda directory: {} if directory in refused else read_data(base / directory))
-    for place, group in zip(groups.index, groups.to_dict("records"), strict=True):
-        members = [rows[directory] for directory in group["directories"]]
-        classes = measured_alike(members)
-        for split, name in product(SPLITS, (*OF_DATUM, *BETWEEN)):
-            found = estimate(group, split, name)
-            if not _wanted(found):
-                continue
-            alike = having(classes, split, name)
-            told = [estimate(run, split, name).mean for run in alike]
-            error = _error(split, name, told, [read(run["directory"]) for run in alike])
-            if error is not None:
-                low, high = interval(found.mean, *error) or (None, None)
-                ends = {"data_se": error[0], "data_low": low, "data_high": None if found.one_sided else high}
-                for field, value in ends.items():
-                    out.loc[place, column(split, name, field=field)] = value
-    return out
-
-
-def _wanted(found: Estimate) -> bool:
-    """Of several seeds; of one where its run does not say it. No error where q is the posterior of every datum."""
-    several = found.se is not None or found.data_se is None
-    return found.mean is not None and abs(found.mean) > AGREE and several
 
 
 def read_data(directory: Path) -> dict[str, pd.DataFrame]:
@@ -235,10 +183,16 @@ def read_data(directory: Path) -> dict[str, pd.DataFrame]:
         return {}
 
 
-def _error(
+def over_data(
     split: str, name: str, told: Sequence[float | None], files: Sequence[Mapping[str, pd.DataFrame]]
 ) -> Error | None:
-    """The error over data of one number; None where the files do not hold what evaluation.json tells of each seed."""
+    """The error over data of a number that is averaged over seeds: of a gap s(D) / √N, D_n = (1/S) Σ_s gap_s,n.
+
+    Of a difference between two sets of data the squared errors add, with Welch's degrees of freedom. None where not
+    every seed has the number of the same data, or its file does not hold what evaluation.json tells.
+    told, files: of each seed the number, and :func:`read_data`.
+    Source: Welch, 1947, eq. 28 (Satterthwaite, 1946).
+    """
     where, terms = ((split,), OF_DATUM[name]) if name in OF_DATUM else ((split, "train"), BETWEEN[name])
     found = [[values_of(file, place, terms) for place in where] for file in files]
     for seed, mean in zip(found, told, strict=True):
@@ -247,12 +201,10 @@ def _error(
             means, mean = [abs(means[0] - means[1])], None if mean is None else abs(mean)
         if mean is None or not np.isclose(means[0], mean, rtol=AGREE, atol=AGREE):
             return None
-    samples = zip(*found, strict=True)
-    errors = [data_error([o and o[1] for o in own], [o and o[0] for o in own]) for own in samples]
-    known = [error for error in errors if error is not None]
-    if len(known) < len(where) or len(known) == 1:
-        return known[0] if len(known) == len(where) else None
-    (one, n), (other, m) = known
+    errors = [data_error([o and o[1] for o in own], [o and o[0] for o in own]) for own in zip(*found, strict=True)]
+    if None in errors or len(errors) == 1:
+        return errors[0] if len(errors) == 1 else None
+    (one, n), (other, m) = filter(None, errors)
     below = one**4 / n + other**4 / m
     return math.hypot(one, other), (one**2 + other**2) ** 2 / below if below > 0 else 1.0
 
@@ -262,7 +214,7 @@ def values_of(file: Mapping[str, pd.DataFrame], split: str, columns: Sequence[st
     table = file.get(split)
     if table is None or not len(table) or not {"row", *columns} <= set(table.columns):
         return None
-    numbers = [pd.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns]
-    values = numbers[0] - numbers[1] if len(numbers) > 1 else numbers[0]
+    first, *second = (pd.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns)
+    values = first - second[0] if second else first
     known = ~np.isnan(values)  # gaps may be measured of some data alone
     return (table["row"].to_numpy(float)[known], values[known]) if known.any() else None

@@ -22,10 +22,7 @@ BOUNDS = ("importance_bound", "prior_bound")  # lower bounds on log p(x) beside 
 COSTS = ("training_seconds", "seconds", "decoder_evaluations", "decoder_gradients", "epochs")
 # Of a family that the best q was sought in: how the columns call them.
 OF_FAMILY = {
-    "best_elbo": "best_elbo",
-    "approximation_gap": "approximation",
-    "gain_over_own": "gain_over_own",
-    "converged": "converged",
+    name: name.removesuffix("_gap") for name in ("best_elbo", "approximation_gap", "gain_over_own", "converged")
 }
 # Every quantity and its meaning, in nats per data point unless it says otherwise.
 QUANTITIES: Mapping[str, str] = {
@@ -43,7 +40,7 @@ QUANTITIES: Mapping[str, str] = {
     "best_elbo": "L[q*] of a family",
     "gain_over_own": "L[q*] of a family − L[q*] of the strategy's own",
     "converged": "share of the data whose best q in a family was found",
-    "amortization_generalization": "amortization gap, held out − training",
+    "amortization_generalization": "Amortization gap, held out − training",
     "model_generalization_best_elbo": "L[q*], training − held out",
     "model_generalization_log_marginal": "log p(x), training − held out",
     "importance_bound": "importance-weighted lower bound on log p(x)",
@@ -58,14 +55,8 @@ QUANTITIES: Mapping[str, str] = {
 }
 OF_RUN = ("paired", *COSTS)  # of no split
 ESTIMATES = ("elbo", "reconstruction", "kl", "log_marginal")  # of every run
+GENERALIZATION = ("amortization_generalization", "model_generalization_best_elbo", "model_generalization_log_marginal")
 LIMITS = ("log_marginal_lower", "log_marginal_upper")
-# The fields that have a column: of every number, of a gap, of a further bound; in the table of runs and in that of
-# groups.
-RUN_FIELDS: tuple[str, ...] = ("se", "mc_se", "reason")
-RUN_GAP = ("low", "high", "one_sided", "sought", "identified_low", "identified_high")
-GROUP_FIELDS: tuple[str, ...] = ("mean", "se", "data_se", "reason", "over")
-GROUP_GAP = ("sought", "identified_low", "identified_high", "data_low", "data_high", "low", "high", "one_sided")
-BOUND = ("kind", "ess", "loose")
 OF_SOME = ("active_units", "converged")  # without an error, and averaged over the runs that have them
 # What else is known of a split: not a number with an error.
 FACTS: Mapping[str, str] = {
@@ -102,48 +93,46 @@ class UnknownQuantity(VemError, KeyError):
 
 
 class Estimate(NamedTuple):
-    """One number, in nats per data point; None is what is not known.
-
-    ``se``: over seeds (of a run over its data), ``mc_se``: of the Monte Carlo noise alone; ``low``, ``high``: ends of
-    the 95 % interval; ``identified_low``, ``identified_high``: what the mean could be if log p(x) were known;
-    ``one_sided``: log p(x) is known from below alone, so that ``low`` is the only end; ``kind``: how log p(x) was
-    found; ``reason``: why there is no mean.
-    Of a group's row also ``data_se``, ``data_low``, ``data_high`` (over data, of the mean over its seeds); ``over``
-    (how many seeds have the number measured alike, where not all do) and ``sought``, whether some run looked for it:
-    else the number does not apply. Of a bound: ``ess``, the median of effective samples, and ``loose`` where those are
-    too few.
-    """
+    """One number, in nats per data point; None is what is not known."""
 
     mean: float | None = None
-    se: float | None = None
-    mc_se: float | None = None
-    low: float | None = None
+    se: float | None = None  # over seeds; of a run over its data
+    mc_se: float | None = None  # of the Monte Carlo noise alone
+    low: float | None = None  # ends of the 95 % interval
     high: float | None = None
-    identified_low: float | None = None
+    identified_low: float | None = None  # what the mean could be if log p(x) were known
     identified_high: float | None = None
-    one_sided: bool = False
-    kind: str | None = None
-    reason: str | None = None
-    data_se: float | None = None
+    one_sided: bool = False  # log p(x) is known from below alone, so that ``low`` is the only end
+    kind: str | None = None  # how log p(x) was found
+    reason: str | None = None  # why there is no mean
+    data_se: float | None = None  # of a group: over data, of the mean over its seeds
     data_low: float | None = None
     data_high: float | None = None
-    over: int | None = None
-    sought: bool = False
-    ess: float | None = None
-    loose: bool = False
+    over: int | None = None  # how many seeds have the number measured alike, where not all do
+    sought: bool = False  # whether some run looked for it: else the number does not apply
+    ess: float | None = None  # of a bound: the median of effective samples
+    loose: bool = False  # whether those are too few
 
 
-NUMBERS = ("mean", "se", "mc_se", "low", "high", "identified_low", "identified_high", "data_se", "data_low",
-           "data_high", "ess")  # fmt: skip
-KEY = ["split", "quantity", "family"]  # what a number is of
-Key = tuple[str, str, str | None]
+Key = tuple[str | None, str, str | None]  # what a number is of: split, quantity, and a family other than q's own
 # How the columns of a field end.
-ENDS = {
-    "mean": "_mean", "se": "_se", "mc_se": "_mc_se", "low": "_ci95_low", "high": "_ci95_high",
-    "identified_low": "_identified_low", "identified_high": "_identified_high", "one_sided": "_at_least",
-    "kind": "_kind", "reason": "_reason", "data_se": "_data_se", "data_low": "_data_ci95_low",
-    "data_high": "_data_ci95_high", "over": "_over", "sought": "_sought", "ess": "_ess", "loose": "_loose",
+ENDS = {field: f"_{field}" for field in Estimate._fields} | {
+    "low": "_ci95_low", "high": "_ci95_high", "one_sided": "_at_least", "data_low": "_data_ci95_low",
+    "data_high": "_data_ci95_high",
 }  # fmt: skip
+NUMBER, MEAN, BOUND = ("se", "mc_se", "reason"), ("mean", "se", "data_se", "reason", "over"), ("kind", "ess", "loose")
+RUN_GAP = (*NUMBER, "low", "high", "one_sided", "sought", "identified_low", "identified_high")
+GROUP_GAP = (*MEAN, "sought", "identified_low", "identified_high", "data_low", "data_high", "low", "high", "one_sided")
+# By part of a table (:func:`part`): the fields that have a column in the table of runs, and in that of groups.
+FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "estimates": (NUMBER, MEAN),
+    "limits": (NUMBER, GROUP_GAP),
+    "gaps": (RUN_GAP, GROUP_GAP),
+    "others": (RUN_GAP, GROUP_GAP),
+    "bounds": ((*NUMBER, *BOUND), (*MEAN, *BOUND)),
+    "some": ((), ("mean",)),
+    "costs": ((), ("mean", "se")),
+}
 
 
 @cache
@@ -178,11 +167,10 @@ def _known(name: str, names: Mapping[str, Any], what: str) -> Any:
 
 @cache
 def _columns(split: str | None, quantity: str, family: str | None) -> tuple[str, ...]:
-    """The column of each field."""
-    found = {field: column(split, quantity, family, field) for field in Estimate._fields}
-    if quantity.startswith("log_marginal"):  # the kind is that of log p(x), whichever bound
-        found["kind"] = column(split, "log_marginal", field="kind")
-    return tuple(found.values())
+    """The column of each field, and that of a run's number, which is called without ``_mean``."""
+    of_kind = "log_marginal" if quantity.startswith("log_marginal") else quantity  # that of log p(x), whichever bound
+    fields = {field: column(split, quantity, family, field) for field in Estimate._fields}
+    return *(fields | {"kind": column(split, of_kind, family, "kind")}).values(), column(split, quantity, family)
 
 
 def estimate(row: Mapping[Any, Any], split: str | None, quantity: str, family: str | None = None) -> Estimate:
@@ -198,20 +186,12 @@ def estimate(row: Mapping[Any, Any], split: str | None, quantity: str, family: s
     Raises:
         UnknownQuantity: no quantity is called so.
     """
-    found: list[Any] = [
-        None if value is None or value != value else value for value in map(row.get, _columns(split, quantity, family))
-    ]
-    own = Estimate(*found)
-    mean = row.get(column(split, quantity, family)) if own.mean is None else own.mean  # a run's is called without _mean
-    mean = None if mean is None or mean != mean else mean
-    return own._replace(
-        mean=mean,
-        reason=own.reason or ("not measured" if mean is None else None),
-        one_sided=bool(own.one_sided),
-        sought=bool(own.sought),
-        loose=bool(own.loose),
-        over=None if own.over is None else int(own.over),
-    )
+    values = list(map(row.get, _columns(split, quantity, family)))
+    defaults: Iterable[Any] = Estimate()
+    own = Estimate(*[d if v is None or v != v else v for v, d in zip(values[:-1], defaults, strict=True)])
+    mean = present(values[-1]) if own.mean is None else own.mean
+    reason = own.reason or ("not measured" if mean is None else None)
+    return own._replace(mean=mean, reason=reason, over=None if own.over is None else int(own.over))
 
 
 def elbo_order(row: Mapping[Any, Any]) -> float:
@@ -265,33 +245,28 @@ def keys_of(columns: Iterable[Any]) -> list[Key]:
     return sorted((key for key in own if column(*key) in place), key=lambda key: place[column(*key)])
 
 
-def tidy(table: pd.DataFrame) -> pd.DataFrame:
-    """Every number of a table of runs: a row for each run, split, quantity and family (None: that of the strategy).
-
-    Columns: ``run`` (its directory), ``split``, ``quantity`` (:data:`QUANTITIES`), ``family``, and the fields of
-    :class:`Estimate`.
-    """
-    keys = keys_of(table)
-    found = [(row["directory"], *key, *estimate(row, *key)) for row in table.to_dict("records") for key in keys]
-    out = pd.DataFrame(found, columns=["run", *KEY, *Estimate._fields])
-    return out.astype(dict.fromkeys(NUMBERS, float))
+def part(key: Key) -> str:
+    """With which others the columns of a number stand in a table."""
+    _, name, family = key
+    parts = {"estimates": ESTIMATES, "limits": LIMITS, "bounds": BOUNDS, "some": OF_SOME, "costs": COSTS}
+    found = next((of for of, names in parts.items() if name in names), "others")
+    return "gaps" if family is None and name in GAPS.values() else found
 
 
-def cells(split: str, quantity: str, found: Estimate, family: str | None = None) -> dict[str, Any]:
-    """The columns of one number in a table of runs.
+def cells(split: str | None, found: Mapping[str, Estimate], family: str | None = None) -> dict[str, Any]:
+    """The columns of numbers in a table of runs.
 
-    >>> cells("test", "kl", Estimate(2.0, 0.1, 0.01))
+    >>> cells("test", {"kl": Estimate(2.0, 0.1, 0.01)})
     {'test_kl': 2.0, 'test_kl_se': 0.1, 'test_kl_mc_se': 0.01, 'test_kl_reason': None}
     """
-    plain = quantity in (*ESTIMATES, *LIMITS)
-    fields = RUN_FIELDS if plain else RUN_FIELDS + (BOUND if quantity in BOUNDS else RUN_GAP)
-    return {column(split, quantity, family): found.mean} | {
-        column(split, quantity, family, field): getattr(found, field) for field in fields
-    }
+    out: dict[str, Any] = {}
+    for name, own in found.items():
+        out[column(split, name, family)] = own.mean
+        fields, _ = FIELDS[part((split, name, family))]
+        out |= {column(split, name, family, field): getattr(own, field) for field in fields}
+    return out
 
 
-def group_cells(split: str, quantity: str, found: Estimate, family: str | None = None) -> dict[str, Any]:
+def group_cells(key: Key, found: Estimate) -> dict[str, Any]:
     """The columns of one number in a table of groups."""
-    further = () if quantity in ESTIMATES else BOUND if quantity in BOUNDS else GROUP_GAP
-    fields = ("mean",) if quantity in OF_SOME else GROUP_FIELDS + further
-    return {column(split, quantity, family, field): getattr(found, field) for field in fields}
+    return {column(*key, field): getattr(found, field) for field in FIELDS[part(key)][1]}

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from vem.report.contenders import Rivals
+from vem.report.contenders import Rivals, entered
 from vem.report.findings import Axis
-from vem.report.intervals import LEVEL, Difference
+from vem.report.intervals import Difference, corrected
 from vem.report.labels import value_names
-from vem.report.quantities import elbo_order, estimate
 from vem.report.words import EXACT, Row, failed_on
 
 # Checks without which a mean test ELBO is no bound that could be compared, or one that single data carry.
@@ -35,10 +34,8 @@ Kind = Literal["ahead", "here", "models", "open", "equal", "behind", "unknown"] 
 class Verdict:
     """What the lead of the group with the highest mean test ELBO over another one shows, in nats per data point.
 
-    ``mean`` is the paired difference ``best`` − ``rival`` over their common ``seeds``; ``low`` and ``high`` are the
-    ends of its interval, and ``data_low`` and ``data_high`` those of the interval over data, both at ``level``, which
-    is corrected for all leads that are judged; None where there is no interval, and ``reason`` says why. ``over``:
-    whether ``low`` and ``high`` are over ``seeds`` or, with one common seed, over ``data``. ``kind``:
+    It judges the numbers alone: that a bound is in doubt, since a check failed, is in ``checks_failed`` of the table.
+    ``kind``:
 
     - ``ahead``: the intervals over seeds and over data lie above zero;
     - ``here``: that over seeds does, so that the lead is shown on these test data;
@@ -47,26 +44,22 @@ class Verdict:
     - ``equal``: the difference is below 0.001 nats;
     - ``behind``: the interval lies below zero, since the two means are over different seeds;
     - ``unknown``: there is no interval.
-
-    It judges the numbers alone: that a bound is in doubt, since a check failed, is in ``checks_failed`` of the table.
-    ``place``: the value of a swept axis, such as ``latent_dim=2``, at which the two are compared; None for all groups.
-    ``data``: the data that they were evaluated on.
     """
 
     best: str
     rival: str
     kind: Kind
-    mean: float | None
-    low: float | None
+    mean: float | None  # paired difference ``best`` − ``rival`` over their common ``seeds``
+    low: float | None  # ends of its interval; None where there is none, and ``reason`` says why
     high: float | None
-    level: float
-    over: str
+    level: float  # of the intervals, corrected for all leads that are judged
+    over: str  # whether that interval is over ``seeds`` or, with one common seed, over ``data``
     seeds: int
-    data_low: float | None = None
+    data_low: float | None = None  # ends of the interval over data
     data_high: float | None = None
     reason: str | None = None
-    place: str | None = None
-    data: str = ""
+    place: str | None = None  # value of a swept axis where the two are compared, such as ``latent_dim=2``; None: all
+    data: str = ""  # that they were evaluated on
 
 
 @dataclass(frozen=True)
@@ -89,11 +82,6 @@ class Ranking:
         return self.rows[1]
 
     @property
-    def level(self) -> float:
-        """Of each interval."""
-        return 1 - (1 - LEVEL) / max(self.compared, 1)
-
-    @property
     def one_seed(self) -> bool:
         """Whether every lead is one between two trained models."""
         return all(lead.over == "data" for lead in self.leads.values())
@@ -104,11 +92,11 @@ class Ranking:
         return {label: self._verdict(label, lead) for label, lead in self.leads.items()}
 
     def _verdict(self, label: str, lead: Difference) -> Verdict:
-        low, high = lead.interval(self.level) or (None, None)
-        data_low, data_high = lead.data_interval(self.level) or (None, None)
+        level = corrected(self.compared)
+        (low, high), (data_low, data_high) = lead.ends(level)
         kind = _kind(lead.mean, low, high, data_low, lead.over)
-        return Verdict(self.best["label"], label, kind, lead.mean, low, high, self.level, lead.over, lead.seeds,
-                       data_low, data_high, lead.reason, self.place)  # fmt: skip
+        return Verdict(self.best["label"], label, kind, lead.mean, low, high, level, lead.over, lead.seeds, data_low,
+                       data_high, lead.reason, self.place)  # fmt: skip
 
     def having(self, *kinds: Kind) -> list[str]:
         """The labels of the groups with one of these verdicts, in the order in which the kinds are named."""
@@ -122,11 +110,12 @@ class Ranking:
     @property
     def won(self) -> tuple[list[str], list[str]]:
         """The groups that it leads beyond doubt where all pairs are allowed for: everywhere, and on these data."""
-        level = 1 - (1 - LEVEL) / max(self.pairs, 1)
-        sure = [label for label in self.leads if label not in self.doubts]
-        sure = [label for label in sure if (self.leads[label].interval(level) or (0,))[0] > 0]
-        everywhere = [label for label in sure if (self.leads[label].data_interval(level) or (0,))[0] > 0]
-        return everywhere, [label for label in sure if label not in everywhere]
+        sure = {
+            label: self.leads[label].ends(corrected(self.pairs)) for label in self.leads if label not in self.doubts
+        }
+        here = [label for label, (own, _) in sure.items() if (own[0] or 0) > 0]
+        everywhere = [label for label in here if (sure[label][1][0] or 0) > 0]
+        return everywhere, [label for label in here if label not in everywhere]
 
     @property
     def failed(self) -> list[str]:
@@ -179,11 +168,6 @@ def rankings(rows: Sequence[Row], rivals: Rivals, axes: Sequence[Axis]) -> tuple
     compared = sum(max(len(entered(here)) - 1, 0) for here in (rows, *places.values()))
     whole = rank(rows, rivals, compared)
     return whole, *(rank(here, rivals, compared, whole.pairs, place) for place, here in places.items())
-
-
-def entered(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Those with a test ELBO, the highest mean first."""
-    return tuple(row for row in sorted(rows, key=elbo_order) if estimate(row, "test", "elbo").mean is not None)
 
 
 def _places(axes: Sequence[Axis], rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -27,7 +27,6 @@ from vem.report.findings import Findings, Table
 from vem.report.frame import Framed, frame, relative_damage
 from vem.report.gather import Gathered, gather, progress, unfinished
 from vem.report.groups import TRAIN_SIZE
-from vem.report.intervals import with_data_errors
 from vem.report.kin import by
 from vem.report.labels import GROUP
 from vem.report.provenance import provenance, rebuild_command
@@ -84,7 +83,7 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, wanted: str | None, 
     runs = framed.rows[framed.rows["table"] == name]
     rivals = Rivals(groups, runs, framed)
     baseline = chosen_baseline(groups, wanted)
-    compared = with_data_errors(with_differences(groups, rivals, baseline), runs, gathered.base, rivals.refused)
+    compared = with_differences(groups, rivals, baseline)
     axes = axes_of(compared, framed, gathered)
     rows = [framed.evaluated[directory] for found in groups["directories"] for directory in found]
     sources = Sources(

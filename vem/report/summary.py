@@ -35,7 +35,7 @@ def summarize(roots: Iterable[Path]) -> pd.DataFrame:
     Numbers are in nats per data point (``SPLIT_elbo``, with ``_se`` over data and ``_mc_se`` Monte Carlo),
     seconds and counts; a missing one is empty and ``SPLIT_elbo_reason`` says why. ``table`` names the data:
     runs whose ``table`` differs are not comparable. ``variant`` names what differs between runs of the same
-    strategy, model, family and latent size. Gaps and checks: :func:`vem.report.estimates.numbers`.
+    strategy, model, family and latent size. Gaps and checks: :func:`vem.report.frame.numbers`.
 
     Raises:
         VemError: a root does not exist, or no run lies below any of them.
@@ -86,12 +86,9 @@ def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def terminal(found: Findings, out: Path) -> list[str]:
     """The lines that a command prints: the comparison, and where the files are."""
-    lines = comparison_text(found)
-    if found.tables:
-        lines.append(f"Tables:  {out / SUMMARY} (over seeds), {out / RUNS} (every run)")
-    if (out / FIGURES).is_dir():
-        lines.append(f"Figures: {out / FIGURES}")
-    return [*lines, f"Report:  {out / PAGE}"]
+    tables = [f"Tables:  {out / SUMMARY} (over seeds), {out / RUNS} (every run)"] if found.tables else []
+    figures = [f"Figures: {out / FIGURES}"] if (out / FIGURES).is_dir() else []
+    return [*comparison_text(found), *tables, *figures, f"Report:  {out / PAGE}"]
 
 
 def comparison_text(found: Findings) -> list[str]:
@@ -101,39 +98,40 @@ def comparison_text(found: Findings) -> list[str]:
         lines += [f"Data: {table.name}", "", *comparison_table(table).lines(), ""]
         for further in gap_tables(table):
             lines += [f"{further.title}:", *further.lines(), ""]
-    lines += [*found.apart, ""] if found.apart else []
-    lines += _remarks(found)
+    sections = _remarks(found)
     for table in found.tables:
-        lines += _said(table, alone=len(found.tables) == 1)
-    return lines
+        name = "" if len(found.tables) == 1 else f", {table.name}"
+        sections[f"The answer{name}:"] = [line for text in _said(table) for line in _wrapped(text)]
+    lines += [*found.apart, ""] if found.apart else []
+    return lines + [line for title, own in sections.items() if own for line in (title, *own, "")]
 
 
-def _said(table: Table, alone: bool) -> list[str]:
+def _said(table: Table) -> list[str]:
     texts = {kind: [s.text for s in table.answer if s.kind == kind] for kind in ("finding", "loss", "caution")}
-    few = len(texts["loss"]) <= MOST_LOSSES
-    said = texts["finding"] + (texts["loss"] if few else ["What each loses stands in the report."])
-    if count := len(texts["caution"]):
-        said.append(f"{plural(count, 'reason')} to be careful {'stands' if count == 1 else 'stand'} in the report.")
-    lines = [
-        line for text in said for line in textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
-    ]
-    return [f"The answer{'' if alone else f', {table.name}'}:", *lines, ""] if lines else []
+    few, count = len(texts["loss"]) <= MOST_LOSSES, len(texts["caution"])
+    careful = f"{plural(count, 'reason')} to be careful {'stands' if count == 1 else 'stand'} in the report."
+    losses = texts["loss"] if few else ["What each loses stands in the report."]
+    return texts["finding"] + losses + ([careful] if count else [])
 
 
-def _remarks(found: Findings) -> list[str]:
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def _remarks(found: Findings) -> dict[str, list[str]]:
     """Below the tables: runs without a result, checks that failed, damaged files, notes, repeats."""
     rows = records(found.runs)
-    named = {r["directory"]: f"{r['directory']} ({who(r)})" for r in rows}
-    repeats = [repeated(r) for r in rows if r["repeated_in"]]
+    repeats = [repeated(row) for row in rows if row["repeated_in"]]
+    said = {what: [f"{row['directory']} ({who(row)}): {row[what]}" for row in rows if row.get(what)]
+            for what in ("checks_failed", "not_tested")}  # fmt: skip
     sections = {
         "Not in the means, because not finished:": [line for runs in alike(found.unfinished) for line in _alike(runs)],
-        "Checks failed:": [f"{named[r['directory']]}: {r['checks_failed']}; read evaluation.json"
-                           for r in rows if r.get("checks_failed")],
-        "Not tested:": [f"{named[r['directory']]}: {r['not_tested']}" for r in rows if r.get("not_tested")],
+        "Checks failed:": [f"{text}; read evaluation.json" for text in said["checks_failed"]],
+        "Not tested:": said["not_tested"],
         "Notes:": [text for text in found.provenance.remarks if text not in repeats],
         "Counted once, because seed and settings are the same:": repeats,
-    }  # fmt: skip
-    return [line for title, own in sections.items() if own for line in (title, *(f"  {text}" for text in own), "")]
+    }
+    return {title: [f"  {text}" for text in own] for title, own in sections.items()}
 
 
 def _alike(runs: Sequence[Unfinished]) -> list[str]:
@@ -150,8 +148,6 @@ def report_folder(roots: Sequence[Path], out: Path | None) -> Path:
     Raises:
         VemError: there are several roots and no ``out``.
     """
-    if out is not None:
-        return out
-    if len(roots) > 1:
+    if out is None and len(roots) > 1:
         raise VemError(f"{len(roots)} folders were named: say where the report goes with --out DIR.")
-    return roots[0]
+    return roots[0] if out is None else out

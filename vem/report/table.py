@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -27,22 +27,17 @@ def number(value: float, digits: int = 2, plus: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text and error, and what it is sorted by.
-
-    ``ends``: its intervals, a line each; ``reason``: why it is undefined, in a footnote; ``detail`` is said when it is
-    pointed at. Of the first cell of a row ``remarks``, and ``failed``: the checks that failed; ``picture``: a data:
-    URI that stands on the page, with the text as its alternative.
-    """
+    """One cell; the first of a row names it."""
 
     text: str
     error: str = ""
-    value: float | str | None = None
-    reason: str = ""
-    ends: tuple[str, ...] = ()
-    detail: str = ""
-    remarks: tuple[str, ...] = ()
-    failed: str = ""
-    picture: str = ""
+    value: float | str | None = None  # what it is sorted by
+    reason: str = ""  # why it is undefined, in a footnote
+    ends: tuple[str, ...] = ()  # its intervals, a line each
+    detail: str = ""  # said when it is pointed at
+    remarks: tuple[str, ...] = ()  # of the first cell
+    failed: str = ""  # of the first cell: the checks that failed
+    picture: str = ""  # a data: URI that stands on the page, with the text as its alternative
 
 
 EMPTY = Cell("–")
@@ -99,7 +94,20 @@ class Table:
     @property
     def remarks(self) -> list[str]:
         """The notes, and what the signs in the cells mean."""
-        return [*self.notes, *_signs(self.rows)]
+        cells = [cell for row in self.rows for cell in row]
+        ends = [end for cell in cells for end in cell.ends]
+        intervals = ", with the 95 % interval of a difference or a gap" if ends else ""
+        signs = {
+            f"± one standard error{intervals}: over seeds or, of one seed, over its data.":
+                any(cell.error.startswith("±") for cell in cells),
+            ONE_END.capitalize(): any(AT_LEAST in end for end in ends),
+            "data: the interval over data, of the mean over these seeds.": any(len(cell.ends) > 1 for cell in cells),
+            "≥: log p(x) is known from below alone, so the truth is at least this.":
+                any("≥" in cell.text for cell in cells),
+            f"{CUT}: further settings of the measurement differ; in full in runs.csv (variant) and evaluation.json.":
+                any(CUT in row[0].text for row in self.rows),
+        }  # fmt: skip
+        return [*self.notes, *(sign for sign, there in signs.items() if there)]
 
     @property
     def footnotes(self) -> list[str]:
@@ -112,8 +120,7 @@ class Table:
         columns = tuple(self.columns[i] for i in shown)
         rows = tuple(tuple(replace(row[i], ends=row[i].ends[:1]) for i in shown) for row in self.rows)
         brief = replace(self, columns=columns, rows=rows)
-        texts = [[brief.plain(cell).replace("(seeds ", "(") for cell in row] for row in rows]
-        texts = [[re.sub(r"−(?=\d)", "-", text) for text in row] for row in texts]
+        texts = [[re.sub(r"−(?=\d)", "-", brief.plain(cell).replace("(seeds ", "(")) for cell in row] for row in rows]
         return [*align([c.brief or c.title for c in columns], texts, [c.numeric for c in columns]), *brief.footnotes]
 
 
@@ -127,24 +134,6 @@ def table(
              for n, i in enumerate(kept)]  # fmt: skip
     body = tuple(tuple(row[i] for i in kept) for row in rows)
     return Table(title, tuple(shown), body, tuple(notes), **options)  # type: ignore[arg-type]  # look, sortable
-
-
-def _signs(rows: Sequence[Sequence[Cell]]) -> Iterator[str]:
-    """What the signs in a table mean."""
-    cells = [cell for row in rows for cell in row]
-    ends = [end for cell in cells for end in cell.ends]
-    if any(cell.error.startswith("±") for cell in cells):
-        intervals = ", with the 95 % interval of a difference or a gap" if ends else ""
-        yield f"± one standard error{intervals}: over seeds or, of one seed, over its data."
-    if any(AT_LEAST in end for end in ends):
-        yield ONE_END.capitalize()
-    if any(len(cell.ends) > 1 for cell in cells):
-        yield "data: the interval over data, of the mean over these seeds."
-    if any("≥" in cell.text for cell in cells):
-        yield "≥: log p(x) is known from below alone, so the truth is at least this."
-    if any(CUT in row[0].text for row in rows):
-        yield (f"{CUT}: further settings of the measurement differ; "
-               "in full in runs.csv (variant) and evaluation.json.")  # fmt: skip
 
 
 def align(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from vem.report import findings
-from vem.report.figures.catalogue import Group, Reader, groups_of, reader_of, spread_over_strategies
+from vem.report import findings, kin
+from vem.report.figures.catalogue import Reader, groups_of, reader_of, spread_over_strategies
 from vem.report.figures.cells import is_image, is_point, value_limits
 from vem.report.files import read_pictures
+from vem.report.quantities import present
+from vem.report.runs import finite
 from vem.report.table import EMPTY, Cell, Column, Table, number, table
 from vem.report.words import EXACT, named
 from vem.storage.records import PICTURES
@@ -38,21 +40,18 @@ COLUMNS = (
 
 
 class Case(NamedTuple):
-    """One datum of one run: ``numbers`` in nats as in ``NUMBERS``, None where not measured; pictures as data: URIs.
-
-    ``at_least``: log p(x) is its lower bound. ``by``: what makes the datum one of the worst, a key of ``ORDERS``.
-    """
+    """One datum of one run."""
 
     group: str
     seed: int | None
     split: str
     row: int
     label: str
-    numbers: tuple[float | None, ...]
-    at_least: bool
-    by: str
-    x: str
-    reconstruction: str
+    numbers: tuple[float | None, ...]  # in nats, as in ``NUMBERS``; None where not measured
+    at_least: bool  # log p(x) is its lower bound
+    by: str  # what makes the datum one of the worst, a key of ``ORDERS``
+    x: str = ""  # pictures as data: URIs
+    reconstruction: str = ""
 
     def cells(self) -> list[Cell]:
         """Its row of the table."""
@@ -73,21 +72,19 @@ def worst_table(compared: findings.Table, base: Path, pictures: bool = True) -> 
     """The worst cases of a table's groups, where there are some; without their pictures where these are not wanted."""
     read = reader_of(compared, base)
     cases = worst_cases(compared, base, read, pictures)
-    if not cases:
-        return None
-    caption = _caption(cases) + read.note()
+    caption = _caption(cases) + read.note() if cases else ""
     caption += " These runs hold no pictures of them." if pictures and not any(case.x for case in cases) else ""
-    return table("The worst cases", COLUMNS, [case.cells() for case in cases], [caption], look="worst", sortable=True)
+    shown = table("The worst cases", COLUMNS, [c.cells() for c in cases], [caption], look="worst", sortable=True)
+    return shown if cases else None
 
 
 def _caption(cases: Sequence[Case]) -> str:
     """By what the data were chosen, which may differ between groups."""
-    groups: dict[str, dict[str, None]] = {}
-    for case in cases:
-        groups.setdefault(case.by, {})[case.group] = None
-    most, *others = sorted(groups, key=lambda by: -len(groups[by]))
+    pairs = dict.fromkeys((case.by, case.group) for case in cases)
+    groups = kin.by((order for order, _ in pairs), (group for _, group in pairs))
+    most, *others = sorted(groups, key=lambda order: -len(groups[order]))
     words = f"Of one seed of each group, the data with {ORDERS[most]}, in nats"
-    words += "".join(f"; of {named(list(groups[by]))} those with {ORDERS[by]}" for by in others) + "."
+    words += "".join(f"; of {named(groups[order])} those with {ORDERS[order]}" for order in others) + "."
     if others and LOWEST in groups:
         words += f" {LOWEST} counts where no gap was measured, or where q is the posterior and each gap is rounding."
     return words
@@ -95,21 +92,21 @@ def _caption(cases: Sequence[Case]) -> str:
 
 def worst_cases(table: findings.Table, base: Path, read: Reader, pictures: bool = True) -> list[Case]:
     """The worst data of each group, of the first of its seeds whose rows can be used: the largest gap first."""
-    groups = [group for group in groups_of(table, base) if group.directories]
-    chosen = spread_over_strategies(groups, MOST_CASES)
+    chosen = spread_over_strategies([group for group in groups_of(table, base) if group.directories], MOST_CASES)
     each = max(1, min(MOST_OF_A_GROUP, MOST_CASES // max(1, len(chosen))))
-    return [case for group in chosen for case in _of_group(group, table.runs, base, each, read, pictures)]
-
-
-def _of_group(group: Group, runs: pd.DataFrame, base: Path, num: int, read: Reader, pictures: bool) -> Iterator[Case]:
-    usable = ((directory, rows) for directory in group.directories if (rows := read.rows(directory)) is not None)
-    directory, rows = next(usable, (base, pd.DataFrame({"split": []})))
-    by, worst = worst_rows(rows, num)
-    shown = read(_pictures, directory, PICTURES) if pictures and len(worst) else None
-    same = [base / str(found) == directory for found in runs["directory"]]
-    seeds = runs.loc[same, "seed"].dropna()
-    for row in worst.to_dict("records"):
-        yield _case(row, group.name, int(seeds.iloc[0]) if len(seeds) else None, by, shown or {})
+    seeds = {
+        base / directory: seed for directory, seed in zip(table.runs["directory"], table.runs["seed"], strict=True)
+    }
+    cases = []
+    for group in chosen:
+        usable = ((place, rows) for place in group.directories if (rows := read.rows(place)) is not None)
+        directory, rows = next(usable, (base, pd.DataFrame({"split": []})))
+        by, worst = worst_rows(rows, each)
+        shown = (read(_pictures, directory, PICTURES) if pictures and len(worst) else None) or {}
+        seed = present(seeds.get(directory))
+        for row in worst.to_dict("records"):
+            cases.append(_case(row, group.name, None if seed is None else int(seed), by, shown))
+    return cases
 
 
 def worst_rows(rows: pd.DataFrame, num: int) -> tuple[str, pd.DataFrame]:
@@ -121,12 +118,11 @@ def worst_rows(rows: pd.DataFrame, num: int) -> tuple[str, pd.DataFrame]:
     for split in ("test", "train"):
         part = rows[rows["split"] == split]
         if len(part) and "elbo" in part:
-            numbers = {n: pd.to_numeric(part[n], errors="coerce") for n in ("elbo", *REFERENCES) if n in part}
-            losses = {REFERENCES[n]: numbers[n] - numbers["elbo"] for n in REFERENCES if n in numbers}
-            by = next((name for name, loss in losses.items() if (loss.abs() >= EXACT).any()), LOWEST)
+            numbers = part.reindex(columns=["elbo", *REFERENCES]).apply(pd.to_numeric, errors="coerce")
+            losses = numbers[[*REFERENCES]].sub(numbers["elbo"], axis=0).rename(columns=REFERENCES)
+            by = next((name for name in losses if (losses[name].abs() >= EXACT).any()), LOWEST)
             loss = losses.get(by, -numbers["elbo"])
-            finite = loss[np.isfinite(loss)].sort_values(ascending=False, kind="stable")
-            return by, part.loc[finite.index[:num]]
+            return str(by), part.loc[loss[np.isfinite(loss)].nlargest(num).index]
     return LOWEST, rows[:0]
 
 
@@ -134,20 +130,13 @@ def _case(
     row: Mapping[Any, Any], group: str, seed: int | None, by: str, pictures: Mapping[Any, tuple[str, str]]
 ) -> Case:
     key = str(row["split"]), int(row.get("row", -1))
-    label = row.get("label")
-    name = "" if label is None or pd.isna(label) else f"{label:g}" if isinstance(label, float) else str(label)
-    best, lower, upper = (_finite(row.get(k)) for k in ("best_elbo", "log_marginal_lower", "log_marginal_upper"))
+    label = present(row.get("label"))
+    name = "" if label is None else f"{label:g}" if isinstance(label, float) else str(label)
+    best, lower, upper = (finite(row.get(k)) for k in ("best_elbo", "log_marginal_lower", "log_marginal_upper"))
     elbo = float(row["elbo"])
     gaps = (None if value is None else value - elbo for value in (best, lower))
     at_least = lower is not None and (upper is None or upper - lower >= EXACT)
-    return Case(group, seed, *key, name, (elbo, best, lower, *gaps), at_least, by, *pictures.get(key, ("", "")))
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        return float(value) if np.isfinite(float(value)) else None
-    except (TypeError, ValueError):
-        return None
+    return Case(group, seed, *key, name, (elbo, best, lower, *gaps), at_least, by, *pictures.get(key, ()))
 
 
 def _pictures(directory: Path) -> dict[tuple[str, int], tuple[str, str]]:
@@ -167,20 +156,22 @@ def picture(event: np.ndarray, limits: tuple[float, float]) -> str:
         return ""  # two numbers are no picture
     low, high = limits
     shares = np.clip((np.nan_to_num(event.astype(float), nan=low) - low) / (high - low), 0.0, 1.0)
-    if not is_image(event.shape):
-        return _profile(shares.reshape(-1))
-    times = -(-SIZE // max(event.shape))
+    kind, content = ("png", _image(shares)) if is_image(event.shape) else ("svg+xml", _profile(shares.reshape(-1)))
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _image(shares: np.ndarray) -> bytes:
+    times = -(-SIZE // max(shares.shape))
     pixels = np.kron((255 * shares).astype(np.uint8), np.ones((times, times), dtype=np.uint8))
     file = io.BytesIO()
     Image.fromarray(pixels, mode="L").save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
-def _profile(shares: np.ndarray) -> str:
+def _profile(shares: np.ndarray) -> bytes:
     across = np.linspace(2, SIZE - 2, len(shares)) if len(shares) > 1 else np.array([SIZE / 2])
     places = " ".join(f"{x:.1f},{SIZE - 3 - (SIZE - 6) * y:.1f}" for x, y in zip(across, shares, strict=True))
-    svg = (
+    return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{SIZE}" height="{SIZE}"><rect width="100%" height="100%" '
         f'fill="white"/><polyline points="{places}" fill="none" stroke="black" stroke-width="1.2"/></svg>'
-    )
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    ).encode()

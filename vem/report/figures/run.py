@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vem.report.estimates import gap_name
 from vem.report.figures import densities
 from vem.report.figures.curves import elbo_figure
 from vem.report.figures.gaps import per_datum_figure
 from vem.report.figures.panels import PICTURES, Picture, Pictures
 from vem.report.figures.style import new_figure, save, titled
 from vem.report.files import read_metrics, read_per_datum, read_pictures
+from vem.report.frame import gap_name
 from vem.report.runs import read_run
 from vem.storage.records import FIGURES
 
