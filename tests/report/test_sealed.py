@@ -107,7 +107,7 @@ def test_rows_and_curves_of_another_run_are_drawn_nowhere(runs):
     (table,) = findings([runs]).tables
     read = reader_of(table, runs)
     assert read.rows(runs / "bad") is None and read(read_metrics, runs / "bad", "metrics.csv") is None
-    assert "bad/metrics.csv" in (note := read.note()) and "bad/per_datum.csv" in note
+    assert "bad/metrics.csv" in (note := str(read.left_out())) and "bad/per_datum.csv" in note
     assert read.rows(runs / "good") is not None
 
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import jinja2
 
-from vem.report.words import NATS, interval, listed, name, named, nats, number, plural
+from vem.report.words import listed, name, named, number, plural
 
 
 @cache
@@ -20,10 +20,15 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"listed": listed, "name": name, "named": named, "number": number, "plural": plural}
-    made.globals |= {"NATS": NATS, "interval": interval, "nats": nats}
     return made
 
 
 def worded(file: str, kind: str, **facts: object) -> str:
     """The macro of this kind in ``templates/FILE.txt`` on one line."""
-    return " ".join(str(getattr(environment().get_template(f"{file}.txt").module, kind)(**facts)).split())
+    return " ".join(str(getattr(_sentences(file), kind)(**facts)).split())
+
+
+@cache
+def _sentences(file: str) -> object:
+    own = environment().overlay(trim_blocks=False)  # a line break between two sentences is a space
+    return own.get_template(f"{file}.txt").module
