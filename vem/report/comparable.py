@@ -10,12 +10,12 @@ training data of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from vem.report.files import Evaluated
 from vem.report.groups import TRAIN_SIZE, x_of
-from vem.report.kin import by, differing, filled, told_once, values_of
+from vem.report.kin import agree, by, differing, filled, told_once, values_of
 from vem.report.runs import DONE, RunRecord
 from vem.storage.records import SPLITS
 
@@ -47,13 +47,10 @@ def _completed(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
     """
     settings = _from_kin([data_settings(run) for run in runs])
     told = [run.status == DONE or "likelihood" in own for run, own in zip(runs, settings, strict=True)]
-    first = sorted(range(len(runs)), key=lambda i: runs[i].status != DONE)  # the finished ones
-    known = [settings[i] for i in first if told[i]]
-
-    def agreeing(own: dict[str, str]) -> dict[str, str]:
-        return next((o for o in known if all(o[key] == value for key, value in own.items() if key in o)), own)
-
-    return [own if said else agreeing(own) for own, said in zip(settings, told, strict=True)]
+    finished_first = sorted(range(len(runs)), key=lambda i: runs[i].status != DONE)
+    known = [settings[i] for i in finished_first if told[i]]
+    return [own if said else next((other for other in known if agree(own, other)), own)
+            for own, said in zip(settings, told, strict=True)]  # fmt: skip
 
 
 def _from_kin(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -72,16 +69,7 @@ def _from_kin(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 def data_names(runs: Sequence[RunRecord]) -> list[str]:
     """What the data of each run are called: their name, and what differs between runs on data of that name."""
-    return _names(_completed(runs))
-
-
-def _names(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """One name for each run.
-
-    >>> mnist = {"data": "mnist", "likelihood": "bernoulli"}
-    >>> _names([{**mnist, "data.n": "100"}, {**mnist, "data.n": "200"}, {"data": "blobs", "data.k": "3"}])
-    ['mnist, likelihood=bernoulli, data.n=100', 'mnist, likelihood=bernoulli, data.n=200', 'blobs']
-    """
+    settings = _completed(runs)
     base = [tuple((k, s[k]) for k in NAMED if k in s) for s in settings]
     further = [{k: v for k, v in s.items() if k.startswith("data.") or k in UNSAID} for s in settings]
     varying = told_once(base, differing(base, further), ())

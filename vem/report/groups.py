@@ -12,7 +12,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vem.report.kin import by, differing, filled, rows_of, told_once
+from vem.report.kin import agree, by, differing, filled, rows_of, told_once
 from vem.report.labels import MEASUREMENT, whole
 from vem.report.runs import RunRecord
 from vem.storage.records import SPLITS
@@ -151,6 +151,5 @@ def differing_code(runs: Iterable[RunRecord]) -> dict[str, dict[str, list[RunRec
 
 def one_run(one: RunRecord, other: RunRecord) -> bool:
     """Whether two runs of one config may be the same run: no data and no code of theirs are known to differ."""
-    own, others = x_of(one), x_of(other)
-    codes = {code_key(one), code_key(other)}
-    return all(own[split] == others[split] for split in own if split in others) and (len(codes) == 1 or None in codes)
+    own, others = ({**x_of(run), "code": code_key(run)} for run in (one, other))
+    return agree(own, others)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -28,10 +27,10 @@ DATA_CLASS = "data._target_"
 
 
 def provenance(
-    framed: Framed, groups: Mapping[str, pd.DataFrame], code: Mapping[str, Sequence[str]], rebuild: Sequence[str]
+    framed: Framed, groups: Mapping[str, pd.DataFrame], code: Mapping[str, Sequence[str]], arguments: Iterable[object]
 ) -> Provenance:
     """All of it. ``groups``, ``code``: by table its groups, and what is to be said of different code that made them;
-    ``rebuild``: the command that writes the report again, word by word.
+    ``arguments``: of the command that writes the report again.
     """
     gathered = framed.gathered
     runs = gathered.runs
@@ -45,7 +44,7 @@ def provenance(
         versions={package: tuple(filter(None, own)) for package, own in values_of(versions).items()},
         machines=Counter(_machine(run) for run in runs if run.status == DONE),
         differences=_differences(framed, groups),
-        rebuild=shlex.join(rebuild),
+        rebuild=shlex.join(map(str, ("python", "-m", "vem.report", *arguments))),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         remarks=(*_remarks(framed), *of_code),
     )
@@ -118,10 +117,3 @@ def some(names: Sequence[str], total: int) -> str:
     ('all runs', 'a; b', 'a; b; c; d and 2 more')
     """
     return "all runs" if len(names) == total > 1 else named(list(dict.fromkeys(names)), NAMES_SHOWN)
-
-
-def rebuild_command(roots: Sequence[Path], out: Path | None, baseline: str | None) -> list[str]:
-    """The command line that writes this report again."""
-    command: list[Any] = ["python", "-m", "vem.report", *roots]
-    command += ["--out", out] if out is not None and list(roots) != [out] else []
-    return [str(word) for word in (*command, *(["--baseline", baseline] if baseline else []))]

@@ -29,7 +29,7 @@ from vem.report.gather import Gathered, gather, progress, unfinished
 from vem.report.groups import TRAIN_SIZE
 from vem.report.kin import by
 from vem.report.labels import GROUP
-from vem.report.provenance import provenance, rebuild_command
+from vem.report.provenance import provenance
 from vem.report.quantities import plain_rows
 from vem.report.runs import DONE, key_of
 from vem.report.sentences import answer, caution
@@ -56,26 +56,27 @@ def findings(
     gathered = framed.gathered
     groups = {name: _with_planned(part, framed) for name, part in grouped(framed).items()}
     check_baseline(list(groups.values()), baseline)
-    code = {name: _code(part, framed) for name, part in groups.items()}
+    members = {name: zip(map(str, part["label"]), part["directories"], strict=True) for name, part in groups.items()}
+    code = {name: about_code({label: [framed.runs[d] for d in found] for label, found in own})
+            for name, own in members.items()}  # fmt: skip
     tables = tuple(_table(name, part, framed, baseline, code[name]) for name, part in groups.items())
     compared = {table.name: table.groups for table in tables}
     placed = framed.rows[framed.rows["table"].notna()]
+    again = (
+        *roots,
+        *(("--out", out) if out and roots != [out] else ()),
+        *(("--baseline", baseline) if baseline else ()),
+    )
     return Findings(
         base=gathered.base,
         runs=framed.rows,
         tables=tables,
         apart=apart([framed.runs[d] for d in placed["directory"]], list(placed["table"])),
         unfinished=unfinished(gathered, list(framed.runs.values())),
-        provenance=provenance(framed, compared, code, rebuild_command(roots, out, baseline)),
+        provenance=provenance(framed, compared, code, again),
         title=", ".join(dict.fromkeys(root.resolve().name for root in roots)),
         progress=progress(gathered),
     )
-
-
-def _code(groups: pd.DataFrame, framed: Framed) -> list[str]:
-    """What is to be said of code of the user's that differs within a table."""
-    members = zip(groups["label"], groups["directories"], strict=True)
-    return about_code({str(label): [framed.runs[d] for d in found] for label, found in members})
 
 
 def _table(name: str, groups: pd.DataFrame, framed: Framed, wanted: str | None, code: Sequence[str]) -> Table:
