@@ -1,9 +1,8 @@
 """Which seeds of one training are measured alike: on the same rows, by the settings that bear on the number.
 
-A finished run can be measured again, with other settings than its kin. It stays a seed of its group; what changes is
-which numbers it has a share in. L[q] is an estimate of the same number whatever the budget, as long as its rows are
-the same. Gaps and bounds on log p(x) are as near to the truth as their search was long: those of two budgets are two
-numbers.
+A finished run can be measured again, with other settings than its kin: it stays a seed of its group, with a share in
+other numbers. On the same rows L[q] is an estimate of one number whatever the budget. Gaps and bounds on log p(x) are
+as near to the truth as their search was long: those of two budgets are two numbers.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from vem.storage.records import SPLITS
 
 TEST = "test"
 OTHER_ROWS = "other_rows"  # of a run: whether its test rows are others than those that its table is about
-# Those that make no gap another number: how often an unbiased estimate is drawn, what is measured beside it, and
-# rows, which are compared themselves.
+# That make no gap another number: draws of an unbiased estimate, what is measured beside it, rows.
 NO_BEARING = ("draws", "num_data", "splits", "strict", "diagnostics", "checks", "importance", "prior", "simulated")
 SOUGHT = {split: [column(split, gap, field="sought") for gap in GAPS.values()] for split in SPLITS}
 Run = Mapping[Any, Any]

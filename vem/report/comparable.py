@@ -1,11 +1,8 @@
 """Which runs may stand in one table: the same data, binarization, likelihood and evaluated test rows.
 
-What is compared is about test data; that training or validation numbers are about other rows is said beside the
-table (:func:`other_rows`). Runs without test data go by the rows that they have.
-
-Runs that differ in the number of training data alone (``data.max_train``) may be compared on held-out data: the
-test rows are the same whatever it is (:func:`vem.data.prepare.prepare`). Their training numbers are each about
-training data of their own.
+What is compared is about test data; other training or validation rows are said beside the table (:func:`other_rows`).
+Runs without test data go by the rows that they have. Those that differ in ``data.max_train`` alone are compared: their
+test rows are the same whatever it is (:func:`vem.data.prepare.prepare`).
 """
 
 from __future__ import annotations
@@ -42,8 +39,7 @@ def data_settings(run: RunRecord) -> dict[str, str]:
 def _completed(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
     """The data settings of each run; of one that ended before it knew them all, those of a run that it agrees with.
 
-    A run that fails while it is built has not resolved its likelihood: that sets it apart from no other. A run from
-    before does not say what its data were, nor do some which class made them.
+    One that fails while it is built has not resolved its likelihood: that sets it apart from no other.
     """
     settings = _from_kin([data_settings(run) for run in runs])
     told = [run.status == DONE or "likelihood" in own for run, own in zip(runs, settings, strict=True)]
@@ -54,7 +50,7 @@ def _completed(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
 
 
 def _from_kin(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The settings; what is not said of the data is as in those that agree in all else, if it is one and the same.
+    """The settings; what a run from before does not say is as in those that agree in all else, if it is one thing.
 
     >>> one, other = {"data": "mine", "test_x": "1a"}, {"data": "mine", "test_x": "2b"}
     >>> _from_kin([{"data": "mine"}, one])[0], _from_kin([{"data": "mine"}, one, other])[0]

@@ -1,8 +1,7 @@
 """Which runs are seeds of one training: they agree in their settings, saw the same data and ran the same code.
 
-What run.json does not say, as in runs from before, is taken from runs that agree with it in all else, as long as these
-are of one kind. A finished run can be measured again, with other settings than its kin: it stays a seed of its group,
-unless a seed has several measurements.
+What runs from before do not say is taken from those that agree with them in all else. A finished run can be measured
+again, with other settings than its kin: it stays a seed of its group, unless a seed has several measurements.
 """
 
 from __future__ import annotations
@@ -72,14 +71,13 @@ def seeds_of(runs: Iterable[RunRecord]) -> list[Any]:
 
 
 def own_settings(run: RunRecord) -> dict[str, str]:
-    """The settings that may differ within a table: all but the data's, and the number of training data.
-
-    What class holds the evaluation's settings is left out: evaluation.json does not say it, so that measured runs
-    would be told from those that are not.
-    """
-    return {key: value for key, value in run.settings.items()
-            if (not key.startswith("data.") or key == TRAIN_SIZE)
-            and not (key.startswith(MEASUREMENT) and key.endswith(CLASSES))}  # fmt: skip
+    """The settings that may differ within a table: all but the data's, and the number of training data."""
+    return {
+        key: value
+        for key, value in run.settings.items()
+        if (not key.startswith("data.") or key == TRAIN_SIZE)
+        and not (key.startswith(MEASUREMENT) and key.endswith(CLASSES))
+    }  # which evaluation.json does not say
 
 
 def _text(run: RunRecord, settings: Mapping[str, str]) -> str:

@@ -16,9 +16,9 @@ OLDER = "run.json says neither which strategy ran nor on which data: it is of an
 
 
 def told_by_kin(found: Sequence[RunRecord]) -> list[RunRecord]:
-    """Runs that cannot say what they are, or how they were measured, told by one that differs in its seed alone.
+    """Runs that cannot say what they are are told by one that differs in its seed alone, else by their config.
 
-    Else by what their config names. One that was trained and not measured is told by a run of the same training.
+    One that was trained and not measured has the settings of a run of the same training.
     """
     done = sorted((run for run in found if run.status == DONE and run.asked), key=lambda run: bool(run.evaluation))
     kin = by((frozenset(run.asked.items()) for run in done), done)  # the measured last
