@@ -15,6 +15,7 @@ import pytest
 import torch
 from cli_support import CHECKOUT, Ended
 from hydra._internal.hydra import Hydra
+from matplotlib.figure import Figure
 
 
 @pytest.fixture
@@ -25,13 +26,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs and measurements without their figures, half of a small run's time, where a test is about other files."""
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the figures' names: they are made and saved, and empty."""
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: None)
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, undrawn_jobs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests do without figures: drawing is most of a small run and of a report."""
     from vem.cli import train  # slow to import, for torch
+    from vem.report import summary
     from vem.report.figures import run
 
-    for module in (train, run):
-        monkeypatch.setattr(module, "draw_run", lambda directory: [])
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(summary, "draw", lambda *given, **named: [])
+        for module in (train, run):
+            monkeypatch.setattr(module, "draw_run", lambda directory: [])
 
 
 _composed: dict[tuple[str, ...], dict[str, Any]] = {}

@@ -85,7 +85,7 @@ def evaluation(directory: Path) -> dict[str, Any]:
     return json.loads((directory / records.EVALUATION).read_text())
 
 
-def test_gaps_at_the_end_of_a_run(here, vem_run):
+def test_gaps_at_the_end_of_a_run(here, vem_run, drawn):
     ended = vem_run(
         "data=digits", "training.epochs=1", "latent_dim=2", "model.decoder.widths=[10]", "hydra.run.dir=r",
         "evaluation.diagnostics.num_data=40", "evaluation.num_data=20", *(o for o in GAPS if "num_data" not in o),
@@ -104,7 +104,7 @@ def test_gaps_at_the_end_of_a_run(here, vem_run):
     assert not (here / "r" / FOLDER).exists()
 
 
-def test_measured_again(run, evaluate):
+def test_measured_again(run, evaluate, drawn):
     """The earlier result is kept byte for byte, the new one takes its place, and the figures are those of it."""
     before = contents(run)
     evaluate(*GAPS).good()
@@ -152,7 +152,6 @@ def test_the_settings_of_the_run_itself_are_left_alone(name, run, evaluate, vem_
 NEVER_ENOUGH = ("evaluation.checks.bias=0",)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_other_thresholds_judge_anew(run, evaluate):
     evaluate(*GAPS).good()
     assert "left alone" not in evaluate(*GAPS, *NEVER_ENOUGH, "evaluation.strict=true").bad().out
@@ -177,7 +176,6 @@ def test_a_run_that_measured_nothing(here, evaluate):
     assert not (here / "run" / records.EARLIER).exists()  # nothing stood there
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_options_of_ones_own(run, evaluate, here):
     (here / "own" / "evaluation").mkdir(parents=True)
     (here / "own" / "evaluation" / "mine.yaml").write_text("defaults: [gaps, _self_]\ndraws: 7\n")
@@ -198,7 +196,6 @@ STRICT = (
 )  # fmt: skip
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_failed_check_is_an_exit_code_and_the_result_is_written(here, run, evaluate, vem_run):
     ended = evaluate(*STRICT).bad()
     assert "converged" in ended.err and "the result is written" in ended.err
@@ -294,7 +291,6 @@ def test_a_missing_checkpoint(run, evaluate):
     assert contents(run) == before
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_checkpoint_of_another_config(here, run, evaluate):
     """Of the same shapes: the hash in it tells. Written before it or run.json held a hash: the shapes tell."""
     other = made(here / "other", "seed=1")
@@ -313,7 +309,6 @@ def test_a_checkpoint_of_another_config(here, run, evaluate):
     assert contents(run) == before
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_damaged_result_is_replaced(run, evaluate):
     (run / records.EVALUATION).write_text('{"train": ')
     evaluate(*GAPS).good()
@@ -335,7 +330,6 @@ def fills(calls: list[Any], save: Callable[..., Any]) -> Callable[..., None]:
     return write
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_disk_that_fills_during_the_pieces(here, run, evaluate, monkeypatch):
     before = contents(run)
     with monkeypatch.context() as patch:
@@ -348,7 +342,6 @@ def test_a_disk_that_fills_during_the_pieces(here, run, evaluate, monkeypatch):
     assert not (run / FOLDER).exists()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_disk_that_fills_during_the_result(run, evaluate, monkeypatch):
     """The old result stays, the pieces as well, and the earlier one is not put aside twice."""
     before = contents(run)
