@@ -2,8 +2,8 @@
 
 ``python -m vem.run`` spends some five seconds of processor time on importing other people's packages before its
 own first line. Where a test needs a process (a signal, a working directory, an exit code) and not those imports,
-it forks one here; vem itself is imported anew in each. Cold starts are tested in ``tests/cli/test_packaging.py``,
-``test_bad_input.py`` and ``test_evaluate.py``.
+it forks one here; vem itself is imported anew in each, and figures are saved empty. Cold starts are those of
+``tests/cli/test_packaging.py``, and of launchers that start processes of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+COLD = {"launcher=joblib", "launcher=ray"}  # their workers do not start from a process that was itself forked
 
 
 class Forked:
@@ -85,7 +86,7 @@ class Warm:
         """``python COMMAND`` with this checkout's package, in a session of its own or in the server's."""
         cwd, env = cwd or Path.cwd(), {**os.environ, "PYTHONPATH": str(CHECKOUT), **(env or {})}
         env.pop("PYTHONWARNINGS", None)
-        if not hasattr(os, "fork") or command[0] not in ("-m", "-c"):  # then it starts cold
+        if not hasattr(os, "fork") or COLD & {*command}:
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             return subprocess.Popen([sys.executable, *command], cwd=cwd, env=env, start_new_session=session, **pipes)
         self._started += 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from cli_support import CHECKOUT, Ended
+from cli_support import Ended
 from hydra._internal.hydra import Hydra
 from matplotlib.figure import Figure
+from warm import Warm
 
 
 @pytest.fixture
@@ -104,23 +103,11 @@ def vem_run(
 
 
 @pytest.fixture
-def vem_process(here: Path) -> Callable[..., Ended]:
-    """``python -m MODULE …`` in a process of its own, from the uninstalled checkout."""
+def vem_process(here: Path, warm: Warm) -> Callable[..., Ended]:
+    """``python -m MODULE …`` in a process of its own."""
 
-    def call(
-        *arguments: str, module: str = "vem.run", path: Path = CHECKOUT, cwd: Path = here, code: str | None = None
-    ) -> Ended:
-        environment = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
-        environment.pop("PYTHONWARNINGS", None)
-        program = ["-c", code] if code else ["-m", module]
-        done = subprocess.run(
-            [sys.executable, *program, *arguments],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+    def call(*arguments: str, module: str = "vem.run") -> Ended:
+        done = warm.run("-m", module, *arguments, cwd=here)
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return call
