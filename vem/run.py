@@ -50,7 +50,7 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
     A job has one thread unless ``threads`` says otherwise: n jobs on n cores do not fight, and the last bits of its
     numbers do not depend on the launcher.
     """
-    if not plan.listeners and HydraConfig.get().runtime.choices.get("hydra/launcher") == "joblib":
+    if plan.current.listener is None and HydraConfig.get().runtime.choices.get("hydra/launcher") == "joblib":
         stopping.leave_the_terminal_to_the_command()
     sweep = directory.parent
     content = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from killing import MEASURED, NINE, Killed, differences, results, start
+from killing import MEASURED, NINE, differences, results, start
 
 from vem import VemError, load
 from vem.cli.measure import state_hash
@@ -41,7 +41,6 @@ OTHERS: tuple[Any, ...] = (None, "text", 7, -1.5, True, [], {}, [1, "a"], {"a": 
 NUMBERS = tuple(f"{split}_{name}" for split in ("train", "valid", "test") for name in ("elbo", "reconstruction", "kl"))
 GAPS = ("test_amortization_gap", "test_optimization_gap", "test_approximation_gap")
 SEALS = (OWN, FILES_SAID)
-Command = Callable[[Path], Any]  # of a sweep, in this folder; its code and its text
 
 
 class Mutation(NamedTuple):
@@ -53,16 +52,11 @@ class Mutation(NamedTuple):
     detail: str = ""
 
 
-def typed(folder: Path) -> Killed:
-    """Type the command of the sweep in ``folder``, and wait for its end."""
-    return start(folder, SWEEP, None, folder / "hooks")
-
-
-def finished(folder: Path, command: Command = typed) -> Path:
+def sweep_of_nine(folder: Path) -> Path:
     """The finished sweep in ``folder``, made there if it is not there."""
     if not (folder / "sweep" / "summary.csv").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        ended = command(folder)
+        ended = start(folder, SWEEP, None, folder / "hooks")
         assert ended.code == 0, ended.text
     return folder / "sweep"
 
@@ -283,9 +277,9 @@ def load_faults(sweep: Path, truth: Truth, done: Mutation) -> list[str]:
     return faults
 
 
-def command_faults(sweep: Path, truth: Truth, done: Mutation, command: Command) -> list[str]:
+def command_faults(sweep: Path, truth: Truth, done: Mutation) -> list[str]:
     """What is wrong with what comes of typing the same command again over the mutated sweep."""
-    ended = command(sweep.parent)
+    ended = start(sweep.parent, SWEEP, None, sweep.parent / "hooks")
     if "Traceback" in ended.text:
         return [f"the command: {ended.text}"]
     if ended.code:
@@ -297,9 +291,9 @@ def command_faults(sweep: Path, truth: Truth, done: Mutation, command: Command) 
 
 
 def faults_of(
-    seed: int, sweep: Path, truth: Truth, work: Path, command: Command | None, figures: bool, sealed: bool = True
+    seed: int, sweep: Path, truth: Truth, work: Path, command: bool, figures: bool, sealed: bool = True
 ) -> tuple[Mutation, list[str]]:
-    """Mutate a copy of the sweep, and look at it, and at what ``command`` makes of it.
+    """Mutate a copy of the sweep, and look at it.
 
     Of runs from before, which are not ``sealed``, a number that is another one cannot be seen: for them the tracebacks
     and the NaN count.
@@ -311,8 +305,8 @@ def faults_of(
     done = mutate(place / "sweep", seed)
     with contextlib.redirect_stdout(io.StringIO()):
         faults = report_faults(place / "sweep", truth, done, figures) + load_faults(place / "sweep", truth, done)
-    if command is not None:
-        faults += command_faults(place / "sweep", truth, done, command)
+    if command:
+        faults += command_faults(place / "sweep", truth, done)
     shutil.rmtree(place)
     return done, faults if sealed else [fault for fault in faults if "Traceback" in fault or " holds " in fault]
 
@@ -336,12 +330,11 @@ def main() -> int:
     given = parser.parse_args()
     logging.getLogger("vem").setLevel(logging.ERROR)
     folder = given.folder.resolve()
-    sweep = finished(folder)
+    sweep = sweep_of_nine(folder)
     truth, begun, bad = Truth(sweep), time.monotonic(), 0
     for seed in range(given.first, given.first + given.num):
-        again, figures = (n > 0 and seed % n == 0 for n in (given.command_every, given.figures_every))
-        command = typed if again else None
-        done, faults = faults_of(seed, sweep, truth, folder / "work", command, figures, not given.from_before)
+        every = [n > 0 and seed % n == 0 for n in (given.command_every, given.figures_every)]
+        done, faults = faults_of(seed, sweep, truth, folder / "work", *every, not given.from_before)
         bad += bool(faults)
         for fault in faults:
             print(f"{seed}: {done}: {fault}", flush=True)

@@ -22,7 +22,7 @@ from vem.cli import messages, resume
 from vem.config import loaded
 from vem.errors import VemError
 from vem.report import summarize
-from vem.storage import records, sealing
+from vem.storage import identity, records, sealing
 
 OLD = Path(__file__).parent / "as_before"
 SEALED = Path(__file__).parents[1] / "golden" / "sweep"
@@ -33,6 +33,8 @@ DIGITS = ("-m", "strategy=local,amortized,gmm", "seed=0", "training.epochs=2", "
           "evaluation.num_data=20", "data.max_train=100", "hydra.sweep.dir=sweep")  # fmt: skip
 BINARY = ("data=array", "data.path=binary.csv", "training.epochs=2")
 UNFINISHED = sorted(path.name for path in (OLD / "unfinished").iterdir())
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def test_a_sealed_sweep_reruns_nothing(sealed, vem_run):
 def test_a_further_seed_of_a_sealed_sweep_joins_its_group(sealed, strategy):
     """A run of seed 2 as it would be written today; of a run its numbers are another seed's, which does not matter."""
     config = {seed: messages.composed((f"strategy={strategy}", f"seed={seed}", *BLOBS[:-1])) for seed in (0, 1, 2)}
-    hashes = {seed: records.config_hash(content) for seed, content in config.items()}
+    hashes = {seed: identity.config_hash(content) for seed, content in config.items()}
     facts = {run: records.read_json(run / records.RUN) for run in run_directories([sealed])}
     own = {run: f for run, f in facts.items() if f["strategy"] == strategy}
     assert {f["seed"]: f["config_hash"] for f in own.values()} == {seed: hashes[seed] for seed in (0, 1)}
@@ -141,7 +143,7 @@ def test_a_sealed_run_scores_what_its_evaluation_says(run):
                          ids=lambda path: path.name[-9:])  # fmt: skip
 def test_the_hash_of_an_old_config_is_what_it_was(path):
     config = loaded.read_config(path / records.CONFIG)
-    assert records.config_hash(config) == records.read_json(path / records.RUN)["config_hash"]
+    assert identity.config_hash(config) == records.read_json(path / records.RUN)["config_hash"]
 
 
 def test_a_finished_run_is_not_measured_anew_for_an_option_that_nobody_asked_for(old, vem_run):
@@ -162,12 +164,12 @@ def test_a_finished_run_is_not_measured_anew_for_an_option_that_nobody_asked_for
 
 def test_an_option_that_was_typed_is_refused_and_shown(old, vem_run, monkeypatch):
     """Not taken back in silence: here an option that no run of the first release had."""
-    monkeypatch.setitem(records.AS_BEFORE, "objective.novel", "no")
+    monkeypatch.setitem(identity.AS_BEFORE, "objective.novel", "no")
     old_config = yaml.safe_load((old / "unfinished" / "gmm" / records.CONFIG).read_text())
-    config = records.with_option(old_config, "objective.novel", "yes")
+    config = identity.with_option(old_config, "objective.novel", "yes")
     path = old / "unfinished" / "gmm"
-    assert records.option(resume.as_begun(path, config), "objective.novel") == "no"
+    assert identity.option(resume.as_begun(path, config), "objective.novel") == "no"
     assert resume.as_begun(path, config, ["objective.novel=yes"]) == config
-    with_model = records.with_option(old_config, "model.novel", "yes")
-    monkeypatch.setitem(records.AS_BEFORE, "model.novel", "no")
+    with_model = identity.with_option(old_config, "model.novel", "yes")
+    monkeypatch.setitem(identity.AS_BEFORE, "model.novel", "no")
     assert resume.difference(old_config, with_model).split() == ["-model.novel=no", "+model.novel=yes"]

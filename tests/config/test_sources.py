@@ -14,7 +14,7 @@ import pytest
 
 from vem.cli import resume
 from vem.config import sources
-from vem.storage import records
+from vem.storage import identity, records
 
 FILES = {
     "mynets.py": "from torch import nn\nimport pandas, yaml, json\nimport nets.deep as deep\nclass Decoder: pass\n",
@@ -185,7 +185,7 @@ def test_an_unfinished_run_by_other_code_is_refused_and_a_failed_job_of_a_sweep_
 ) -> None:
     own, place = config("mynets.Decoder"), tmp_path / "r"
     place.mkdir()
-    run = {"status": status, "config_hash": records.config_hash(own), "code": sources.of(own)}
+    run = {"status": status, "config_hash": identity.config_hash(own), "code": sources.of(own)}
     records.write_json(place / records.RUN, run)
     assert resume.left_behind(place, own, sweeping) == run
     write(project / "nets" / "layers.py", "")

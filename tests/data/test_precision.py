@@ -19,7 +19,7 @@ from vem.models.linear_gaussian import LinearGaussian, maximum_likelihood_ppca
 from vem.models.mixture import Mixture
 from vem.models.networks import MLPFactory
 from vem.objectives.elbo import ELBO
-from vem.storage import records
+from vem.storage import identity, records
 from vem.strategies.exact_em import ExactEM
 from vem.training.fit import fit
 from vem.training.schedules import Constant
@@ -91,7 +91,7 @@ def test_float32_runs_see_the_numbers_that_they_saw(tmp_path, case, precision):
 
 def test_the_option_is_no_part_of_the_hash_where_it_moves_nothing():
     def hashed(**config: object) -> str:
-        return records.config_hash({"data": {"name": "own", **config.pop("data", {})}, **config})  # type: ignore[dict-item]
+        return identity.config_hash({"data": {"name": "own", **config.pop("data", {})}, **config})  # type: ignore[dict-item]
 
     for dtype in ("float32", "float64"):
         assert hashed(dtype=dtype, data={"precision": "single"}) == hashed(dtype=dtype)

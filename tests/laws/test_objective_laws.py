@@ -14,7 +14,7 @@ from vem.config.build import build
 from vem.contracts import PathPosterior
 from vem.noise import fill, generator
 from vem.numerics import weighted_sum
-from vem.storage import records
+from vem.storage import identity
 
 PAIR = pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 ONE = torch.ones((), dtype=torch.float64)
@@ -148,8 +148,8 @@ def test_the_yaml_of_local_rows_says_what_auto_means() -> None:
 def test_local_runs_of_before_are_those_of_the_same_words(typed: list[str], before: Any, gradient: str) -> None:
     """By the hash of the two options as they stood in config.yaml."""
     now = config("strategy=local", *typed)
-    old = records.with_option(now, records.OF_STRATEGY, before[0])
-    old = records.with_option(old, records.OF_OBJECTIVE, before[1]) if before[1] else old
-    assert records.config_hash(now) == records.config_hash(old)
-    for content in (now, records.settled(old, before=True)):
+    old = identity.with_option(now, identity.OF_STRATEGY, before[0])
+    old = identity.with_option(old, identity.OF_OBJECTIVE, before[1]) if before[1] else old
+    assert identity.config_hash(now) == identity.config_hash(old)
+    for content in (now, identity.settled(old, before=True)):
         assert build({**content, "device": "cpu"}, data("real")).strategy.objective.gradient == gradient

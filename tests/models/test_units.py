@@ -25,7 +25,8 @@ from vem.models.networks import MLPFactory
 from vem.models.units import Units, column_moments
 from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
-from vem.storage.records import BY_COLUMN, config_hash
+from vem.storage.identity import config_hash
+from vem.storage.records import BY_COLUMN
 from vem.strategies.amortized import Amortized, Mirror
 from vem.strategies.local import HeldOut, Local
 from vem.training.fit import fit

@@ -25,7 +25,7 @@ from vem.report.page import markdown
 from vem.report.read import findings
 from vem.report.runs import read_config
 from vem.report.summary import terminal
-from vem.storage.records import config_hash
+from vem.storage.identity import config_hash
 
 ELBO = {"mean": -90.0, "se": 0.1, "mc_se": 0.01}
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from vem.errors import BadArgument, VemError, at_least, choice, did_you_mean
-from vem.storage import records
+from vem.storage import identity, records
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_the_hash_covers_what_the_numbers_depend_on() -> None:
         "training": {"epochs": 3, "checkpoint_seconds": 30}, "evaluation": {"draws": 1}, "seed": 0, "dtype": "float32",
         "device": "cpu", "latent_dim": 2, "progress": True, "threads": 1,
     }  # fmt: skip
-    digest = records.config_hash(config)
+    digest = identity.config_hash(config)
     same = [
         {"data": {"root": "/b", "num": 5}}, {"device": "cuda"}, {"threads": 2}, {"latent_dim": 9}, {"progress": False},
         {"training": {"epochs": 3, "checkpoint_seconds": 0}},
@@ -101,8 +101,8 @@ def test_the_hash_covers_what_the_numbers_depend_on() -> None:
         {"data": {"root": "/a", "num": 6}}, {"model": {"latent_dim": 3}}, {"strategy": {"e_steps": 2}}, {"seed": 1},
         {"dtype": "float64"}, {"training": {"epochs": 4, "checkpoint_seconds": 30}}, {"evaluation": {"draws": 2}},
     ]  # fmt: skip
-    assert {records.config_hash({**config, **change}) for change in same} == {digest}
-    assert len({digest, *(records.config_hash({**config, **change}) for change in other)}) == 1 + len(other)
+    assert {identity.config_hash({**config, **change}) for change in same} == {digest}
+    assert len({digest, *(identity.config_hash({**config, **change}) for change in other)}) == 1 + len(other)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_the_hash_covers_what_the_numbers_depend_on() -> None:
     ],
 )
 def test_the_gradient_of_local_is_the_one_that_it_was(said, chosen, before, expected) -> None:
-    strategy = {"_target_": records.LOCAL, "objective": {"gradient": chosen}} | ({"gradient": said} if said else {})
-    settled = records.settled({"strategy": strategy}, before)
+    strategy = {"_target_": identity.LOCAL, "objective": {"gradient": chosen}} | ({"gradient": said} if said else {})
+    settled = identity.settled({"strategy": strategy}, before)
     kept = {"gradient": said} if chosen == "path" else {}  # for the hash
-    assert settled == {"strategy": {"_target_": records.LOCAL, "objective": {"gradient": expected}} | kept}
-    assert records.settled(settled, before=True) == records.settled(settled) == settled
+    assert settled == {"strategy": {"_target_": identity.LOCAL, "objective": {"gradient": expected}} | kept}
+    assert identity.settled(settled, before=True) == identity.settled(settled) == settled
 
 
 @pytest.mark.parametrize("error", [BadArgument("steps", "=0 is too small."), records.Unwritable("no.", full=True)])
@@ -150,7 +150,7 @@ def test_what_is_not_hashed_names_no_folder():
     """Else a sweep that is typed again with another value of it would begin again, in folders of other names."""
     content = yaml.safe_load((Path(__file__).parents[2] / "conf" / "config.yaml").read_text(encoding="utf-8"))
     naming = content["hydra"]["job"]["config"]["override_dirname"]
-    assert set(records.NOT_HASHED) <= set(naming["exclude_keys"])
+    assert set(identity.NOT_HASHED) <= set(naming["exclude_keys"])
 
 
 def test_what_a_killed_writer_left_is_cleared_away_and_nothing_else(tmp_path):

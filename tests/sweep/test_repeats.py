@@ -7,13 +7,13 @@ import pytest
 from vem.cli.measure import ChecksFailed
 from vem.cli.messages import composed
 from vem.config.build import identified
-from vem.storage import ledger, records
+from vem.storage import identity, ledger, records
 from vem.sweep import child
 from vem.sweep.jobs import Work
 from vem.sweep.repeats import holder_of
 
 CONFIG = {"seed": 0, "data": {"name": "blobs"}, "rerun": None}
-DIGEST = records.config_hash(CONFIG)
+DIGEST = identity.config_hash(CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_repeat_is_judged_by_the_checks_of_its_run(tmp_path, strict):
     config = composed(typed)
     for folder in "ab":
         (tmp_path / folder).mkdir()
-    digest = records.config_hash(identified(config))
+    digest = identity.config_hash(identified(config))
     records.write_json(tmp_path / "a" / records.RUN, {"status": "done", "config_hash": digest})
     checks = [{"name": "best_above_q", "passed": False, "detail": "by 3 nats"}]
     records.write_json(tmp_path / "a" / records.EVALUATION, {"test": {"checks": checks}})

@@ -12,7 +12,7 @@ import pytest
 from vem.cli.messages import composed
 from vem.config.targets import instantiate
 from vem.errors import VemError
-from vem.storage.records import config_hash
+from vem.storage.identity import config_hash
 from vem.training.schedules import Constant, Cosine, RobbinsMonro, Stepwise
 from vem.training.settings import Stop, Training
 

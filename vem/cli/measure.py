@@ -25,7 +25,7 @@ from vem.evaluation.measured import Result
 from vem.evaluation.progress import Progress
 from vem.evaluation.settings import Evaluation
 from vem.report.ends import ends_text, known_ends, sides
-from vem.storage import records
+from vem.storage import identity, records
 from vem.storage.checks import failed, not_tested
 from vem.training.signals import Asked, InterruptedRun, stop_requests
 
@@ -129,7 +129,7 @@ def state_hash(*parts: Any) -> str:
 
 def fingerprint(section: Mapping[str, Any], seed: int, state: str) -> str:
     """What a result depends on: the settings, less ``strict``, the seed, what was trained, the version, the format."""
-    relevant = records.without_later({key: value for key, value in section.items() if key != "strict"}, "evaluation")
+    relevant = identity.without_later({key: value for key, value in section.items() if key != "strict"}, "evaluation")
     text = json.dumps([relevant, seed, state, __version__, FORMAT], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -177,28 +177,24 @@ def archive(directory: Path) -> Path | None:
     Raises:
         VemError: it cannot be copied: then nothing has changed.
     """
-    names = [name for name in (records.EVALUATION, records.PER_DATUM) if (directory / name).exists()]
-    if records.EVALUATION not in names or (directory / records.EVALUATION).read_bytes().strip() == b"{}":
+    result, folder = directory / records.EVALUATION, directory / records.EARLIER
+    if not result.exists() or result.read_bytes().strip() == b"{}":
         return None
-    folder = directory / records.EARLIER
-    kept = sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
-    last, place = (folder / f"{number:03d}" for number in (kept[-1] if kept else 0, kept[-1] + 1 if kept else 1))
-    if kept and _same(last / records.EVALUATION, directory / records.EVALUATION):
+    kept = max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=0)
+    last, place = folder / f"{kept:03d}", folder / f"{kept + 1:03d}"
+    if (last / result.name).is_file() and filecmp.cmp(last / result.name, result, shallow=False):
         return last
     temporary = folder / f".{place.name}.{os.getpid()}"
     try:
-        temporary.mkdir(parents=True)
-        for name in names:
-            shutil.copy2(directory / name, temporary / name)
-        os.replace(temporary, place)
-    except OSError as error:
+        with records.writing(place):
+            temporary.mkdir(parents=True)
+            for path in (result, directory / records.PER_DATUM):
+                if path.exists():
+                    shutil.copy2(path, temporary / path.name)
+            os.replace(temporary, place)
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise records.unwritable(place, error) from error
     return place
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def judge(directory: Path, strict: bool) -> None:

@@ -1,4 +1,4 @@
-"""What stands between the command line and a run: where configs lie, folder names, readable errors."""
+"""What stands between the command line and a run: folder names, composed configs, one message for any error."""
 
 from __future__ import annotations
 
@@ -7,53 +7,26 @@ import hashlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vem.cli.typed import several_values
+from vem.cli.typed import config_directory, explain, known_keys
 from vem.errors import VemError, did_you_mean
-from vem.storage import records
+from vem.storage import identity, records
 from vem.storage.folders import expanded
 
 LONGEST_FOLDER = 100
 
-# Plugins of Hydra's that are extras of vem's: (group, option) → the extra.
-EXTRAS = {
-    ("hydra/launcher", "joblib"): "joblib",
-    ("hydra/launcher", "submitit_local"): "slurm",
-    ("hydra/launcher", "submitit_slurm"): "slurm",
-    ("hydra/launcher", "ray"): "ray",
-    ("hydra/sweeper", "optuna"): "optuna",
-}
-
 
 class PastHydra(BaseException):
     """Carries a job's error past Hydra, which prints a line of its own about an Exception."""
-
-
-def config_directory() -> Path:
-    """``vem/conf`` of an installed wheel, or ``conf`` beside the package in a checkout.
-
-    Raises:
-        VemError: neither is there.
-    """
-    here = Path(__file__).resolve().parents[1]
-    for candidate in (here / "conf", here.parent / "conf"):
-        if (candidate / "config.yaml").is_file():
-            return candidate
-    raise VemError(f"no configs beside {here}: the installation is incomplete, install vem again.")
 
 
 def folder_name(overrides: str) -> str:
@@ -115,22 +88,25 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     Raises:
         VemError: a key that every run needs was taken out.
     """
-    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(content, dict)
-    lacking = [key for key in (*records.NEEDED, "device", "threads", "progress") if key not in content]
+    content = _plain(config)
+    lacking = [key for key in (*identity.HASHED, "device", "threads", "progress") if key not in content]
     if lacking:
         raise VemError(f"the config has no {', '.join(lacking)}, which every run needs: leave out ~{lacking[0]}.")
     find_data(content.get("data"), Path(HydraConfig.get().runtime.cwd))
     chosen = HydraConfig.get().runtime.choices
     content["choices"] = {str(k): v for k, v in chosen.items() if not str(k).startswith("hydra/") and v}
-    return records.settled({str(k): v for k, v in content.items()})
+    return identity.settled(content)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(content, dict)
+    return {str(k): v for k, v in content.items()}
 
 
 def find_data(section: Any, typed_in: Path) -> None:
     """A relative path means the folder that the command was typed in: a launcher's worker may stand elsewhere."""
-    if not isinstance(section, dict) or typed_in == Path.cwd():
-        return
-    for key in ("path", "root"):
+    for key in ("path", "root") if isinstance(section, dict) and typed_in != Path.cwd() else ():
         if isinstance(section.get(key), str):
             section[key] = str(typed_in / expanded(section[key]))
 
@@ -143,12 +119,9 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
-            config = compose("config", overrides=list(overrides))
-        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            return identity.settled(_plain(compose("config", overrides=list(overrides))))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise VemError(message(error)) from error
-    assert isinstance(content, dict)
-    return records.settled({str(k): v for k, v in content.items()})
 
 
 def only(overrides: Sequence[str], allowed: Sequence[str], remedy: str) -> None:
@@ -158,7 +131,7 @@ def only(overrides: Sequence[str], allowed: Sequence[str], remedy: str) -> None:
         VemError: the override, and what can be set; ``remedy`` where it is a key that the rest of a config has.
     """
     for override in overrides:
-        key = override.lstrip("+~").split("=")[0].split("@")[0]
+        key = identity.key_of(override).split("@")[0]
         if any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in allowed):
             continue
         known = set(known_keys())
@@ -171,30 +144,6 @@ def only(overrides: Sequence[str], allowed: Sequence[str], remedy: str) -> None:
 def message(error: BaseException) -> str:
     """One line or paragraph for any error."""
     return explain(error) or f"{type(error).__name__}: {error} (the traceback is in {records.LOG})"
-
-
-def explain(error: BaseException | None) -> str | None:
-    """A message with a remedy for an error that the user can mend; None for one that is not the user's."""
-    if isinstance(error, VemError):
-        return str(error)
-    if isinstance(error, MissingConfigException):
-        return _missing_option(error)
-    if isinstance(error, OverrideParseException):
-        return _malformed(error)
-    if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
-        return several_values(str(error)) or _unknown_key(error)
-    if isinstance(error, HydraException):
-        return _first_line(error)
-    if isinstance(error, ValueError) and str(error).startswith("No trials are completed yet"):
-        return "no trial of this search has a validation ELBO: each run's run.log says why; seek in another interval."
-    if isinstance(error, ConnectionError) and "ray" in str(error).lower():
-        return (
-            f"launcher=ray finds no cluster ({_first_line(error)}): start one with `ray start --head`, or leave "
-            "hydra.launcher.ray.init.address=null for one of this machine alone."
-        )
-    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
-        return "a group cannot be null: what it holds can, with a dot, as in evaluation.best=null."
-    return None
 
 
 def complain(error: BaseException | None) -> int:
@@ -221,109 +170,8 @@ def no_folder(error: OSError) -> Exception:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _malformed(error: OverrideParseException) -> str:
-    """``epochs``, ``training.epochs=[1``: what the parser met, and how to write it."""
-    if "=" not in str(error.override):
-        return f"{error.override!r} is not understood: write key=value, for example training.epochs=10."
-    lines = [line.strip() for line in str(error).splitlines()]
-    met = next((line for line in lines if line and not line.startswith(("See ", "Error pars"))), "a syntax error")
-    return (
-        f"{error.override!r} is not understood ({met}). Lists are written [1,2]; quote "
-        "values with spaces or brackets in them: 'key=\"a b\"'."
-    )
-
-
-def _missing_option(error: MissingConfigException) -> str:
-    """``Could not find 'data/minst'``: the group's options, and the nearest."""
-    found = re.search(r"Could not find '([\w/]+)/([^'/]+)'", str(error))
-    if not found:
-        return _first_line(error)
-    group, name = found.groups()
-    if (group, name) in EXTRAS:
-        return _missing_extra(group.removeprefix("hydra/"), name, EXTRAS[group, name])
-    options = _options(str(error))
-    return (
-        f"{group}={name} is not known{did_you_mean(name, options)} Options of {group}: {', '.join(options) or 'none'}."
-    )
-
-
-def _missing_extra(group: str, name: str, extra: str) -> str:
-    option = extra if name == "submitit_slurm" else name
-    return (
-        f"{group}={option} needs a package that is not installed: pip install 'vem[{extra}]', or, in a checkout, "
-        f"pip install -c constraints.txt -e '.[{extra}]'."
-    )
-
-
-def _options(text: str) -> list[str]:
-    after = text.split("Available options in", 1)[-1]
-    return [line.strip() for line in after.splitlines()[1:] if re.fullmatch(r"\s+[\w.-]+", line)]
-
-
-def _unknown_key(error: BaseException) -> str:
-    """``Could not override 'trainig.epochs'``: the nearest key of the default config."""
-    text = f"{error}\n{error.__cause__ or ''}"
-    found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
-    nowhere = re.search(r"Interpolation key '([^']+)' not found", text)
-    if nowhere:
-        place, key = getattr(error, "full_key", None) or "a value", nowhere.group(1)
-        return f"{place} refers to ${{{key}}}, and there is no such key{did_you_mean(key, known_keys())}"
-    missing = re.search(r"Missing mandatory value: (\S+)", text)
-    if missing:
-        return f"{missing.group(1)} has no default: set {missing.group(1)}=VALUE."
-    if not found:
-        return _first_line(error)
-    typed = found.group(1).split("@")[0]
-    keys = list(known_keys())
-    group = re.split("[./]", typed)[0]
-    if typed in keys and group != typed:
-        return (
-            f"{typed} cannot be set: it belongs to another choice of {group}, or of a group within it, than the one "
-            "taken here. Leave it out, or make that choice."
-        )
-    near = did_you_mean(typed, keys)
-    if near == ".":
-        near = did_you_mean(typed.rsplit(".", 1)[-1], keys)
-    cause = re.search(r"Value '[^\n]+", text)
-    return (
-        f"{typed} cannot be set{': ' + cause.group() if cause else ' (no such key or group)'}{near} "
-        "`python -m vem.run --cfg job` prints every key, `--help` the groups."
-    )
-
-
-def known_keys() -> Iterator[str]:
-    """Every group and dotted key that the config files mention."""
-    root = config_directory()
-    for path in sorted(root.rglob("*.yaml")):
-        group = path.parent.relative_to(root).as_posix()
-        if group.startswith("hydra"):
-            continue
-        if group != ".":
-            yield group
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        prefix = "" if group == "." else group.replace("/", ".") + "."
-        if isinstance(content, Mapping):
-            yield from _flat({str(k): v for k, v in content.items()}, prefix)
-
-
-def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for key, child in node.items():
-        if key in ("defaults", "_target_", "_partial_", "hydra"):
-            continue
-        yield f"{prefix}{key}"
-        if isinstance(child, Mapping):
-            yield from _flat({str(k): v for k, v in child.items()}, f"{prefix}{key}.")
-
-
 def report(directory: Path) -> None:
-    """Write and print the report of a sweep; a report that fails must not hide the runs."""
+    """Write and print the report of a sweep."""
     from vem.report.summary import write_report
 
-    try:
-        print(write_report([directory], directory, ended=True))
-    except VemError as error:
-        print(f"vem: no report: {error}", file=sys.stderr)
+    print(write_report([directory], directory, ended=True))

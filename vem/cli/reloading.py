@@ -97,9 +97,9 @@ def _scores(built: Built, model: Any, strategy: Any, seed: int) -> SplitScores:
     """The ELBO and log p(x) of a few data, with the same noise each time."""
     data = built.data
     x = data.valid.x if data.redrawn else data.train.x  # to draw all anew for a few of them takes its time
-    rows = spread(DATA, len(x))
     torch.manual_seed(0)  # for a network that draws
-    return score(model, strategy, x, rows, training_rows=not data.redrawn, draws=1, seed=seed, name="loaded")
+    options: dict[str, Any] = {"training_rows": not data.redrawn, "draws": 1, "seed": seed, "name": "loaded"}
+    return score(model, strategy, x, spread(DATA, len(x)), **options)
 
 
 def _of(scores: SplitScores) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 from vem import __version__
 from vem.config import sources
 from vem.errors import VemError, choice
-from vem.storage import ledger, locks, records, sealing
+from vem.storage import identity, ledger, locks, records, sealing
 from vem.storage.ledger import JobState
 
 log = logging.getLogger("vem")
@@ -49,15 +49,13 @@ def alone(directory: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locks.held(directory / records.LOG, wait=False))
+            with records.writing(directory):
+                stack.enter_context(locks.held(records.make_folder(directory) / records.LOG, wait=False))
         except locks.Taken:
             raise AtWork(
                 f"{directory}: {_holder(directory)} is at work on this run. Wait for its end, or name another "
                 "hydra.run.dir."
             ) from None
-        except OSError as error:
-            raise records.unwritable(directory, error) from error
         yield
 
 
@@ -86,16 +84,16 @@ def as_begun(directory: Path, config: dict[str, Any], overrides: Sequence[str] =
     # What failed before it had computed anything has nothing to go on from.
     unfinished = run.get("status") != JobState.DONE and (begun or run.get("status") != JobState.FAILED)
     binary = run.get("likelihood") == "bernoulli"
-    typed = {override.lstrip("+~").split("=", 1)[0] for override in overrides}
-    old_values = {k: v for k, v in records.AS_BEFORE.items() if records.option(old, k) is None}
-    old_values |= {k: v for k, (v, new) in records.MOVED_DEFAULTS.items()
-                   if records.option(old, k) == v and records.option(config, k) == new}  # fmt: skip
+    typed = set(map(identity.key_of, overrides))
+    later = {k: v for k, v in identity.AS_BEFORE.items() if identity.option(old, k) is None}
+    for key, (before, now) in identity.MOVED_DEFAULTS.items():
+        if identity.option(old, key) == before and identity.option(config, key) == now:
+            later[key] = before
     kept = []
-    for key, before in old_values.items():
-        moved = records.option(config, key) not in (None, before) and key not in typed
-        measured = key.startswith("evaluation.")
-        if moved and (unfinished or measured or (binary and key in records.REAL_ONLY)):
-            config = records.with_option(config, key, before)
+    for key, before in later.items():
+        idle = key.startswith("evaluation.") or (binary and key in identity.REAL_ONLY)
+        if (unfinished or idle) and key not in typed and identity.option(config, key) not in (None, before):
+            config = identity.with_option(config, key, before)
             kept.append(f"{key}={before}")
     if kept and unfinished and begun:
         log.info("%s goes on as it was begun, with %s.", directory, ", ".join(kept))
@@ -111,17 +109,13 @@ def as_written(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
         old = records.read_yaml(directory / records.CONFIG)
     except VemError:
         return config
-    return records.without_later(
-        config, keys={k: v for k, v in records.AS_BEFORE.items() if records.option(old, k) is None}
+    return identity.without_later(
+        config, keys={k: v for k, v in identity.AS_BEFORE.items() if identity.option(old, k) is None}
     )
 
 
 def stale(config: Mapping[str, Any]) -> bool:
-    """Whether ``rerun=stale`` was said.
-
-    Raises:
-        VemError: another word.
-    """
+    """Whether ``rerun=stale`` was said; raises VemError at another word."""
     return choice(config.get("rerun") or "never", ("never", "stale"), "rerun") == "stale"
 
 
@@ -176,29 +170,19 @@ def by_other_code(run: Mapping[str, Any]) -> str | None:
 
 
 def archive(directory: Path) -> None:
-    """Move a run's files to ``earlier/001``, ``002``, …: what was computed is kept.
-
-    Raises:
-        VemError: the folder cannot be written.
-    """
+    """Move a run's files to ``earlier/001``, ``002``, …: what was computed is kept."""
     parent = directory / records.ASIDE
     place = next(p for n in itertools.count(1) if not (p := parent / f"{n:03d}").exists())
-    try:
-        place.mkdir(parents=True)
-    except OSError as error:
-        raise records.unwritable(place, error) from error
-    _move(directory, place)
+    _move(directory, records.make_folder(place))
     log.info("the earlier run is kept in %s", place)
 
 
 def _move(directory: Path, place: Path) -> None:
     """Move all but the log and what is there already. run.json goes first: none says "done" where files are gone."""
-    try:
+    with records.writing(place):
         for path in sorted(directory.iterdir(), key=lambda path: (path.name != records.RUN, path.name)):
             if path.name not in (records.ASIDE, records.LOG) and not (place / path.name).exists():
                 path.rename(place / path.name)
-    except OSError as error:
-        raise records.unwritable(place, error) from error
 
 
 def _end_the_move(directory: Path) -> None:
@@ -218,7 +202,7 @@ def _of_this_config(directory: Path, run: dict[str, Any], config: dict[str, Any]
     begun = has_begun(directory)
     if run.get("status") == JobState.REPEATS and not begun:
         return None  # another folder had this job; now it is this one's
-    if run.get("config_hash") == records.config_hash(config):
+    if run.get("config_hash") == identity.config_hash(config):
         changes = sources.changed(run.get("code")) if begun and run.get("status") != JobState.DONE else []
         if not changes:
             return run
@@ -235,7 +219,7 @@ def _of_this_config(directory: Path, run: dict[str, Any], config: dict[str, Any]
     except VemError:
         old = {}
     changed = difference(old or {}, config)
-    key = records.FILE_HASH
+    key = identity.FILE_HASH
     file = f" (data.{key}: what the file data.path holds has changed.)" if key in changed else ""
     raise OtherConfig(
         f"{directory} holds a run of another config, and a run's config does not change:\n{changed}\n"
@@ -246,9 +230,8 @@ def _of_this_config(directory: Path, run: dict[str, Any], config: dict[str, Any]
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The lines that differ between two configs, as far as the numbers of a run depend on them."""
-
-    parts = [records.hashed_part(config) for config in (old, new)]
-    later = {k: v for k, v in records.AS_BEFORE.items() if any(k in part for part in parts)}
+    parts = [identity.hashed_part(config) for config in (old, new)]
+    later = {k: v for k, v in identity.AS_BEFORE.items() if any(k in part for part in parts)}
     before, after = ([f"{key}={value}" for key, value in sorted({**later, **part}.items())] for part in parts)
     changes = difflib.unified_diff(before, after, lineterm="", n=0)
     return "\n".join(f"  {line}" for line in changes if not line.startswith(("---", "+++", "@@")))

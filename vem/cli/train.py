@@ -30,7 +30,7 @@ from vem.models.units import units_of
 from vem.report.figures.run import draw_run
 from vem.report.runs import flat_settings
 from vem.report.starts import longer, rule
-from vem.storage import records, same_data, sealing
+from vem.storage import identity, records, same_data, sealing
 from vem.storage.ledger import JobState
 from vem.training.fit import Progress, fit
 from vem.training.recorder import Recorder
@@ -78,49 +78,45 @@ def _execute(
     config: dict[str, Any], overrides: list[str], directory: Path, start: str | None, paths: dict[str, str]
 ) -> float:
     started = time.monotonic()
-    digest = records.config_hash(config)
+    digest = identity.config_hash(config)
     earlier = resume.left_behind(directory, config, sweeping=start is not None)
     if earlier is not None and earlier.get("status") == JobState.DONE:
         _compare_data(config, earlier, directory)
         log.info("%s is finished: left alone. Another hydra.run.dir, or hydra.sweep.dir, runs it again.", directory)
-        measure.judge(directory, config["evaluation"].get("strict", False))
-        return records.valid_elbo(directory)
-    started -= (earlier or {}).get("seconds", 0.0)  # seconds of all starts, but for one that was killed
-    status = _status(config, overrides, digest, earlier, resume.has_begun(directory)) | {moved.KEY: paths}
-    status |= {"start": start} if start else {}
-    written = config if earlier is None else resume.as_written(directory, config)
-    records.write_config(directory, written, overrides)
-    sealing.write_run(directory, status)
-    try:
-        _train_and_measure(config, directory, status, started)
-    except (Exception, KeyboardInterrupt) as error:
-        # An interrupted run can go on: it stays "running", with the reason beside it.
-        told = InterruptedRun(AT_ONCE) if isinstance(error, KeyboardInterrupt) else error
-        interrupted = isinstance(told, InterruptedRun)
-        status.update(status=JobState.RUNNING if interrupted else JobState.FAILED, error=messages.message(told))
-        status["seconds"] = time.monotonic() - started
-        _write_last_words(directory, status, error)
-        raise
+    else:
+        status = _status(config, overrides, digest, earlier, resume.has_begun(directory)) | {moved.KEY: paths}
+        status |= {"start": start} if start else {}
+        written = config if earlier is None else resume.as_written(directory, config)
+        records.write_config(directory, written, overrides)
+        sealing.write_run(directory, status)
+        _train_and_measure(config, directory, status, started - (earlier or {}).get("seconds", 0.0))
     measure.judge(directory, config["evaluation"].get("strict", False))
     return records.valid_elbo(directory)
 
 
-def _write_last_words(directory: Path, status: dict[str, Any], error: BaseException) -> None:
-    """Record the error, if the disk still takes it; the error itself must not be lost to another."""
-    if isinstance(error, Exception):
-        log.debug("traceback", exc_info=error)  # for run.log alone
+def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str, Any], started: float) -> None:
+    """The work itself; ``started`` is so far back as the seconds of all starts, but for one that was killed.
+
+    What ends it is recorded. An interrupted run can go on: it stays "running", with the reason beside it.
+    """
     try:
-        sealing.write_run(directory, status)
-    except VemError as second:  # the same disk, or folder, mostly: one message is enough
-        log.log(logging.DEBUG if isinstance(error, records.Unwritable) else logging.WARNING, "%s", second)
+        _work(config, directory, status, started)
+    except (Exception, KeyboardInterrupt) as error:
+        told = InterruptedRun(AT_ONCE) if isinstance(error, KeyboardInterrupt) else error
+        interrupted = isinstance(told, InterruptedRun)
+        status.update(status=JobState.RUNNING if interrupted else JobState.FAILED, error=messages.message(told))
+        status["seconds"] = time.monotonic() - started
+        if isinstance(error, Exception):
+            log.debug("traceback", exc_info=error)  # for run.log alone
+        try:
+            sealing.write_run(directory, status)
+        except VemError as second:  # the same disk, or folder, mostly: one message is enough
+            log.log(logging.DEBUG if isinstance(error, records.Unwritable) else logging.WARNING, "%s", second)
+        raise
 
 
 def set_threads(number: Any) -> None:
-    """Let torch use that many CPU threads: with them go the last bits of a float32 sum.
-
-    Raises:
-        VemError: it is not a whole number of at least 1.
-    """
+    """Let torch use that many CPU threads: with them go the last bits of a float32 sum."""
     number = conform(number, int, "threads")
     at_least(number, 1, "threads")
     torch.set_num_threads(number)
@@ -167,7 +163,7 @@ def _status(
     }
 
 
-def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str, Any], started: float) -> None:
+def _work(config: dict[str, Any], directory: Path, status: dict[str, Any], started: float) -> None:
     if config.get("threads") is not None:
         set_threads(config["threads"])
     recorder = Recorder(directory, conform(config.get("tensorboard", False), bool, "tensorboard"))
@@ -187,13 +183,10 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
             seed=config["seed"], directory=directory, progress_bar=config["progress"],
             on_record=recorder, config_hash=status["config_hash"],
         )  # fmt: skip
-    status.update(_result(done), family=_family(built))
-    state = measure.state_of(built)
-    found = measure.measure(
-        built, config["evaluation"], built.evaluation, config["seed"], directory, state, config["progress"]
-    )
-    drawn = pictures(built.model, built.strategy, built.data, config["seed"], found.per_datum)
-    measure.write(directory, found, drawn)
+    status.update(_result(done, built.strategy))
+    seed, state = config["seed"], measure.state_of(built)
+    found = measure.measure(built, config["evaluation"], built.evaluation, seed, directory, state, config["progress"])
+    measure.write(directory, found, pictures(built.model, built.strategy, built.data, seed, found.per_datum))
     status["evaluation_seconds"] = found.seconds
     found_out = [*_not_converged(config, built.training, done), *built.model.notes()]
     found_out += reloading.unkept(config, built, directory)
@@ -214,8 +207,7 @@ def _train_and_measure(config: dict[str, Any], directory: Path, status: dict[str
 def _not_converged(config: dict[str, Any], training: Training, done: Progress) -> list[str]:
     """Says so where training ended by its number of epochs although a rule of convergence was set."""
     settings = flat_settings(config)
-    asked = None if done.converged else rule(settings)
-    if asked is None:
+    if done.converged or (asked := rule(settings)) is None:
         return []
     falls = training.stop.falls(training.watched(done.records))
     remedy = "what it ascends was falling at the end: lower training.rate" if falls else longer(settings)
@@ -224,29 +216,23 @@ def _not_converged(config: dict[str, Any], training: Training, done: Progress) -
 
 def _description(config: dict[str, Any], built: Built) -> dict[str, Any]:
     """What the report needs to know of a run without reading its config."""
-    x = built.data.train.x
-    parameters = sum(p.numel() for p in built.model.parameters())
+    model, x = built.model, built.data.train.x
     return {
         "strategy": _choice(config, "strategy"),
         "model": _choice(config, "model"),
         "family": None,  # known once the strategy has seen the model
         "data": built.data.name,
         "binarize": config["data"].get("binarize"),
-        "likelihood": getattr(built.model, "likelihood_name", None) or built.likelihood,
-        "units": None if (units := units_of(built.model)) is None else units.name,
-        "latent_dim": built.model.latent_size if built.model.latent == "real" else None,
-        "components": built.model.latent_size if built.model.latent == "index" else None,
-        "num_parameters": parameters,
+        "likelihood": getattr(model, "likelihood_name", None) or built.likelihood,
+        "units": None if (units := units_of(model)) is None else units.name,
+        "latent_dim": model.latent_size if model.latent == "real" else None,
+        "components": model.latent_size if model.latent == "index" else None,
+        "num_parameters": sum(p.numel() for p in model.parameters()),
         "num_train": len(built.data.train),
         "device": device_name(x.device),
         "threads": torch.get_num_threads(),
         "dtype": config["dtype"],
     }
-
-
-def _family(built: Built) -> str | None:
-    family = getattr(built.strategy, "family", None)
-    return None if family is None else snake(type(family).__name__)
 
 
 def _choice(config: dict[str, Any], group: str) -> str:
@@ -260,7 +246,8 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _result(done: Progress) -> dict[str, Any]:
+def _result(done: Progress, strategy: Any) -> dict[str, Any]:
+    family = getattr(strategy, "family", None)
     return {
         "epochs": done.epoch,
         "steps": done.step,
@@ -269,6 +256,7 @@ def _result(done: Progress) -> dict[str, Any]:
         "decoder_evaluations": done.decoder_evaluations,
         "decoder_gradients": done.decoder_gradients,
         "peak_memory_mib": _peak_memory_mib(),
+        "family": None if family is None else snake(type(family).__name__),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,13 +17,10 @@ from vem.errors import VemError, choice
 from vem.evaluation.settings import Evaluation
 from vem.models.units import CHOICES, units_of
 from vem.noise import generator
-from vem.storage import records, same_data, sealing
+from vem.storage import identity, same_data, sealing
 from vem.storage.folders import expanded
 from vem.training.settings import Training
 
-log = logging.getLogger("vem")
-
-FILE_HASH = records.FILE_HASH
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -48,7 +44,7 @@ def build(config: Mapping[str, Any], stored: Data | None = None) -> Built:
         VemError: a value that does not fit, data that cannot be had, a ``_target_`` outside the allowed
             prefixes.
     """
-    config = _with_gradient(records.settled(config))
+    config = _with_gradient(identity.settled(config))
     check_targets(config, config.get("allow_targets") or [])
     conform(config["seed"], int, "seed")
     device, dtype = pick_device(config["device"]), DTYPES[choice(config["dtype"], DTYPES, "dtype")]
@@ -71,10 +67,10 @@ def build(config: Mapping[str, Any], stored: Data | None = None) -> Built:
 
 def _with_gradient(config: dict[str, Any]) -> dict[str, Any]:
     """The config without the old ``strategy.gradient``, where that is still there; an objective's own word rules."""
-    if records.option(config, "strategy._target_") != records.LOCAL or "gradient" not in config["strategy"]:
+    if identity.option(config, "strategy._target_") != identity.LOCAL or "gradient" not in config["strategy"]:
         return config
     strategy = dict(config["strategy"])
-    said = choice(strategy.pop("gradient"), records.GRADIENTS, records.OF_STRATEGY)
+    said = choice(strategy.pop("gradient"), identity.GRADIENTS, identity.OF_STRATEGY)
     objective = strategy.get("objective")
     if isinstance(objective, Mapping) and "gradient" not in objective and takes(objective, "gradient", "objective"):
         strategy["objective"] = {**objective, "gradient": "path" if said == "path" else "reparameterized"}
@@ -94,7 +90,7 @@ def make_data(section: Mapping[str, Any]) -> Data:
     Raises:
         VemError: the target made something else, or data that cannot be had or learned from.
     """
-    data = instantiate({key: value for key, value in section.items() if key != FILE_HASH}, "data")
+    data = instantiate({key: value for key, value in section.items() if key != identity.FILE_HASH}, "data")
     if not isinstance(data, Data):
         raise VemError(
             f"data: {section.get('_target_')} gave a {type(data).__name__}; a data set is a function that returns "
@@ -114,9 +110,9 @@ def identified(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(section.get("path"), str):
         path = expanded(section["path"])
         if path.is_file():
-            section |= {"path": str(path.absolute()), FILE_HASH: sealing.file_hash(path, "data.path=")}
+            section |= {"path": str(path.absolute()), identity.FILE_HASH: sealing.file_hash(path, "data.path=")}
         else:
-            section[FILE_HASH] = "no such file"
+            section[identity.FILE_HASH] = "no such file"
     return {**config, "data": section}
 
 
@@ -168,7 +164,7 @@ def resolve_likelihood(section: Mapping[str, Any], data: Data) -> str | None:
 def resolve_units(config: Mapping[str, Any], data: Data, likelihood: str | None) -> str:
     """The model's units; ``auto`` where it has none to set: x is not real, or vem builds no network that sees it."""
     name = choice(config["model"]["units"], CHOICES, "model.units")
-    idle = data.kind != "real" or likelihood != "gaussian" or not records.builds_network(records.hashed_part(config))
+    idle = data.kind != "real" or likelihood != "gaussian" or not identity.builds_network(identity.hashed_part(config))
     return "none" if name == "auto" and idle else name
 
 

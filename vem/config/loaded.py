@@ -19,7 +19,7 @@ from vem.errors import VemError, choice
 from vem.evaluation.elbo import SplitScores, score, spread
 from vem.models.modes import evaluating
 from vem.noise import fill, generator
-from vem.storage import records, same_data, sealing
+from vem.storage import identity, records, same_data, sealing
 from vem.storage.ledger import JobState
 from vem.training import checkpoint
 from vem.training.settings import Training
@@ -91,7 +91,7 @@ def read_config(path: Path) -> dict[str, Any]:
         VemError: the file is missing or damaged.
     """
     config = records.read_yaml(path)
-    lacking = [key for key in records.NEEDED if not isinstance(config, dict) or key not in config]
+    lacking = [key for key in identity.HASHED if not isinstance(config, dict) or key not in config]
     if lacking:
         raise VemError(f"{path} is damaged: it has no {', '.join(lacking)}. Run it again in a fresh hydra.run.dir.")
     return as_before(config)
@@ -100,12 +100,12 @@ def read_config(path: Path) -> dict[str, Any]:
 def as_before(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's config with the options that it was made without, at the value that means the same."""
     out = dict(config)
-    for key, value in records.AS_BEFORE.items():
+    for key, value in identity.AS_BEFORE.items():
         place, _, name = key.rpartition(".")
-        section = records.option(config, place)
+        section = identity.option(config, place)
         if isinstance(section, Mapping) and name not in section and takes(section, name, place):
-            out = records.with_option(out, key, value)
-    return records.settled(out, before=True)
+            out = identity.with_option(out, key, value)
+    return identity.settled(out, before=True)
 
 
 def checkpoint_name(training: Training) -> str:

@@ -13,7 +13,7 @@ from vem.data.files import nothing_fetched
 from vem.errors import VemError
 from vem.storage import same_data
 from vem.storage.folders import expanded
-from vem.storage.records import FILE_HASH
+from vem.storage.identity import FILE_HASH
 from vem.storage.sealing import file_hash, mapping
 
 KEY = "paths"  # of run.json
@@ -52,24 +52,30 @@ def found(
     Raises:
         VemError: they are nowhere, or what lies there is something else; both digests, and what was tried.
     """
-    key = _key(section)
-    if given is not None:
-        key = key or _key(section, unset=True)
-        if key is None:
-            raise VemError(f"data={given}: the data of {directory} have neither data.path nor data.root to be set.")
-        if not expanded(given).exists():
-            raise VemError(f"data.{key}={given}: there is no such file or folder.")
-        section = {**section, key: str(expanded(given).absolute())}
+    key = _key(section) or (None if given is None else _key(section, unset=True))
     if key is None:
+        if given is not None:
+            raise VemError(f"data={given}: the data of {directory} have neither data.path nor data.root to be set.")
         return section, make(section)
-    places = [Path(section[key])]
     if given is None:
         places = list(candidates(section[key], mapping(status.get(KEY)).get(f"data.{key}"), directory))
+    else:
+        places = [expanded(given).absolute()]
+        if not places[0].exists():
+            raise VemError(f"data.{key}={given}: there is no such file or folder.")
+        section = {**section, key: str(places[0])}
     if key == "path" and len(str(section.get(FILE_HASH))) == HEX:
         place, content = _file(places, section, directory, other_data)
         section = {**section, key: str(place), FILE_HASH: content}
-        return section, make(section)
-    return _folder(section, key, places, mapping(status.get(same_data.KEY)), make)
+    elif recorded := mapping(status.get(same_data.KEY)):
+        for place in filter(Path.exists, places):
+            moved = {**section, key: str(place)}
+            with suppress(VemError):
+                with nothing_fetched():
+                    data = make(moved)
+                if not same_data.differences(recorded, same_data.digests(data))[0]:
+                    return moved, data
+    return section, make(section)
 
 
 def _key(section: Section, unset: bool = False) -> str | None:
@@ -100,8 +106,7 @@ def candidates(recorded: str, as_typed: Any, directory: Path) -> Iterator[Path]:
 
 def _file(places: list[Path], section: Section, directory: Path, other_data: bool) -> tuple[Path, str]:
     """The first of the places with the section's file, and its hash; of other data the first with a file."""
-    digest = str(section[FILE_HASH])
-    other: dict[Path, str] = {}
+    digest, other = str(section[FILE_HASH]), dict[Path, str]()
     for place in places:
         with suppress(OSError, VemError):
             if place.is_file():
@@ -110,41 +115,16 @@ def _file(places: list[Path], section: Section, directory: Path, other_data: boo
                 other[place] = content
     if other and other_data:
         return next(iter(other.items()))
-    remedy = f"{say_where(directory, section)} {or_other_data(directory)}"
+    had, say = digest[: same_data.SHOWN], say_where(directory, section)
     if other:
         place, content = next(iter(other.items()))
         raise VemError(
             f"{place} has changed since {directory} was trained on it: it has the digest {content[: same_data.SHOWN]}, "
-            f"and had {digest[: same_data.SHOWN]}. Put the old file back. {remedy}"
+            f"and had {had}. Put the old file back. {say} {or_other_data(directory)}"
         )
-    raise VemError(
-        f"the data of {directory} are not found: no file with the digest {digest[: same_data.SHOWN]} at "
-        f"{_told(places)}. {say_where(directory, section)}"
-    )
-
-
-def _folder(
-    section: Section, key: str, places: list[Path], recorded: Section, make: Callable[[Section], Data]
-) -> tuple[Section, Data]:
-    """The first of the places from which the recorded data come; else the first, whatever comes of it."""
-    if recorded:
-        for place in places:
-            if not place.exists():
-                continue
-            moved = {**section, key: str(place)}
-            try:
-                with nothing_fetched():
-                    data = make(moved)
-            except VemError:
-                continue
-            if not same_data.differences(recorded, same_data.digests(data))[0]:
-                return moved, data
-    return section, make(section)
-
-
-def _told(places: list[Path]) -> str:
     more = f" and {len(places) - TOLD} more places, all below the run's parent folders" if len(places) > TOLD else ""
-    return ", ".join(map(str, places[:TOLD])) + more
+    tried = ", ".join(map(str, places[:TOLD])) + more
+    raise VemError(f"the data of {directory} are not found: no file with the digest {had} at {tried}. {say}")
 
 
 def say_where(directory: Path, section: Section) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import resolve_name
@@ -79,16 +80,11 @@ def _reached(names: Iterable[str], loaded: bool) -> dict[str, dict[str, str]]:
         seen.add(name)
         todo += [name.rpartition(".")[0]]  # the __init__ of a package runs, too
         spec = _spec(name)
-        path = None if spec is None else _file(spec)
-        if path is None:
-            continue
-        if _installed(path):
+        if (path := _file(spec)) is not None and _installed(path):
             packages |= _distributions(top)
-        elif not _standard(path):
-            source = None if spec is None else _read(name, spec, path)
-            if source is not None:
-                modules[name] = source.digest
-                todo += [*source.imports, *(_held(name) if loaded else ())]
+        elif (source := _read(name, spec)) is not None:
+            modules[name] = source.digest
+            todo += [*source.imports, *(_held(name) if loaded else ())]
     return {"modules": dict(sorted(modules.items())), "packages": dict(sorted(packages.items()))}
 
 
@@ -119,33 +115,37 @@ def _spec(name: str) -> ModuleSpec | None:
     return spec
 
 
-def _file(spec: ModuleSpec) -> Path | None:
+def _file(spec: ModuleSpec | None) -> Path | None:
     """The file of a module; None for what is built in, and for a package without ``__init__``."""
-    return Path(spec.origin).resolve() if spec.has_location and spec.origin else None
+    return Path(spec.origin).resolve() if spec is not None and spec.has_location and spec.origin else None
 
 
 def _installed(path: Path) -> bool:
-    homes = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")]
-    return any(part in INSTALLED for part in path.parts) or any(path.is_relative_to(home) for home in homes)
+    return any(part in INSTALLED for part in path.parts) or _below(path, "purelib", "platlib")
 
 
 def _standard(path: Path) -> bool:
-    homes = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
-    return any(path.is_relative_to(home) for home in homes)
+    return _below(path, "stdlib", "platstdlib")
 
 
-def _read(name: str, spec: ModuleSpec, path: Path) -> _Source | None:
-    """A module's source; None where it cannot be read."""
+def _below(path: Path, *homes: str) -> bool:
+    return any(path.is_relative_to(Path(sysconfig.get_path(home)).resolve()) for home in homes)
+
+
+def _read(name: str, spec: ModuleSpec | None) -> _Source | None:
+    """The source of a module of the user's own; None of another one, and where it cannot be read."""
+    path = _file(spec)
+    if spec is None or path is None or _installed(path) or _standard(path):
+        return None
     is_package = spec.submodule_search_locations is not None
     try:
         stat = path.stat()
         return _on_disk(name, path, is_package, (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino))
     except OSError:  # in an archive, which its loader reads
         get = getattr(spec.loader, "get_data", None)
-    try:
+    with suppress(OSError):
         return None if get is None else _parsed(name, path, is_package, get(spec.origin))
-    except OSError:
-        return None
+    return None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -195,10 +195,7 @@ def _absolute(name: str, package: str) -> str | None:
 
 def _star(base: str) -> tuple[str, ...]:
     spec = _spec(base)
-    path = None if spec is None else _file(spec)
-    if spec is None or path is None or _installed(path) or _standard(path) or spec.submodule_search_locations is None:
-        return ()
-    source = _read(base, spec, path)
+    source = _read(base, spec) if spec is not None and spec.submodule_search_locations is not None else None
     return () if source is None else source.everything
 
 

@@ -25,6 +25,8 @@ TOP = ("latent_dim",)  # a key of its own, which a model's section refers to
 OWN = ("vem", "torch")
 ALLOWED = tuple(f"{name}." for name in OWN)
 NULL = type(None)
+UNIONS = (Union, types.UnionType)
+UNFIT = object()
 NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NULL: "null"}
 
 
@@ -162,46 +164,37 @@ def conform(value: Any, hint: Any, place: str) -> Any:
     >>> conform(1e5, int, "data.num"), conform([200, 100.0], list[int], "widths"), conform(3, float, "rate")
     (100000, [200, 100], 3)
     """
-    if not _fits(value, hint):
-        raise VemError(f"{place}={_shown(value)} is of the wrong kind: give {_name(hint)}.")
-    if isinstance(value, list | tuple):
-        (of,) = get_args(hint)[:1] or (Any,)
-        return [_as(v, of) for v in value] if get_origin(hint) not in (Union, types.UnionType) else list(value)
-    return _as(value, hint)
+    out = _conformed(value, hint)
+    if out is UNFIT:
+        raise VemError(f"{place}={'null' if value is None else repr(value)} is of the wrong kind: give {_name(hint)}.")
+    return out
 
 
-def _as(value: Any, hint: Any) -> Any:
-    takes = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return int(value) if isinstance(value, float) and int in takes and float not in takes else value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
-    if hint is int:
-        return isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer()
-    if hint is float:
-        return isinstance(value, Real) and not isinstance(value, bool)
+def _conformed(value: Any, hint: Any) -> Any:
+    """The value as ``hint`` wants it; UNFIT where it is of another type."""
+    origin, of = get_origin(hint), get_args(hint)
+    if origin in UNIONS:  # a number that may be a float stays one
+        tried = (_conformed(value, option) for option in sorted(of, key=lambda option: option is int))
+        return next((out for out in tried if out is not UNFIT), UNFIT)
+    if hint in (int, float):
+        if not isinstance(value, Real) or isinstance(value, bool) or (hint is int and not float(value).is_integer()):
+            return UNFIT
+        return int(value) if hint is int and isinstance(value, float) else value
     if hint in (bool, str, NULL):
-        return isinstance(value, hint)
+        return value if isinstance(value, hint) else UNFIT
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        (of,) = get_args(hint)[:1]
-        return isinstance(value, list | tuple) and all(_fits(v, of) for v in value)
-    return True
+        out = [_conformed(entry, of[0]) for entry in value] if isinstance(value, list | tuple) else [UNFIT]
+        return UNFIT if any(entry is UNFIT for entry in out) else out
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _name(hint: Any) -> str:
     origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
+    if origin in UNIONS:
         return " or ".join(_name(option) for option in get_args(hint))
     if isinstance(origin, type) and issubclass(origin, Sequence):
         return f"a list, each entry {_name(get_args(hint)[0])}"
     return NAMES.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else repr(value)
 
 
 def targets(config: Any, path: str = "") -> Iterator[tuple[str, str]]:

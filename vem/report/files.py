@@ -20,7 +20,8 @@ import pandas as pd
 from vem import __version__
 from vem.errors import VemError
 from vem.report.runs import DONE, RunRecord, finite
-from vem.storage.records import CONFIG, METRICS, PER_DATUM, PICTURES, SPLITS, config_hash
+from vem.storage.identity import config_hash
+from vem.storage.records import CONFIG, METRICS, PER_DATUM, PICTURES, SPLITS
 from vem.storage.sealing import mapping
 
 CURVE = ("epoch", "seconds", "elbo")
@@ -155,10 +156,10 @@ def _elbo_of_rows(table: pd.DataFrame) -> dict[str, tuple[Numbers, Numbers]]:
 
 
 def _check(run: RunRecord, found: Mapping[str, tuple[Numbers, Numbers]], counts: Mapping[str, int]) -> None:
-    """Refuse what does not hold each datum once, as many as evaluation.json speaks of, with their mean.
+    """Refuse a file that was cut off between two lines, or that is not about what evaluation.json is about.
 
     Raises:
-        VemError: it was cut off between two lines, or is of another measurement.
+        VemError: it does not hold each datum once, as many as evaluation.json speaks of, or their mean is another.
     """
     for split in dict.fromkeys((*counts, *(found if counts else ()))):
         rows, elbo = found.get(split, (np.empty(0), np.empty(0)))

@@ -30,7 +30,7 @@ def failed_names(evaluation: Mapping[str, Any], places: bool = True) -> list[str
 
 
 def not_tested(evaluation: Mapping[str, Any]) -> list[str]:
-    """What was not tested in any part, each once; none in files of before.
+    """What was not tested in any part, each once; nothing in files of before.
 
     >>> not_tested({"test": {"not_tested": ["whether p(x | z) normalizes"]}, "train": {}})
     ['whether p(x | z) normalizes']

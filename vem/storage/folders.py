@@ -31,34 +31,31 @@ def below(roots: Iterable[Path]) -> list[Folder]:
     Nothing below a run is searched, and nothing that was put aside, under whatever name a link leads there. A folder
     that lies below a root itself keeps that name, and links are followed last. What cannot be read is left out.
     """
+    starts = [Path(root).resolve() for root in roots]
     seen: set[tuple[int, int]] = set()
     out: list[Folder] = []
-    links: deque[Path] = deque()
-
-    def search(start: Path) -> None:
-        waiting = deque([start])
-        while waiting:
-            path = waiting.popleft()
-            if (found := _entries(path, seen)) is None:
-                continue
-            folder = Folder(path, frozenset(entry.name for entry in found))
-            out.append(folder)
-            if folder.is_run and PLAN not in folder.names:
-                continue
-            for entry in found:
-                if entry.name not in (ASIDE, PLAN):
-                    if entry.is_symlink():
-                        links.append(Path(entry.path))
-                    elif entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
-
-    starts = [Path(root).resolve() for root in roots]
-    for start in starts:
-        search(start)
-    while links:
-        link = links.popleft()
-        if not _leads_aside(link, starts):
-            search(link)
+    folders, links = deque(starts), deque[Path]()
+    while folders or links:
+        path = folders.popleft() if folders else links.popleft()
+        place = identity(path)
+        if place is None or place in seen or (path.is_symlink() and _leads_aside(path, starts)):
+            continue
+        try:
+            with os.scandir(path) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        seen.add(place)
+        folder = Folder(path, frozenset(entry.name for entry in entries))
+        out.append(folder)
+        if folder.is_run and PLAN not in folder.names:
+            continue
+        for entry in entries:
+            if entry.name not in (ASIDE, PLAN):
+                if entry.is_symlink():
+                    links.append(Path(entry.path))
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
     return out
 
 
@@ -71,26 +68,9 @@ def identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _entries(path: Path, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]] | None:
-    """What lies in a folder, sorted; None for one that was met before, and for a link that leads to none."""
-    place = identity(path)
-    if place is None or place in seen:
-        return None
-    try:
-        with os.scandir(path) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError:
-        return None
-    seen.add(place)
-    return entries
-
-
 def _leads_aside(link: Path, roots: Iterable[Path]) -> bool:
     """Whether a link ends at or below a folder of runs put aside, which is none that a root lies in."""
-    try:
-        real = link.resolve()
-    except (OSError, RuntimeError):  # links that lead to each other
-        return True
+    real = link.resolve()
     return all(ASIDE in real.parts[len(Path(os.path.commonpath((real, root))).parts) :] for root in roots)
 
 

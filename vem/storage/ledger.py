@@ -16,6 +16,7 @@ Plain files, so that it holds across the machines of a cluster that share a file
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -23,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -34,7 +35,7 @@ from vem.storage import folders, locks, records
 
 FOLDER = folders.PLAN
 BEAT = 5.0  # seconds between two signs of life
-HELD = 5.0  # seconds for which a look at a file system's clock serves
+HELD = 0.5  # seconds for which a look at a file system's clock serves
 SILENCE = 60.0  # seconds without one after which a job is taken for dead
 DETACHED = ("submitit_local", "submitit_slurm")  # launchers whose jobs may wait long, and outlive who waits for them
 
@@ -50,18 +51,6 @@ class JobState(StrEnum):
     FAILED = "failed"
     REPEATS = records.REPEATS  # another folder, named beside it, runs it
     UNREADABLE = "unreadable"  # run.json is damaged
-
-
-# What run.json says (None: there is none), and whether the process gives signs of life → the state of the job.
-# A run whose process is gone while run.json says "running" has left an error where it was asked to stop.
-SEEN = {
-    (None, True): JobState.RUNNING,
-    (None, False): JobState.WAITING,
-    ("running", True): JobState.RUNNING,
-    ("running", False): JobState.LOST,
-    ("interrupted", True): JobState.RUNNING,
-    ("interrupted", False): JobState.STOPPED,
-}
 
 
 class Outcome(NamedTuple):
@@ -103,121 +92,68 @@ def read(directory: Path) -> Sweep | None:
 
 
 def plan(directory: Path, command: str, launcher: str, jobs: Sequence[Job], start: str) -> Sweep:
-    """Write down what a start is about to do, beside what earlier ones did; ``start`` tells it from them.
-
-    Raises:
-        VemError: the folder cannot be written.
-    """
+    """Write down what a start is about to do, beside what earlier ones did; ``start`` tells it from them."""
     with _changing(directory):
         records.clear_leftovers(*(directory / FOLDER / part for part in (".", "claims", "outcomes")))
-        earlier = read(directory)
-        both = {job.folder: job for job in (*(earlier.jobs if earlier else ()), *jobs)}
-        commands = tuple(dict.fromkeys((*(earlier.commands if earlier else ()), command)))
-        sweep = Sweep(directory, commands, launcher, tuple(both.values()), tuple(job.folder for job in jobs), start)
+        earlier = read(directory) or Sweep(directory, (), launcher, (), (), start)
+        every = {job.folder: job for job in (*earlier.jobs, *jobs)}
+        commands = tuple(dict.fromkeys((*earlier.commands, command)))
+        sweep = Sweep(directory, commands, launcher, tuple(every.values()), tuple(job.folder for job in jobs), start)
         write(sweep)
     return sweep
 
 
-@contextmanager
-def _changing(directory: Path) -> Iterator[None]:
+def _changing(directory: Path) -> AbstractContextManager[bool]:
     """Of two who read and write the same file of the sweep, the second sees what the first has written."""
-    records.make_folder(directory / FOLDER)
-    with locks.held(directory / FOLDER / "lock"):
-        yield
+    return locks.held(records.make_folder(directory / FOLDER) / "lock")
 
 
 def write(sweep: Sweep) -> None:
-    """Write the plan.
-
-    Raises:
-        VemError: the folder cannot be written.
-    """
-    records.make_folder(sweep.directory / FOLDER)
-    content = {
-        "commands": list(sweep.commands),
-        "launcher": sweep.launcher,
-        "start": sweep.start,
-        "jobs": [{"folder": job.folder, "overrides": list(job.overrides)} for job in sweep.jobs],
-        "current": list(sweep.current),
-    }
-    records.write_json(sweep.directory / FOLDER / "sweep.json", content)
+    """Write the plan."""
+    content = {key: value for key, value in vars(sweep).items() if key != "directory"}
+    path = records.make_folder(sweep.directory / FOLDER) / "sweep.json"
+    records.write_json(path, content | {"jobs": [job._asdict() for job in sweep.jobs]})
 
 
 def write_outcome(directory: Path, folder: str, start: str, outcome: Outcome) -> None:
     """Write down how a job ended; ``start`` says in which start of the sweep. A full disk must not end the sweep."""
-    path = _outcome_path(directory, folder)
     with suppress(VemError):
-        records.make_folder(path.parent)
+        path = records.make_folder(directory / FOLDER / "outcomes") / f"{folder}.json"
         records.write_json(path, {"start": start, **outcome._asdict()})
 
 
 def outcome(directory: Path, folder: str, start: str) -> Outcome | None:
     """How a job ended in this start; None if it has not ended in it."""
     try:
-        found = records.read_json(_outcome_path(directory, folder))
+        found = records.read_json(directory / FOLDER / "outcomes" / f"{folder}.json")
     except VemError:
         return None
     return Outcome(str(found.get("status")), str(found.get("message"))) if found.get("start") == start else None
 
 
-def _outcome_path(directory: Path, folder: str) -> Path:
-    return directory / FOLDER / "outcomes" / f"{folder}.json"
-
-
-def claim(directory: Path, digest: str, folder: str) -> str:
-    """The folder whose run has this config hash: ``folder`` itself for the job that asks first.
-
-    Raises:
-        VemError: the folder cannot be written.
-    """
-    path = _claim_path(directory, digest)
-    try:
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(folder)
-        return folder
-    except FileExistsError:
-        return _holder(path) or take_over(directory, digest, folder, "")
-    except OSError as error:
-        raise records.unwritable(path, error) from error
-
-
 def take_over(directory: Path, digest: str, folder: str, holder: str) -> str:
-    """Claim a config from a ``holder`` that will not run it; returns who has it now: another may have been faster.
+    """Claim the config of this hash from a ``holder`` that will not run it; returns who has it now.
 
-    Raises:
-        VemError: the folder cannot be written.
+    Another may have been faster, or it is one who asked first: ``holder`` is then none.
     """
-    path = _claim_path(directory, digest)
+    path = records.make_folder(directory / FOLDER / "claims") / digest
     with _changing(directory):
+        now = ""
         with suppress(OSError):
             now = path.read_text(encoding="utf-8")
-            if now not in (holder, ""):
-                return now
+        if now not in (holder, ""):
+            return now
         records.write_text(path, folder)
     return folder
 
 
-def _claim_path(directory: Path, digest: str) -> Path:
-    path = directory / FOLDER / "claims" / digest
-    records.make_folder(path.parent)
-    return path
-
-
-def _holder(path: Path) -> str:
-    """Who holds a claim; the writer may be between creating the file and writing its name."""
-    for _ in range(20):
-        with suppress(OSError):
-            if name := path.read_text(encoding="utf-8"):
-                return name
-        time.sleep(0.05)
-    return ""
+claim = functools.partial(take_over, holder="")  # the folder itself for the job that asks first
 
 
 @contextmanager
 def alive(directory: Path, folder: str) -> Iterator[None]:
     """Give a sign of life for this job every few seconds, until the block ends."""
-    path = directory / FOLDER / "alive" / folder
-    records.make_folder(path.parent)
+    path = records.make_folder(directory / FOLDER / "alive") / folder
     ended = threading.Event()
 
     def beat() -> None:
@@ -239,17 +175,13 @@ def alive(directory: Path, folder: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
-@contextmanager
-def alone(directory: Path, folder: str) -> Iterator[None]:
+def alone(directory: Path, folder: str) -> AbstractContextManager[bool]:
     """Be the only one at work in a job's folder while the block runs; wait for whoever is there already.
 
     Two trials of a search may have the same values, and two people may start the same sweep. The lock ends with its
     process, however that comes about.
     """
-    path = directory / FOLDER / "locks" / folder
-    records.make_folder(path.parent)
-    with locks.held(path):
-        yield
+    return locks.held(records.make_folder(directory / FOLDER / "locks") / folder)
 
 
 def is_alive(directory: Path, folder: str) -> bool:
@@ -280,17 +212,18 @@ def gone(host: object, pid: object) -> bool:
 
 def state(directory: Path, folder: str) -> str:
     """The :class:`JobState` of a job by its run.json and its signs of life; another status as run.json has it."""
-    path, recorded = directory / folder / records.RUN, None
-    if path.exists():
-        try:
-            found = records.read_json(path)
-        except VemError:
-            return JobState.UNREADABLE
-        recorded = str(found.get("status"))
-        if recorded != JobState.RUNNING:
-            return recorded
-        recorded = "interrupted" if found.get("error") else recorded
-    return SEEN[recorded, is_alive(directory, folder)]
+    path = directory / folder / records.RUN
+    try:
+        run = records.read_json(path) if path.exists() else None
+    except VemError:
+        return JobState.UNREADABLE
+    if run is not None and run.get("status") != JobState.RUNNING:
+        return str(run.get("status"))
+    if is_alive(directory, folder):
+        return JobState.RUNNING
+    if run is None:
+        return JobState.WAITING
+    return JobState.STOPPED if run.get("error") else JobState.LOST  # one that was asked to stop has left an error
 
 
 class _Look(NamedTuple):
@@ -318,24 +251,15 @@ def lately(path: Path, seconds: float, folder: Path) -> bool:
         return False
     look = _files.get(path)
     if look is None or look.stamp != found.st_mtime_ns:
-        look = _files[path] = _Look(found.st_mtime_ns, time.monotonic() - _age(found.st_mtime, seconds, folder))
+        age = max(0.0, now(folder) - found.st_mtime)
+        look = _files[path] = _Look(found.st_mtime_ns, time.monotonic() - age)
     return time.monotonic() - look.when < seconds
 
 
-def _age(changed: float, seconds: float, folder: Path) -> float:
-    age = now(folder) - changed
-    if age >= seconds:  # the clock may have been set back since it was looked at
-        age = now(folder, 0.1 * HELD) - changed
-    return max(0.0, age)
-
-
-def now(folder: Path, held: float = HELD) -> float:
-    """The time by the clock of the folder's file system, seconds; by this machine's where nothing can be written.
-
-    held: how old a look at that clock may be.
-    """
+def now(folder: Path) -> float:
+    """The time by the clock of the folder's file system, seconds; by this machine's where nothing can be written."""
     look = _clocks.get(folder)
-    if look is None or time.monotonic() - look.when > held:
+    if look is None or time.monotonic() - look.when > HELD:
         look = _clocks[folder] = _Look(_told_by(folder), time.monotonic())
     return look.stamp + time.monotonic() - look.when
 

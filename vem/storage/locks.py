@@ -40,10 +40,8 @@ def held(path: Path, wait: bool = True) -> Iterator[bool]:
     if fcntl is None:
         yield False
         return
-    try:
+    with records.writing(path):
         file = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise records.unwritable(path, error) from error
     try:
         yield _lock(file, path, wait)
     finally:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,42 +34,33 @@ class OtherData(VemError):
     """The data are not those of the run."""
 
 
-class Splits(Protocol):
-    """As much as is needed of a :class:`vem.data.dataset.Data`: this module knows no torch."""
-
-    def split(self, name: str) -> Any:
-        """A split with ``x`` [N, *X] and ``labels`` [N] or None."""
-
-
-def digests(data: Splits) -> dict[str, Digest]:
-    """What ``run.json`` says of the data, by split: hashes of x and of the labels as stored, shape, moments of x."""
+def digests(data: Any) -> dict[str, Digest]:
+    """What ``run.json`` says of a :class:`vem.data.dataset.Data`, by split: hashes of x and of the labels as stored,
+    shape, dtype, moments of x."""
     return {name: _digest(data.split(name)) for name in SPLITS}
 
 
 def _digest(split: Any) -> Digest:
-    x = _array(split.x)
+    x, digest = _stored(split.x)
     return {
-        "x": _hash(x, split.x),
-        "labels": None if split.labels is None else _hash(_array(split.labels), split.labels),
+        "x": digest,
+        "labels": None if split.labels is None else _stored(split.labels)[1],
         "shape": list(x.shape),
         "dtype": _dtype(split.x),
         "moments": _moments(x.reshape(len(x), -1)),
     }
 
 
-def _array(tensor: Any) -> NDArray[Any]:
+def _stored(tensor: Any) -> tuple[NDArray[Any], str]:
+    """A tensor as an array, and the hash of its type, shape and content."""
     found = tensor.detach().cpu()
     try:
-        array: NDArray[Any] = found.numpy()
+        array = np.ascontiguousarray(found.numpy())
     except TypeError:  # bfloat16, which numpy does not know
-        array = found.float().numpy()
-    return np.ascontiguousarray(array)
-
-
-def _hash(array: NDArray[Any], tensor: Any) -> str:
-    found = hashlib.sha256(f"{_dtype(tensor)} {list(array.shape)}\n".encode())
-    found.update(array.reshape(-1).view(np.uint8).data)
-    return found.hexdigest()
+        array = np.ascontiguousarray(found.float().numpy())
+    digest = hashlib.sha256(f"{_dtype(tensor)} {list(array.shape)}\n".encode())
+    digest.update(array.reshape(-1).view(np.uint8).data)
+    return array, digest.hexdigest()
 
 
 def _dtype(tensor: Any) -> str:
@@ -109,7 +100,7 @@ def _moments(x: NDArray[Any]) -> dict[str, Any] | None:
             for name, values in zip((*MOMENTS, *QUARTILES), found, strict=True)}  # fmt: skip
 
 
-def compared(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Verdict:
+def compared(one: Any, other: Any) -> Verdict:
     """Whether the x of two splits, by their entries in ``run.json``, are the same data.
 
     ``rounding``: of one shape, and all moments are equal to 1e-5 standard deviations of their column, or to the digits
@@ -125,20 +116,18 @@ def compared(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> 
 
 def _close(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     try:
-        (a, c), (b, d) = (
-            [np.array([part["moments"][name] for name in names], float) for names in (MOMENTS, QUARTILES)]
-            for part in (one, other)
-        )
+        a, b = (np.array([part["moments"][name] for name in (*MOMENTS, *QUARTILES)], float) for part in (one, other))
     except (TypeError, KeyError, ValueError):
         return False
-    if a.shape != b.shape or c.shape != d.shape:
+    if a.shape != b.shape:
         return False
     eps = max(EPS.get(str(part.get("dtype")), 0) for part in (one, other))
-    digits, sd, spread = max(4 * eps, 1e-11), np.maximum(a[1], b[1]), np.maximum(c[1] - c[0], d[1] - d[0])
-    same = np.abs(a - b) <= TOLERANCE * sd + digits * np.abs(a[0])
-    spread = np.where(spread > digits * sd, spread, sd)  # of a column that is one value mostly
-    allowed = TOLERANCE * spread + digits * np.maximum(np.abs(a[0]), np.abs(c))
-    return bool(same.all() and (np.abs(c - d) <= allowed).all())
+    digits, sd = max(4 * eps, 1e-11), np.maximum(a[1], b[1])
+    between = np.maximum(a[4] - a[3], b[4] - b[3])  # the quartiles
+    spread = np.where(between > digits * sd, between, sd)  # of a column that is one value mostly
+    means = np.abs(a[:3] - b[:3]) <= TOLERANCE * sd + digits * np.abs(a[0])
+    quartiles = np.abs(a[3:] - b[3:]) <= TOLERANCE * spread + digits * np.maximum(np.abs(a[0]), np.abs(a[3:]))
+    return bool(means.all() and quartiles.all())
 
 
 def differences(recorded: Any, found: Mapping[str, Digest]) -> tuple[list[str], list[str]]:
@@ -149,14 +138,15 @@ def differences(recorded: Any, found: Mapping[str, Digest]) -> tuple[list[str], 
     refused, noted = [], []
     for name in SPLITS:
         old, new = mapping(mapping(recorded).get(name)), found[name]
+        now, then = ({key: _short(part.get(key)) for key in ("x", "labels")} for part in (new, old))
         verdict = compared(old, new)
         if verdict == "other":
-            refused.append(f"{name} x has the digest {_short(new['x'])}, and had {_short(old['x'])}{_shapes(old, new)}")
+            shapes = "" if old.get("shape") == new["shape"] else f" (shape {new['shape']}, was {old.get('shape')})"
+            refused.append(f"{name} x has the digest {now['x']}, and had {then['x']}{shapes}")
         elif verdict == "rounding":
             noted.append(name)
         if verdict != "unknown" and old.get("labels") != new["labels"]:
-            now, then = _short(new["labels"]), _short(old.get("labels"))
-            refused.append(f"{name} labels have the digest {now}, and had {then}")
+            refused.append(f"{name} labels have the digest {now['labels']}, and had {then['labels']}")
     notes = [f"x ({', '.join(noted)}) is equal to rounding alone to what the run was trained on."] if noted else []
     return refused, notes
 
@@ -187,7 +177,3 @@ def require(
 
 def _short(digest: Any) -> str:
     return str(digest)[:SHOWN] if digest else "none"
-
-
-def _shapes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    return "" if old.get("shape") == new["shape"] else f" (shape {new['shape']}, was {old.get('shape')})"

@@ -108,10 +108,8 @@ def _remedy(name: str, directory: Path, status: Mapping[str, Any]) -> str:
 
 
 def _entry(path: Path) -> dict[str, Any]:
-    try:
-        return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-    except OSError as error:
-        raise VemError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
+    digest = file_hash(path)
+    return {"bytes": path.stat().st_size, "sha256": digest}
 
 
 def _hash(content: Mapping[str, Any]) -> str:
@@ -120,16 +118,12 @@ def _hash(content: Mapping[str, Any]) -> str:
 
 
 def file_hash(path: Path, place: str = "") -> str:
-    """SHA-256 of a file; ``place`` is the key that names it.
-
-    Raises:
-        VemError: it cannot be read.
-    """
+    """SHA-256 of a file; raises VemError where it cannot be read. ``place`` is the key that names it."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise VemError(f"{place}{path} cannot be read: {error.strerror or error}.") from error
+        raise VemError(f"{place}{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TextIO, cast
 
@@ -51,29 +51,29 @@ class Outlived:
 
     def write(self, text: str) -> int:
         """Write, or lose, the text."""
-        try:
-            return self._stream.write(text)
-        except OSError as error:
-            self._turn_to_nowhere(error)
-            return len(text)
+        self._or_lose(self._stream.write, text)
+        return len(text)
 
     def flush(self) -> None:
         """Write, or lose, what is still held back."""
-        try:
-            self._stream.flush()
-        except OSError as error:
-            self._turn_to_nowhere(error)
+        self._or_lose(self._stream.flush)
 
-    def _turn_to_nowhere(self, error: OSError) -> None:
-        """By the file descriptor, so that what the stream holds back goes there, too."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+    def _or_lose(self, act: Callable[..., object], *given: str) -> None:
         try:
-            os.dup2(nowhere, self._stream.fileno())
-        finally:
-            os.close(nowhere)
-        if not isinstance(error, BrokenPipeError) and self is not sys.stderr:
-            why = error.strerror or error
-            print(f"vem: standard output cannot be written ({why}): the command goes on without it.", file=sys.stderr)
+            act(*given)
+        except OSError as error:
+            # By the file descriptor, so that what the stream holds back goes to nowhere, too.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            try:
+                os.dup2(nowhere, self._stream.fileno())
+            finally:
+                os.close(nowhere)
+            if not isinstance(error, BrokenPipeError) and self is not sys.stderr:
+                _say(f"standard output cannot be written ({error.strerror or error}): the command goes on without it.")
+
+
+def _say(text: str) -> None:
+    print(f"vem: {text}", file=sys.stderr)
 
 
 class RunLog(logging.FileHandler):
@@ -96,8 +96,7 @@ class RunLog(logging.FileHandler):
         # A run that ends for a full disk, or a folder that is gone, says so: its traceback is not worth another word.
         elif not self.told and record.levelno > logging.DEBUG and os.path.isdir(os.path.dirname(self.baseFilename)):
             self.told = True
-            why = error.strerror or error
-            print(f"vem: {self.baseFilename} cannot be written ({why}): the run goes on without it.", file=sys.stderr)
+            _say(f"{self.baseFilename} cannot be written ({error.strerror or error}): the run goes on without it.")
 
     def close(self) -> None:
         """Close the file; what it could not take is lost."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging.config
-import math
 import multiprocessing
 import os
 import signal
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from vem.storage import ledger, records
 from vem.storage.ledger import JobState
 from vem.storage.streams import outlived
-from vem.sweep.jobs import JobResult, Work, write_failure
+from vem.sweep.jobs import Ended, Work, write_failure
 from vem.training.signals import AT_ONCE
 
 
@@ -56,7 +55,7 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _job(work: Work) -> JobResult:
+def _job(work: Work) -> Ended:
     import threadpoolctl
 
     from vem.cli import measure, resume, train
@@ -70,30 +69,31 @@ def _job(work: Work) -> JobResult:
     if holder is not None:
         write_repeat(config, list(work.overrides), work.directory, holder, work.start)
         measure.judge(holder, config["evaluation"].get("strict", False))
-        return JobResult(ledger.Outcome(JobState.REPEATS, holder.name), records.valid_elbo(holder))
+        return Ended(ledger.Outcome(JobState.REPEATS, holder.name), records.valid_elbo(holder))
     place = gpus.slot(gpus.visible(config["device"]), config["jobs_per_gpu"])
     with threadpoolctl.threadpool_limits(limits=config["threads"]), place as number:
         if number is not None:
             config["device"] = f"cuda:{number}"
-        value = train.execute(config, list(work.overrides), work.directory, start=work.start)
-    return JobResult(ledger.Outcome(JobState.DONE), value)
+        return Ended(
+            ledger.Outcome(JobState.DONE),
+            train.execute(config, list(work.overrides), work.directory, start=work.start),
+        )
 
 
-def _explained(work: Work, error: BaseException) -> JobResult:
+def _explained(work: Work, error: BaseException) -> Ended:
     """What the job raised; where run.json does not tell of it yet, it does now, and so does the log."""
     from vem.cli import messages
     from vem.cli.resume import AtWork, OtherConfig
     from vem.training.signals import InterruptedRun
 
+    log, found = logging.getLogger("vem"), records.read_run(work.directory)
     if isinstance(error, KeyboardInterrupt | InterruptedRun):
-        message = str(records.read_run(work.directory).get("error") or AT_ONCE) if not str(error) else str(error)
-        return JobResult(ledger.Outcome(JobState.STOPPED, message), math.nan)
-    message = messages.message(error)
-    found = records.read_run(work.directory)
-    if message != found.get("error") or found.get("start") != work.start:
-        logging.getLogger("vem").error("%s", message)
+        return Ended(ledger.Outcome(JobState.STOPPED, str(error) or str(found.get("error") or AT_ONCE)))
+    message, other = messages.message(error), found.get("start") != work.start
+    if message != found.get("error") or other:
+        log.error("%s", message)
     refused = isinstance(error, OtherConfig | AtWork)  # what lies there is not this job's
-    if not refused and (found.get("start") != work.start or found.get("status") == JobState.RUNNING):
-        logging.getLogger("vem").debug("traceback", exc_info=error)
+    if not refused and (other or found.get("status") == JobState.RUNNING):
+        log.debug("traceback", exc_info=error)
         write_failure(work.directory, message, work.start, work.config.get("seed"))
-    return JobResult(ledger.Outcome(JobState.FAILED, message), math.nan)
+    return Ended(ledger.Outcome(JobState.FAILED, message))

@@ -34,12 +34,18 @@ def end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseExcepti
 
 
 def _end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseException], int]) -> int:
-    stopped = isinstance(error, InterruptedRun)
-    if error is not None and not stopped and not _launched(jobs):
-        plan.undo(jobs.sweep)
-        return complain(_not_handed_over(jobs, error))
+    stopped, detached = isinstance(error, InterruptedRun), jobs.sweep.launcher in ledger.DETACHED
+    if error is not None and not stopped and not (plan.current.submitted() if detached else jobs.begun()):
+        plan.current.undo()
+        if detached and messages.explain(error) is None:  # `sbatch` fails, or is not there: that is no fault in vem
+            launcher = jobs.sweep.launcher
+            error = VemError(f"the launcher {launcher} could hand no job over ({_line(error)}). Nothing was begun.")
+        return complain(error)
     try:
-        settle(jobs, error is not None, stopped)
+        if error is not None and detached and not stopped:
+            _wait_for_signs_of_life(jobs)
+        elif not (stopped and detached):  # the user asked for an end: jobs in the queue of a cluster go on
+            stopping.wait_while_running(jobs)
     except KeyboardInterrupt:
         error = error or InterruptedRun("stopped: not all jobs were waited for.")
     mark_lost_jobs_failed(jobs)
@@ -52,26 +58,16 @@ def _end(jobs: Jobs, error: BaseException | None, complain: Callable[[BaseExcept
     return code or int(error is not None)
 
 
-def _launched(jobs: Jobs) -> bool:
-    """Whether the launcher that broke has begun a job, or put one into its queue."""
-    return plan.submitted(jobs.sweep) if jobs.sweep.launcher in ledger.DETACHED else jobs.begun()
-
-
-def _not_handed_over(jobs: Jobs, error: BaseException) -> BaseException:
-    """A queue that takes no jobs (``sbatch`` fails, or is not there) is no fault in vem."""
-    if jobs.sweep.launcher not in ledger.DETACHED or messages.explain(error) is not None:
-        return error
-    return VemError(f"the launcher {jobs.sweep.launcher} could hand no job over ({_line(error)}). Nothing was begun.")
-
-
 def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _report(jobs: Jobs) -> None:
-    """A report that fails must not hide the runs: one line, and the traceback in a file."""
+    """A report that fails must not hide the runs: one line, and the traceback of a fault in a file."""
     try:
         messages.report(jobs.sweep.directory)
+    except VemError as error:
+        print(f"vem: no report: {error}", file=sys.stderr)
     except Exception as error:
         place = _keep_traceback(jobs, error, "report.log")
         print(f"vem: no report: {type(error).__name__}: {error} (in full in {place})", file=sys.stderr)
@@ -111,19 +107,6 @@ def _broken(jobs: Jobs, error: BaseException) -> VemError:
     return VemError(f"the launcher {jobs.sweep.launcher} broke off ({said}; in full in {place}).")
 
 
-def settle(jobs: Jobs, broken: bool, stopped: bool) -> None:
-    """Wait for the jobs that the launcher left behind.
-
-    broken: the launcher raised, though no job did. stopped: the user asked for an end; jobs in the queue of a cluster
-    go on then, and are left alone.
-    """
-    detached = jobs.sweep.launcher in ledger.DETACHED
-    if broken and detached and not stopped:
-        _wait_for_signs_of_life(jobs)
-    elif not (stopped and detached):
-        stopping.wait_while_running(jobs)
-
-
 def mark_lost_jobs_failed(jobs: Jobs) -> None:
     """Record as failed the runs whose process is gone."""
     for folder, state in jobs.states().items():
@@ -148,37 +131,38 @@ def _wait_for_signs_of_life(jobs: Jobs) -> None:
         time.sleep(1.0)
 
 
+UNDONE = {
+    JobState.FAILED: "failed",
+    JobState.STOPPED: "stopped",
+    JobState.RUNNING: "at work",
+    JobState.WAITING: "not begun",
+    JobState.LOST: "lost",
+}
+
+
 def verdict(jobs: Jobs) -> tuple[int, str]:
     """The exit code, and a sentence: 0 where every job is done."""
     states = jobs.states()
     for folder, state in states.items():  # one that was done, and was then removed
         if state == JobState.DONE and not (jobs.sweep.directory / folder / records.RUN).exists():
             states[folder] = JobState.LOST
-    counts = Counter(states.values())
-    missing = [folder for folder, state in states.items() if state != JobState.DONE]
-    if not missing:
+    counts = Counter(state for state in states.values() if state != JobState.DONE)
+    if not counts:
         return 0, _made_by_other_code(jobs)
-    parts = [f"{counts[s]} {WORDS.get(s, s)}" for s in UNDONE if counts[s]]
-    text = f"{len(missing)} of {len(states)} jobs are not done: {', '.join(parts)}."
+    parts = [f"{counts[state]} {word}" for state, word in UNDONE.items() if counts[state]]
     place = shlex.quote(f"hydra.sweep.dir={jobs.sweep.directory}")
-    return 1, f"{text} The same command with {place} runs these, and leaves the rest alone."
-
-
-UNDONE = (JobState.FAILED, JobState.STOPPED, JobState.RUNNING, JobState.WAITING, JobState.LOST)
-WORDS = {JobState.RUNNING: "at work", JobState.WAITING: "not begun"}
+    return 1, (
+        f"{counts.total()} of {len(states)} jobs are not done: {', '.join(parts)}. The same command with {place} runs "
+        "these, and leaves the rest alone."
+    )
 
 
 def _made_by_other_code(jobs: Jobs) -> str:
     """A warning where finished runs count that older or newer code made."""
     from vem.cli.resume import by_other_code
 
-    old: Counter[str] = Counter()
-    for folder in jobs.folders():
-        if jobs.ran(folder):
-            continue
-        found = records.read_run(jobs.sweep.directory / folder)
-        if found and (made := by_other_code(found)):
-            old.update([made])
+    found = [records.read_run(jobs.sweep.directory / folder) for folder in jobs.folders() if not jobs.ran(folder)]
+    old = Counter(made for run in found if run and (made := by_other_code(run)))
     if not old:
         return ""
     told = "; ".join(f"{n} of the finished runs: each {made}" for made, n in old.items())

@@ -46,17 +46,9 @@ def slot(gpus: Sequence[str], per_gpu: int, folder: Path | None = None) -> Itera
     if not gpus:
         yield None
         return
-    with ExitStack() as stack:
-        yield _wait(_places(folder or _of_this_user(), gpus, per_gpu), stack)
-
-
-def _of_this_user() -> Path:
-    user = os.getuid() if hasattr(os, "getuid") else "user"  # no such numbers on Windows, and no locks either
-    return Path(tempfile.gettempdir(), f"vem-gpus-{user}")
-
-
-def _places(folder: Path, gpus: Sequence[str], per_gpu: int) -> list[tuple[int, Path]]:
-    """Every place, the first one of each GPU before the second of any: jobs spread before they share."""
+    if folder is None:
+        user = os.getuid() if hasattr(os, "getuid") else "user"  # no such numbers on Windows, and no locks either
+        folder = Path(tempfile.gettempdir(), f"vem-gpus-{user}")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -64,7 +56,10 @@ def _places(folder: Path, gpus: Sequence[str], per_gpu: int) -> list[tuple[int, 
             f"{folder} cannot be made ({error.strerror or error}), where jobs take their places on the GPUs: name a "
             "folder for temporary files with the environment variable TMPDIR."
         ) from error
-    return [(i, folder / f"{name}-{place}") for place in range(per_gpu) for i, name in enumerate(gpus)]
+    # The first place of each GPU comes before the second of any: jobs spread before they share.
+    places = [(i, folder / f"{name}-{place}") for place in range(per_gpu) for i, name in enumerate(gpus)]
+    with ExitStack() as stack:
+        yield _wait(places, stack)
 
 
 def _wait(places: Sequence[tuple[int, Path]], stack: ExitStack) -> int | None:

@@ -15,13 +15,13 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from typing import Any
 
 from vem.errors import VemError
 from vem.storage import ledger, records
 from vem.storage.ledger import JobState
 from vem.sweep import child, stopping
-from vem.sweep.jobs import JobResult, Work, write_failure
+from vem.sweep.jobs import Ended, Work, write_failure
 from vem.training.signals import Asked, stop_requests
 
 POLL = 0.2  # seconds between two looks for a signal
@@ -32,14 +32,6 @@ PRELOADED = ["vem.cli.train", "vem.cli.messages", "torch._dynamo"]
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class Ended(NamedTuple):
-    """How a job ended, and why no other may be begun: a signal, or None."""
-
-    outcome: ledger.Outcome
-    value: float
-    signal: str | None
-
-
 def run(work: Work) -> Ended:
     """Do the job in a child process, wait for it, and record its outcome, even if the child exits without reporting.
 
@@ -48,42 +40,33 @@ def run(work: Work) -> Ended:
     """
     already = ledger.outcome(work.sweep, work.directory.name, work.start)
     if already is not None and already.status != JobState.STOPPED:
-        return Ended(already, _value(work, already), None)
-    name = stopping.told(work.sweep, work.start)
-    if name is not None:
-        return Ended(_not_begun(name), math.nan, name)
+        return Ended(already, _value(work, already))
+    if (name := stopping.told(work.sweep, work.start)) is not None:
+        return Ended(_not_begun(name), signal=name)
     with stop_requests() as asked:
         receiver, sender = _context().Pipe(duplex=False)
         process = _start(work, sender)
         sender.close()
+        ended: Ended | None = None
         try:
             _wait(work, process, receiver, asked)
-            told = _told(receiver)
+            with suppress(EOFError, OSError):
+                ended = receiver.recv() if receiver.poll() else None
             process.join()
         except BaseException as error:
             _end(process, HASTE if isinstance(error, KeyboardInterrupt) else PATIENCE)
             raise
-    told = told or _killed(work, process.exitcode, asked.name)
-    ledger.write_outcome(work.sweep, work.directory.name, work.start, told.outcome)
-    return Ended(told.outcome, told.value, asked.name)
-
-
-def _told(receiver: Connection) -> JobResult | None:
-    try:
-        return receiver.recv() if receiver.poll() else None
-    except (EOFError, OSError):
-        return None
+    ended = ended or _killed(work, process.exitcode, asked.name)
+    ledger.write_outcome(work.sweep, work.directory.name, work.start, ended.outcome)
+    return ended._replace(signal=asked.name)
 
 
 def _value(work: Work, outcome: ledger.Outcome) -> float:
     """The validation ELBO of a run that has ended well, or of the run that it repeats; else NaN."""
-    if outcome.status not in (JobState.DONE, JobState.REPEATS):
-        return math.nan
-    directory = work.directory if outcome.status == JobState.DONE else work.sweep / outcome.message
-    try:
-        return records.valid_elbo(directory)
-    except VemError:
-        return math.nan
+    held = {JobState.DONE: work.directory, JobState.REPEATS: work.sweep / outcome.message}
+    with suppress(KeyError, VemError):
+        return records.valid_elbo(held[JobState(outcome.status)])
+    return math.nan
 
 
 def _not_begun(name: str) -> ledger.Outcome:
@@ -139,32 +122,32 @@ def _wait(work: Work, process: BaseProcess, receiver: Connection, asked: Asked) 
                 os.kill(process.pid, signal.Signals[asked.name])
 
 
-def _killed(work: Work, code: int | None, asked: str | None) -> JobResult:
+def _killed(work: Work, code: int | None, asked: str | None) -> Ended:
     """What to say for a child that said nothing. A finished run is never made a failed one."""
     how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
     if asked is not None and how == asked:
-        return JobResult(_not_begun(how))
+        return Ended(_not_begun(how))
     found = records.read_run(work.directory)
     if found.get("status") == JobState.DONE and found.get("start") == work.start:
         done = ledger.Outcome(JobState.DONE)
-        return JobResult(done, _value(work, done))
+        return Ended(done, _value(work, done))
     hint = " It may have asked for more memory than there is." if how == "SIGKILL" else ""
     message = f"killed: the process of this run ended by {how} without reporting.{hint}"
     write_failure(work.directory, message, work.start, work.config.get("seed"))
-    return JobResult(ledger.Outcome(JobState.FAILED, message))
+    return Ended(ledger.Outcome(JobState.FAILED, message))
 
 
 def without_console(content: Mapping[str, Any]) -> dict[str, Any]:
     """A logging config without the handlers that write to a terminal: that has the sweep's one line."""
-    handlers: dict[str, Any] = {
+    handlers = {
         name: handler
         for name, handler in (content.get("handlers") or {}).items()
         if not str(handler.get("class", "")).endswith(".StreamHandler")
     }
 
-    def kept(logger: Mapping[str, Any]) -> dict[str, Any]:
-        names = [name for name in logger.get("handlers") or [] if name in handlers]
-        return {**logger, "handlers": names} if "handlers" in logger else dict(logger)
+    def kept(logger: Mapping[str, Any] | None) -> dict[str, Any]:
+        own = dict(logger or {})
+        return own | {key: [name for name in own[key] if name in handlers] for key in ("handlers",) if own.get(key)}
 
-    loggers = {name: kept(logger or {}) for name, logger in (content.get("loggers") or {}).items()}
-    return {**content, "handlers": handlers, "loggers": loggers, "root": kept(content.get("root") or {})}
+    loggers = {name: kept(logger) for name, logger in (content.get("loggers") or {}).items()}
+    return {**content, "handlers": handlers, "loggers": loggers, "root": kept(content.get("root"))}

@@ -26,11 +26,12 @@ class Work:
     logging: Mapping[str, Any]
 
 
-class JobResult(NamedTuple):
-    """What a child says at its end: its outcome, and the validation ELBO (NaN where there is none)."""
+class Ended(NamedTuple):
+    """How a job ended, its validation ELBO (NaN where there is none), and the signal for which no other may begin."""
 
     outcome: ledger.Outcome
     value: float = math.nan
+    signal: str | None = None
 
 
 def write_failure(directory: Path, message: str, start: str, seed: Any = None) -> None:
@@ -54,22 +55,22 @@ class Jobs:
         self._final: dict[str, ledger.Outcome] = {}
 
     def folders(self) -> Sequence[str]:
-        """The planned folders; where a sweeper plans as it goes, those of which this start has an outcome."""
+        """The planned folders; where a sweeper plans as it goes, those that have ended in this start or are alive."""
         if self.sweep.current:
             return self.sweep.current
-        found = (self.sweep.directory / ledger.FOLDER / "outcomes").glob("*.json")
-        ended = {path.stem for path in found if self.outcome(path.stem) is not None}
-        alive = {path.name for path in (self.sweep.directory / ledger.FOLDER / "alive").glob("*")}
-        return sorted(ended | {folder for folder in alive if ledger.is_alive(self.sweep.directory, folder)})
+        place = self.sweep.directory / ledger.FOLDER
+        ended = {path.stem for path in (place / "outcomes").glob("*.json") if self.outcome(path.stem)}
+        return sorted(ended | {path.name for path in (place / "alive").glob("*") if self.is_alive(path.name)})
+
+    def is_alive(self, folder: str) -> bool:
+        """Whether it has lately given a sign of life."""
+        return ledger.is_alive(self.sweep.directory, folder)
 
     def outcome(self, folder: str) -> ledger.Outcome | None:
         """How the job ended in this start."""
-        if folder not in self._final:
-            found = ledger.outcome(self.sweep.directory, folder, self.sweep.start)
-            if found is None:
-                return None
+        if folder not in self._final and (found := ledger.outcome(self.sweep.directory, folder, self.sweep.start)):
             self._final[folder] = found
-        return self._final[folder]
+        return self._final.get(folder)
 
     def states(self) -> dict[str, str]:
         """``waiting``, ``running``, ``done``, ``failed``, ``stopped`` or ``lost`` for each folder.
@@ -82,11 +83,10 @@ class Jobs:
     def _state(self, folder: str) -> str:
         told = self.outcome(folder)
         if told is not None and told.status == JobState.REPEATS:
-            told = self.outcome(told.message)
-            return told.status if told is not None else self._look(self._final[folder].message)
-        return told.status if told is not None else self._look(folder)
-
-    def _look(self, folder: str) -> str:
+            folder = told.message
+            told = self.outcome(folder)
+        if told is not None:
+            return told.status
         state = ledger.state(self.sweep.directory, folder)
         of_this_start = state in (JobState.LOST, JobState.STOPPED) and self.ran(folder)
         return state if of_this_start or state in (JobState.DONE, JobState.RUNNING) else JobState.WAITING
@@ -97,5 +97,4 @@ class Jobs:
 
     def begun(self) -> bool:
         """Whether this start has begun any job. A job that was killed in an earlier one has left its sign of life."""
-        sweep = self.sweep.directory
-        return any(self.outcome(f) or ledger.is_alive(sweep, f) or self.ran(f) for f in self.folders())
+        return any(self.outcome(f) or self.is_alive(f) or self.ran(f) for f in self.folders())

@@ -23,6 +23,13 @@ from omegaconf import DictConfig
 Compose = Callable[[list[str]], DictConfig]
 
 
+def override_dirname(config: DictConfig, overrides: Sequence[Override]) -> str:
+    """What names the folder of a job by the ``subdir`` of conf/config.yaml."""
+    naming = config.hydra.job.config.override_dirname
+    own = [o for o in overrides if not o.is_hydra_override()]
+    return get_overrides_dirname(own, list(naming.exclude_keys), naming.item_sep, naming.kv_sep)
+
+
 @contextmanager
 def each_its_own() -> Iterator[None]:
     """While the block runs, Hydra composes the jobs of a sweep with :class:`Loader`; it has no hook for that."""
@@ -45,19 +52,12 @@ class Loader(ConfigLoaderImpl):
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def load_configuration(
-        self,
-        config_name: str | None,
-        overrides: list[str],
-        run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
+        self, config_name: str | None, overrides: list[str], run_mode: RunMode, *rest: Any, **named: Any
     ) -> DictConfig:
         """A sweep's own config has the default options, of which no job need have any: what these lack is left out."""
 
         def compose(kept: list[str]) -> DictConfig:
-            return super(Loader, self).load_configuration(
-                config_name, kept, run_mode, from_shell, validate_sweep_overrides
-            )
+            return super(Loader, self).load_configuration(config_name, kept, run_mode, *rest, **named)
 
         if run_mode != RunMode.MULTIRUN:
             return compose(overrides)
@@ -85,13 +85,7 @@ class Loader(ConfigLoaderImpl):
         lacked = [*known, *lacked]
         if lacked:
             parsed = OverridesParser.create(config_loader=self).parse_overrides(list(overrides))
-            naming = config.hydra.job.config.override_dirname
-            config.hydra.job.override_dirname = get_overrides_dirname(
-                [o for o in parsed if not o.is_hydra_override()],
-                list(naming.exclude_keys),
-                naming.item_sep,
-                naming.kv_sep,
-            )
+            config.hydra.job.override_dirname = override_dirname(config, parsed)
         return config, lacked
 
     def settle(self, master: DictConfig, typed: Sequence[Override]) -> list[str]:

@@ -7,12 +7,12 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,53 +28,45 @@ from vem.sweep import keys
 START = "VEM_START"  # the environment variable that tells a job which start of a sweep it belongs to
 SUBDIR = "${vem.folder:${hydra.job.override_dirname}}"  # as in conf/config.yaml
 
-# main() is told of a sweep through this: what Hydra's own main returns, and its callbacks, are its own.
-listeners: list[Callable[[ledger.Sweep], None]] = []
+Files = dict[Path, int]  # and their times
 
 
-# Of the start that this command is; each has one entry at most.
-_start: list[str] = []
-_told: set[str] = set()  # the start of which it was said who takes which key
-_directory: dict[str, Path] = {}  # start → its directory: ${now:…} is another one when a launcher is started again
-_before: dict[Path, ledger.Sweep | None] = {}  # directory → the plan that stood there before
-_queue: dict[Path, tuple[Path, dict[Path, int]]] = {}  # directory → submitit's folder, and what it had submitted before
+@dataclass
+class Start:
+    """The start of a sweep that this command is; a launcher that broke is started again within it.
+
+    ``name`` tells it from others: its time, and the process, for a clock may be set back. ``listener`` is told of the
+    sweep once it is planned: what Hydra's own main returns, and its callbacks, are its own.
+    """
+
+    listener: Callable[[ledger.Sweep], object] | None = None
+    name: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}")
+    sweep: ledger.Sweep | None = None
+    before: ledger.Sweep | None = None  # the plan that stood in its directory
+    queue: tuple[Path, Files] | None = None  # submitit's folder, and what it had submitted before
+
+    def undo(self) -> None:
+        """Put the plan back that stood there, for a start that came to nothing, such as one that does not compose."""
+        if self.before is not None:
+            ledger.write(self.before)
+        elif self.sweep is not None:
+            shutil.rmtree(self.sweep.directory / ledger.FOLDER, ignore_errors=True)
+
+    def submitted(self) -> bool:
+        """Whether submitit has handed a job of this start to its queue."""
+        return self.queue is not None and _submissions(self.queue[0]) != self.queue[1]
 
 
-def new_start() -> None:
-    """Forget the start that was: the next plan is a start of its own, not a launcher that is started again."""
-    for known in (_start, _told, _directory, _before, _queue):
-        known.clear()
+current = Start()  # each command has its own: see vem.sweep.progress.watched
 
 
-def start_of_this_command() -> str:
-    """Which start of a sweep this is: the time of its first launch, and the process, for a clock may be set back."""
-    if not _start:
-        _start.append(f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}")
-    return _start[0]
-
-
-def undo(sweep: ledger.Sweep) -> None:
-    """Put the plan back that stood there before a start that came to nothing, such as one that does not compose."""
-    earlier = _before.pop(sweep.directory, None)
-    if earlier is not None:
-        ledger.write(earlier)
-    else:
-        shutil.rmtree(sweep.directory / ledger.FOLDER, ignore_errors=True)
-
-
-def submitted(sweep: ledger.Sweep) -> bool:
-    """Whether submitit has handed a job of this start to its queue."""
-    folder, before = _queue[sweep.directory]
-    return _submissions(folder) != before
-
-
-def _submissions(folder: Path) -> dict[Path, int]:
-    """The files that submitit names so once a job is in the queue, and their times: a job's number may come again."""
+def _submissions(folder: Path) -> Files:
+    """The files that submitit names so once a job is in the queue: a job's number may come again at another time."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*_submitted.pkl")}
 
 
 class Plan(Callback):
-    """Hydra's hook: writes the plan into the sweep directory and tells the listeners."""
+    """Hydra's hook: writes the plan into the sweep directory and tells the listener."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Raises PastHydra: of an Exception in a callback, Hydra makes a warning and goes on."""
@@ -90,8 +82,9 @@ class Plan(Callback):
                 f"hydra.sweep.subdir={subdir}: a sweep's folders are named by its overrides, so that extending it "
                 "moves nothing. Leave hydra.sweep.subdir alone; hydra.sweep.dir=DIR names the folder of the sweep."
             )
-        here, start = Path(config.hydra.runtime.cwd), start_of_this_command()
-        directory = _directory.setdefault(start, here / config.hydra.sweep.dir)
+        here, again = Path(config.hydra.runtime.cwd), current.sweep is not None
+        # ${now:…} is another directory when a launcher is started again.
+        directory = here / config.hydra.sweep.dir if current.sweep is None else current.sweep.directory
         typed = typed_in(config)
         jobs = jobs_of(config, typed)
         _refuse_shared_folders(jobs)
@@ -100,17 +93,17 @@ class Plan(Callback):
         _no_idle_workers(config, len(jobs) or config.hydra.sweeper.get("n_jobs", 0))  # trials at a time
         command = shlex.join(["python", "-m", "vem.run", *sys.argv[1:]])
         launcher = str(config.hydra.runtime.choices.get("hydra/launcher"))
-        _before.setdefault(directory, ledger.read(directory))
+        if not again:
+            current.before = ledger.read(directory)
         if launcher in ledger.DETACHED:
             parts = (here / Path(config.hydra.launcher.submitit_folder).expanduser()).parts
             folder = Path(*takewhile(lambda part: "%" not in part, parts))  # %j is a job's number
-            _queue[directory] = folder, _submissions(folder)
-        sweep = ledger.plan(directory, command, launcher, jobs, start)
-        if start not in _told:  # by a launcher that is started again
-            _told.add(start)
-            print(*(f"sweep: {line}" for line in told), sep="\n", end="\n" if told else "", file=sys.stderr, flush=True)
-        for listener in listeners:
-            listener(sweep)
+            current.queue = folder, _submissions(folder)
+        current.sweep = ledger.plan(directory, command, launcher, jobs, current.name)
+        for line in [] if again else told:
+            print(f"sweep: {line}", file=sys.stderr, flush=True)
+        if current.listener is not None:
+            current.listener(current.sweep)
 
 
 def _refuse_shared_folders(jobs: Sequence[ledger.Job]) -> None:
@@ -134,14 +127,13 @@ def _tell_the_jobs(config: DictConfig, directory: Path) -> None:
     A worker may stand elsewhere (Ray's stand where their node was started). A job's config is composed anew, under the
     overrides that the command line gave.
     """
+    said = {"hydra.sweep.dir": str(directory), f"++hydra.job.env_set.{START}": current.name}
+    if os.environ.get("VEM_DATA"):
+        said["++hydra.job.env_set.VEM_DATA"] = str(Path(os.environ["VEM_DATA"]).expanduser().absolute())
     with read_write(config.hydra):
         config.hydra.sweep.dir = str(directory)
-        quoted = QuotedString(str(directory), Quote.single).with_quotes()
-        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted}")
-        config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{START}='{start_of_this_command()}'")
-        if os.environ.get("VEM_DATA"):
-            data = QuotedString(str(Path(os.environ["VEM_DATA"]).expanduser().absolute()), Quote.single).with_quotes()
-            config.hydra.overrides.hydra.append(f"++hydra.job.env_set.VEM_DATA={data}")
+        for key, text in said.items():
+            config.hydra.overrides.hydra.append(f"{key}={QuotedString(text, Quote.single).with_quotes()}")
 
 
 def _no_idle_workers(config: DictConfig, jobs: int) -> None:
@@ -174,11 +166,5 @@ def jobs_of(config: DictConfig, typed: list[Override]) -> list[ledger.Job]:
     known: dict[str, Override] = {}  # the parser takes a hundredth of a second for each string
     for text in dict.fromkeys(text for job in batch for text in job):
         (known[text],) = parser.parse_overrides([text])
-    return [ledger.Job(_folder(config, [known[text] for text in job]), tuple(job)) for job in batch]
-
-
-def _folder(config: DictConfig, overrides: list[Override]) -> str:
-    """The folder that Hydra will give this job by the ``subdir`` of conf/config.yaml."""
-    naming = config.hydra.job.config.override_dirname
-    own = [o for o in overrides if not o.key_or_group.startswith("hydra")]
-    return folder_name(get_overrides_dirname(own, list(naming.exclude_keys), naming.item_sep, naming.kv_sep))
+    names = [keys.override_dirname(config, [known[text] for text in job]) for job in batch]
+    return [ledger.Job(folder_name(name), tuple(job)) for name, job in zip(names, batch, strict=True)]

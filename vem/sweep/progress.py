@@ -29,15 +29,13 @@ def watched() -> Iterator[list[Jobs]]:
     with ExitStack() as stack:
 
         def begin(sweep: ledger.Sweep) -> None:
-            if sweeps:
-                return  # a launcher that is started again
-            sweeps.append(Jobs(sweep))
-            stack.enter_context(Line(sweeps[0]))
-            stack.enter_context(stopping.obeyed(sweeps[0]))
+            if not sweeps:  # else a launcher that is started again
+                sweeps.append(Jobs(sweep))
+                stack.enter_context(Line(sweeps[0]))
+                stack.enter_context(stopping.obeyed(sweeps[0]))
 
-        plan.new_start()
-        plan.listeners.append(begin)
-        stack.callback(plan.listeners.remove, begin)
+        plan.current = plan.Start(begin)
+        stack.callback(setattr, plan.current, "listener", None)
         yield sweeps
 
 

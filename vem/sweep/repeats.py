@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from vem.cli.resume import by_other_code
-from vem.storage import ledger, records, sealing
+from vem.storage import identity, ledger, records, sealing
 from vem.storage.ledger import JobState
 
 
 def holder_of(config: Mapping[str, Any], sweep: Path, directory: Path) -> Path | None:
     """The folder of the run that another job of this sweep has for the same config; None if it is this job's own."""
-    digest, folder = records.config_hash(config), directory.name
+    digest, folder = identity.config_hash(config), directory.name
     own = records.read_run(directory)
     if own.get("config_hash") == digest and own.get("status") == JobState.DONE:
         return None  # from a time before the claims
@@ -52,7 +52,7 @@ def write_repeat(
         "status": JobState.REPEATS,
         "repeats": holder.name,
         "error": None,
-        "config_hash": records.config_hash(config),
+        "config_hash": identity.config_hash(config),
         "seed": config["seed"],
         "start": start,
         "command": shlex.join(["python", "-m", "vem.run", *overrides]),

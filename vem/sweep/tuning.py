@@ -27,15 +27,12 @@ class Best(Callback):
         """Raises PastHydra: of an Exception in a callback, Hydra makes a warning and goes on."""
         import optuna
 
-        if OmegaConf.select(config, "evaluation.num_data") == 0:
-            raise PastHydra(
-                VemError(
+        try:
+            if OmegaConf.select(config, "evaluation.num_data") == 0:
+                raise VemError(
                     "sweeper=optuna seeks the best validation ELBO, and no trial has one with evaluation=none "
                     "(evaluation.num_data=0): take evaluation=quick."
                 )
-            )
-
-        try:
             refuse(typed_in(config), grid=str(config.hydra.sweeper.sampler._target_).endswith("GridSampler"))
         except VemError as error:
             raise PastHydra(error) from error
