@@ -73,3 +73,14 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
     processes = Warm(tmp_path_factory.mktemp("warm"))
     yield processes
     processes.close()
+
+
+@pytest.fixture(scope="session")
+def undrawn_jobs() -> Iterator[None]:
+    """The jobs of sweeps in this process draw no figures."""
+    from vem.sweep import isolated
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).with_name("builders")), prepend=os.pathsep)
+        patch.setattr(isolated, "PRELOADED", [*isolated.PRELOADED, "undrawn_jobs"])
+        yield

@@ -2,8 +2,8 @@
 
 ``python -m vem.run`` spends some five seconds of processor time on importing other people's packages before its
 own first line. Where a test needs a process (a signal, a working directory, an exit code) and not those imports,
-it forks one here; vem itself is imported anew in each. Cold starts are tested in ``tests/cli/test_packaging.py``,
-``test_bad_input.py`` and ``test_evaluate.py``.
+it forks one here; vem itself is imported anew in each, and figures are saved empty. Cold starts are those of
+``tests/cli/test_packaging.py``, and of launchers that start processes of their own.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+COLD = {"launcher=joblib", "launcher=ray"}  # their workers do not start from a process that was itself forked
 
 
 class Forked:
     """The part of :class:`subprocess.Popen` that the tests use."""
 
-    def __init__(self, server: Warm, command: Sequence[str], cwd: Path, env: Mapping[str, str], files: Path) -> None:
+    def __init__(self, server: Warm, command: Sequence[str], files: Path, **job: Any) -> None:
         self._server, self._files = server, (files.with_suffix(".out"), files.with_suffix(".err"))
-        job = {"command": list(command), "cwd": str(cwd), "env": dict(env)}
+        job["command"] = list(command)
         self.args, self.returncode = command, None
         self.pid = server.ask({**job, "out": str(self._files[0]), "err": str(self._files[1])})
 
@@ -79,14 +80,18 @@ class Warm:
         assert answer, "the server of warm processes has ended"
         return json.loads(answer)
 
-    def start(self, *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Any:
-        """``python COMMAND`` with this checkout's package; COMMAND begins with -m or -c."""
+    def start(
+        self, *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, session: bool = False
+    ) -> Any:
+        """``python COMMAND`` with this checkout's package, in a session of its own or in the server's."""
         cwd, env = cwd or Path.cwd(), {**os.environ, "PYTHONPATH": str(CHECKOUT), **(env or {})}
-        if not hasattr(os, "fork"):  # then it starts cold
+        env.pop("PYTHONWARNINGS", None)
+        if not hasattr(os, "fork") or COLD & {*command}:
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            return subprocess.Popen([sys.executable, *command], cwd=cwd, env=env, **pipes)
+            return subprocess.Popen([sys.executable, *command], cwd=cwd, env=env, start_new_session=session, **pipes)
         self._started += 1
-        return Forked(self, command, cwd, env, self._folder / str(self._started))
+        files = self._folder / str(self._started)
+        return Forked(self, command, files, cwd=str(cwd), env=env, session=session)
 
     def run(self, *command: str, timeout: float = 300, **options: Any) -> subprocess.CompletedProcess[str]:
         """The same to its end; it is killed when the test gives up."""

@@ -1,12 +1,14 @@
 """The process that :mod:`warm` forks: it has imported what vem imports, and nothing of vem itself.
 
 It reads one JSON request a line: a job to start, answered by its pid, or a pid to look at, answered by its
-exit code, or null while it runs. A child leaves the loop and runs its job as ``python`` would.
+exit code, or null while it runs. A child leaves the loop and runs its job as ``python`` would; the server that the jobs
+of its sweep are forked from is forked as well.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import json
 import os
@@ -14,12 +16,15 @@ import runpy
 import sys
 import traceback
 import types
+from collections.abc import Sequence
+from multiprocessing import forkserver, util
 from typing import IO, Any, NoReturn
 
 
 def import_what_vem_imports() -> None:
     """A fork has torch, Hydra and matplotlib in memory; vem's own modules it imports for itself."""
     import torch._dynamo  # the first optimizer imports it
+    from matplotlib.figure import Figure
 
     import vem.cli.train  # which the command line imports late, and with it pandas and scipy
     import vem.evaluate
@@ -31,6 +36,7 @@ def import_what_vem_imports() -> None:
         del sys.modules[name]
     import torch
 
+    Figure.draw = lambda self, renderer: None  # figures are made and saved, and empty: painting takes longer than a run
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page
@@ -58,8 +64,38 @@ def serve(requests: IO[str], answers: IO[str]) -> dict[str, Any] | None:
     return None
 
 
+spawn = util.spawnv_passfds
+
+
+def fork_instead(path: bytes, arguments: Sequence[str], kept: Sequence[int]) -> int:
+    """What :mod:`multiprocessing` starts: its fork server from this process, anything else as ever."""
+    if "forkserver import main" not in str(arguments[-1]):
+        return spawn(path, arguments, kept)
+    pid = os.fork()
+    if pid == 0:
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            if fd > 2 and fd not in kept:
+                with contextlib.suppress(OSError):  # the one that the list was read from
+                    os.close(fd)
+        try:
+            exec(arguments[-1], {})
+        finally:
+            os._exit(0)  # the jobs themselves end elsewhere
+    return pid
+
+
+def start_the_server_of_jobs() -> None:
+    """Before the sweep has threads, whose locks a fork would copy."""
+    from vem.sweep import isolated
+
+    forkserver.set_forkserver_preload(isolated.PRELOADED)
+    forkserver.ensure_running()
+
+
 def run(job: dict[str, Any]) -> None:
     """As ``python -m MODULE …`` or ``python -c CODE …`` in ``job["cwd"]``."""
+    if job["session"]:
+        os.setsid()
     for number, path in ((1, job["out"]), (2, job["err"])):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
@@ -70,6 +106,9 @@ def run(job: dict[str, Any]) -> None:
     kind, what, *arguments = job["command"]
     sys.path[0] = job["cwd"] if kind == "-m" else ""
     sys.argv = ["-c" if kind == "-c" else what, *arguments]
+    if what == "vem.run" and "-m" in arguments and os.path.isdir("/proc/self/fd"):
+        util.spawnv_passfds = fork_instead
+        start_the_server_of_jobs()
     if kind == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:

@@ -7,6 +7,8 @@ from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 
+TITLES = ["The answer", "Comparison", "ELBO while training", "Gaps", "Pictures", "What was swept",
+          "Where the numbers come from"]  # fmt: skip
 VOID = {"wbr", "meta", "link", "img", "br", "hr", "input"}
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from cli_support import CHECKOUT, Ended
+from cli_support import Ended
 from hydra._internal.hydra import Hydra
+from matplotlib.figure import Figure
+from warm import Warm
 
 
 @pytest.fixture
@@ -25,13 +25,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs and measurements without their figures, half of a small run's time, where a test is about other files."""
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the figures' names: they are made and saved, and empty."""
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: None)
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, undrawn_jobs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests do without figures: drawing is most of a small run and of a report."""
     from vem.cli import train  # slow to import, for torch
+    from vem.report import summary
     from vem.report.figures import run
 
-    for module in (train, run):
-        monkeypatch.setattr(module, "draw_run", lambda directory: [])
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(summary, "draw", lambda *given, **named: [])
+        for module in (train, run):
+            monkeypatch.setattr(module, "draw_run", lambda directory: [])
 
 
 _composed: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -94,23 +103,11 @@ def vem_run(
 
 
 @pytest.fixture
-def vem_process(here: Path) -> Callable[..., Ended]:
-    """``python -m MODULE …`` in a process of its own, from the uninstalled checkout."""
+def vem_process(here: Path, warm: Warm) -> Callable[..., Ended]:
+    """``python -m MODULE …`` in a process of its own."""
 
-    def call(
-        *arguments: str, module: str = "vem.run", path: Path = CHECKOUT, cwd: Path = here, code: str | None = None
-    ) -> Ended:
-        environment = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
-        environment.pop("PYTHONWARNINGS", None)
-        program = ["-c", code] if code else ["-m", module]
-        done = subprocess.run(
-            [sys.executable, *program, *arguments],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+    def call(*arguments: str, module: str = "vem.run") -> Ended:
+        done = warm.run("-m", module, *arguments, cwd=here)
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return call

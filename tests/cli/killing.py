@@ -66,6 +66,9 @@ def hooked(call):
         return call(source, *rest, **named)
     return hooked_call
 
+if os.environ.get("VEM_KILLING_UNPAINTED"):  # figures are saved empty
+    from matplotlib.figure import Figure
+    Figure.draw = lambda self, renderer: None
 if os.environ.get("VEM_KILLING_AT"):
     os.replace, os.rename = hooked(os.replace), hooked(os.rename)
 """

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from killing import MEASURED, NINE, differences, results, start
+from killing import MEASURED, NINE, Killed, differences, results, start
 
 from vem import VemError, load
 from vem.cli.measure import state_hash
@@ -41,6 +41,7 @@ OTHERS: tuple[Any, ...] = (None, "text", 7, -1.5, True, [], {}, [1, "a"], {"a": 
 NUMBERS = tuple(f"{split}_{name}" for split in ("train", "valid", "test") for name in ("elbo", "reconstruction", "kl"))
 GAPS = ("test_amortization_gap", "test_optimization_gap", "test_approximation_gap")
 SEALS = (OWN, FILES_SAID)
+Command = Callable[[Path], Any]  # of a sweep, in this folder; its code and its text
 
 
 class Mutation(NamedTuple):
@@ -52,11 +53,16 @@ class Mutation(NamedTuple):
     detail: str = ""
 
 
-def sweep_of_nine(folder: Path) -> Path:
+def typed(folder: Path) -> Killed:
+    """Type the command of the sweep in ``folder``, and wait for its end."""
+    return start(folder, SWEEP, None, folder / "hooks")
+
+
+def finished(folder: Path, command: Command = typed) -> Path:
     """The finished sweep in ``folder``, made there if it is not there."""
     if not (folder / "sweep" / "summary.csv").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        ended = start(folder, SWEEP, None, folder / "hooks")
+        ended = command(folder)
         assert ended.code == 0, ended.text
     return folder / "sweep"
 
@@ -277,9 +283,9 @@ def load_faults(sweep: Path, truth: Truth, done: Mutation) -> list[str]:
     return faults
 
 
-def command_faults(sweep: Path, truth: Truth, done: Mutation) -> list[str]:
+def command_faults(sweep: Path, truth: Truth, done: Mutation, command: Command) -> list[str]:
     """What is wrong with what comes of typing the same command again over the mutated sweep."""
-    ended = start(sweep.parent, SWEEP, None, sweep.parent / "hooks")
+    ended = command(sweep.parent)
     if "Traceback" in ended.text:
         return [f"the command: {ended.text}"]
     if ended.code:
@@ -291,9 +297,9 @@ def command_faults(sweep: Path, truth: Truth, done: Mutation) -> list[str]:
 
 
 def faults_of(
-    seed: int, sweep: Path, truth: Truth, work: Path, command: bool, figures: bool, sealed: bool = True
+    seed: int, sweep: Path, truth: Truth, work: Path, command: Command | None, figures: bool, sealed: bool = True
 ) -> tuple[Mutation, list[str]]:
-    """Mutate a copy of the sweep, and look at it.
+    """Mutate a copy of the sweep, and look at it, and at what ``command`` makes of it.
 
     Of runs from before, which are not ``sealed``, a number that is another one cannot be seen: for them the tracebacks
     and the NaN count.
@@ -305,8 +311,8 @@ def faults_of(
     done = mutate(place / "sweep", seed)
     with contextlib.redirect_stdout(io.StringIO()):
         faults = report_faults(place / "sweep", truth, done, figures) + load_faults(place / "sweep", truth, done)
-    if command:
-        faults += command_faults(place / "sweep", truth, done)
+    if command is not None:
+        faults += command_faults(place / "sweep", truth, done, command)
     shutil.rmtree(place)
     return done, faults if sealed else [fault for fault in faults if "Traceback" in fault or " holds " in fault]
 
@@ -330,11 +336,12 @@ def main() -> int:
     given = parser.parse_args()
     logging.getLogger("vem").setLevel(logging.ERROR)
     folder = given.folder.resolve()
-    sweep = sweep_of_nine(folder)
+    sweep = finished(folder)
     truth, begun, bad = Truth(sweep), time.monotonic(), 0
     for seed in range(given.first, given.first + given.num):
-        every = [n > 0 and seed % n == 0 for n in (given.command_every, given.figures_every)]
-        done, faults = faults_of(seed, sweep, truth, folder / "work", *every, not given.from_before)
+        again, figures = (n > 0 and seed % n == 0 for n in (given.command_every, given.figures_every))
+        command = typed if again else None
+        done, faults = faults_of(seed, sweep, truth, folder / "work", command, figures, not given.from_before)
         bad += bool(faults)
         for fault in faults:
             print(f"{seed}: {done}: {fault}", flush=True)

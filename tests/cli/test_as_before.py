@@ -34,8 +34,6 @@ DIGITS = ("-m", "strategy=local,amortized,gmm", "seed=0", "training.epochs=2", "
 BINARY = ("data=array", "data.path=binary.csv", "training.epochs=2")
 UNFINISHED = sorted(path.name for path in (OLD / "unfinished").iterdir())
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 @pytest.fixture
 def old(here) -> Path:

@@ -14,8 +14,6 @@ import pytest
 import torch
 from cli_support import TINY, TINY_GMM, contents
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SetUp = Callable[[Path], Sequence[str]]
 
 

@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cli_support import CHECKOUT, TINY, TINY_GMM, Ended, contents, table
+from cli_support import TINY, TINY_GMM, Ended, contents, table
 from run_folders import run_directories
+from warm import Warm
 
 from vem.cli import messages
 from vem.evaluation.progress import FOLDER
@@ -85,7 +85,7 @@ def evaluation(directory: Path) -> dict[str, Any]:
     return json.loads((directory / records.EVALUATION).read_text())
 
 
-def test_gaps_at_the_end_of_a_run(here, vem_run):
+def test_gaps_at_the_end_of_a_run(here, vem_run, drawn):
     ended = vem_run(
         "data=digits", "training.epochs=1", "latent_dim=2", "model.decoder.widths=[10]", "hydra.run.dir=r",
         "evaluation.diagnostics.num_data=40", "evaluation.num_data=20", *(o for o in GAPS if "num_data" not in o),
@@ -104,7 +104,7 @@ def test_gaps_at_the_end_of_a_run(here, vem_run):
     assert not (here / "r" / FOLDER).exists()
 
 
-def test_measured_again(run, evaluate):
+def test_measured_again(run, evaluate, drawn):
     """The earlier result is kept byte for byte, the new one takes its place, and the figures are those of it."""
     before = contents(run)
     evaluate(*GAPS).good()
@@ -152,7 +152,6 @@ def test_the_settings_of_the_run_itself_are_left_alone(name, run, evaluate, vem_
 NEVER_ENOUGH = ("evaluation.checks.bias=0",)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_other_thresholds_judge_anew(run, evaluate):
     evaluate(*GAPS).good()
     assert "left alone" not in evaluate(*GAPS, *NEVER_ENOUGH, "evaluation.strict=true").bad().out
@@ -177,7 +176,6 @@ def test_a_run_that_measured_nothing(here, evaluate):
     assert not (here / "run" / records.EARLIER).exists()  # nothing stood there
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_options_of_ones_own(run, evaluate, here):
     (here / "own" / "evaluation").mkdir(parents=True)
     (here / "own" / "evaluation" / "mine.yaml").write_text("defaults: [gaps, _self_]\ndraws: 7\n")
@@ -198,7 +196,6 @@ STRICT = (
 )  # fmt: skip
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_failed_check_is_an_exit_code_and_the_result_is_written(here, run, evaluate, vem_run):
     ended = evaluate(*STRICT).bad()
     assert "converged" in ended.err and "the result is written" in ended.err
@@ -294,7 +291,6 @@ def test_a_missing_checkpoint(run, evaluate):
     assert contents(run) == before
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_checkpoint_of_another_config(here, run, evaluate):
     """Of the same shapes: the hash in it tells. Written before it or run.json held a hash: the shapes tell."""
     other = made(here / "other", "seed=1")
@@ -313,7 +309,6 @@ def test_a_checkpoint_of_another_config(here, run, evaluate):
     assert contents(run) == before
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_damaged_result_is_replaced(run, evaluate):
     (run / records.EVALUATION).write_text('{"train": ')
     evaluate(*GAPS).good()
@@ -335,7 +330,6 @@ def fills(calls: list[Any], save: Callable[..., Any]) -> Callable[..., None]:
     return write
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_disk_that_fills_during_the_pieces(here, run, evaluate, monkeypatch):
     before = contents(run)
     with monkeypatch.context() as patch:
@@ -348,7 +342,6 @@ def test_a_disk_that_fills_during_the_pieces(here, run, evaluate, monkeypatch):
     assert not (run / FOLDER).exists()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_disk_that_fills_during_the_result(run, evaluate, monkeypatch):
     """The old result stays, the pieces as well, and the earlier one is not put aside twice."""
     before = contents(run)
@@ -380,12 +373,12 @@ SLOW = (
 )
 
 
-def start_and_stop(arguments: list[str], until: Path, number: int) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def start_and_stop(here: Path, warm: Warm) -> Callable[..., Ended]:
     """Start a command, send a signal as soon as the file ``until`` is there, wait for its end."""
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+
+    def call(*arguments: str, until: Path, number: int) -> Ended:
+        process = warm.start("-m", *arguments, cwd=here)
         try:
             deadline = time.monotonic() + 300
             while not until.exists():
@@ -393,26 +386,27 @@ def start_and_stop(arguments: list[str], until: Path, number: int) -> subprocess
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
             process.send_signal(number)
-            out, err = process.communicate(timeout=300)
+            out, err = process.communicate()
         finally:
             process.kill()
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return Ended(process.returncode, out, err)
+
+    return call
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_measurement_goes_on_after_sigterm_and_sigkill(run, evaluate):
+def test_a_measurement_goes_on_after_sigterm_and_sigkill(run, evaluate, start_and_stop):
     """SIGTERM while test is measured, SIGKILL at the simulated data: the result is that of the uninterrupted one."""
     shutil.copytree(run, "whole")
     evaluate(*SLOW, run="whole").good()
     whole, before = contents(Path("whole")), contents(run)
 
-    pieces = run / FOLDER
-    stopped = start_and_stop(["vem.evaluate", "run", *SLOW], pieces / "train-0000.pt", signal.SIGTERM)
-    assert stopped.returncode == 1 and "Traceback" not in stopped.stderr
-    assert stopped.stderr.startswith("vem: stopped by SIGTERM while measuring: the same command goes on")
-    killed = start_and_stop(["vem.evaluate", "run", *SLOW], pieces / "test-0000.pt", signal.SIGKILL)
-    assert killed.returncode == -signal.SIGKILL
+    pieces, command = run / FOLDER, ("vem.evaluate", "run", *SLOW)
+    stopped = start_and_stop(*command, until=pieces / "train-0000.pt", number=signal.SIGTERM).bad()
+    assert stopped.err.startswith("vem: stopped by SIGTERM while measuring: the same command goes on")
+    killed = start_and_stop(*command, until=pieces / "test-0000.pt", number=signal.SIGKILL)
+    assert killed.code == -signal.SIGKILL
     assert {name: text for name, text in contents(run).items() if not name.startswith(FOLDER)} == before
 
     assert len(list(pieces.glob("[!.]*"))) == 3  # train, valid, test
@@ -425,13 +419,12 @@ def test_a_measurement_goes_on_after_sigterm_and_sigkill(run, evaluate):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_run_goes_on_after_sigterm_in_its_measurement(here, vem_run):
+def test_a_run_goes_on_after_sigterm_in_its_measurement(here, vem_run, start_and_stop):
     command = [*TINY, "latent_dim=3", "device=cpu", *SLOW]
     vem_run(*command, "hydra.run.dir=whole").good()
-    stopped = start_and_stop(
-        ["vem.run", *command, "hydra.run.dir=r"], here / "r" / FOLDER / "train-0000.pt", signal.SIGTERM
-    )
-    assert stopped.returncode == 1 and stopped.stderr.startswith("vem: stopped by SIGTERM while measuring")
+    until = here / "r" / FOLDER / "train-0000.pt"
+    stopped = start_and_stop("vem.run", *command, "hydra.run.dir=r", until=until, number=signal.SIGTERM).bad()
+    assert stopped.err.startswith("vem: stopped by SIGTERM while measuring")
     status = records.read_json(here / "r" / records.RUN)
     assert status["status"] == "running" and status["error"].startswith("stopped by SIGTERM")
     assert not (here / "r" / records.EVALUATION).exists()

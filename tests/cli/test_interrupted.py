@@ -60,7 +60,6 @@ def test_a_job_of_a_sweep_leaves_a_single_run_alone_that_is_at_work_in_its_folde
     assert not contents(folder)
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("part", ["build", "pictures", "draw_run"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_outside_training_is_one_message_and_the_run_goes_on(here, vem_run, monkeypatch, part, number):
@@ -82,7 +81,6 @@ def test_a_signal_outside_training_is_one_message_and_the_run_goes_on(here, vem_
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.usefixtures("undrawn")
 def test_a_log_that_cannot_be_written_is_one_line(here, vem_run):
     (here / "r").mkdir()
     (here / "r" / records.LOG).symlink_to("/dev/full")
@@ -91,7 +89,6 @@ def test_a_log_that_cannot_be_written_is_one_line(here, vem_run):
     assert ended.err.count("run.log cannot be written (No space left on device)") == 1
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("moved", [1, 3])
 def test_a_kill_while_a_run_is_put_aside_loses_nothing(here, vem_run, monkeypatch, moved):
     """A kill after so many files: no finished run is told of whose files are gone, and the rest follows later."""

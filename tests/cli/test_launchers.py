@@ -16,7 +16,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from run_folders import run_directories
-from survival import in_a_process
 
 from vem.cli.messages import config_directory, jobs_at_once
 from vem.storage import ledger, records
@@ -52,14 +51,13 @@ def tensors(node: Any, place: str = "") -> Any:
 
 
 @pytest.mark.slow
-def test_the_numbers_of_a_run_do_not_depend_on_the_launcher(here, vem_run):
+def test_the_numbers_of_a_run_do_not_depend_on_the_launcher(here, vem_run, vem_process):
     """Bit for bit: serial, joblib, submitit, and one run by itself."""
     for module in EXTRAS.values():
         pytest.importorskip(module, reason="its extra is not installed")
-    call = in_a_process(here)
     found = {}
     for launcher in ("serial", "joblib", "submitit_local"):
-        call(*SWEEP, f"launcher={launcher}", f"hydra.sweep.dir={launcher}").good()
+        vem_process(*SWEEP, f"launcher={launcher}", f"hydra.sweep.dir={launcher}").good()
         runs = run_directories([here / launcher])
         found[launcher] = {run.name: numbers(run) for run in runs}
         assert len(runs) == 3 and all(len(run["checkpoint"]) > 3 for run in found[launcher].values())
@@ -68,7 +66,7 @@ def test_the_numbers_of_a_run_do_not_depend_on_the_launcher(here, vem_run):
 
     runs = run_directories([here / "serial"])
     (alone,) = (run for run in runs if records.read_json(run / records.RUN)["strategy"] == "amortized")
-    call(*SMALL, "evaluation.draws=2", "strategy=amortized", "threads=1", "hydra.run.dir=alone").good()
+    vem_process(*SMALL, "evaluation.draws=2", "strategy=amortized", "threads=1", "hydra.run.dir=alone").good()
     single = numbers(here / "alone")
     for name in ("metrics", "evaluation", "per_datum"):
         assert single[name] == found["serial"][alone.name][name]

@@ -16,11 +16,10 @@ import vem
 from vem.cli import messages
 from vem.cli.evaluate import evaluate, parse
 from vem.errors import VemError
-from vem.report import summary
 from vem.report.summary import summarize, write_report
 from vem.storage import records, sealing
 
-pytestmark = pytest.mark.usefixtures("composed_once", "undrawn")
+pytestmark = pytest.mark.usefixtures("composed_once")
 
 COMMAND = ("data=array", "data.path=x.npy", "latent_dim=2", "model.decoder.widths=[4]", "training.epochs=2",
            "training.batch_size=20", "progress=false", "evaluation.num_data=5", "device=cpu")  # fmt: skip
@@ -81,7 +80,7 @@ def test_a_run_that_cannot_be_written(run, number, monkeypatch):
     assert not (Path("beside") / records.CHECKPOINT).exists()
 
 
-def test_it_is_no_second_seed(run, monkeypatch):
+def test_it_is_no_second_seed(run):
     """One row for each seed; the number is that of the later measurement. So it is without the run's own folder."""
     own = summarize([Path("runs")]).set_index("seed")
     evaluate(run, ["evaluation.draws=20", "evaluation.num_data=5", "progress=false"], out=Path("beside"))
@@ -92,7 +91,6 @@ def test_it_is_no_second_seed(run, monkeypatch):
     assert rows.loc[1, "test_elbo"] == own.loc[1, "test_elbo"]
     alone = summarize([Path("beside"), Path("runs/1")])
     assert list(alone["seed"]) == [0, 1] and alone["table"].nunique() == 1 and alone["variant"].nunique() == 1
-    monkeypatch.setattr(summary, "draw", lambda *given: [])  # its figures are half of this test's time
     assert "2 seeds" in write_report([Path("runs"), Path("beside")], Path("out"))
 
 

@@ -54,9 +54,7 @@ def nets(here: Path) -> Callable[..., None]:
     return write
 
 
-def test_a_run_by_other_code_counts_with_a_warning_and_is_run_again_where_it_is_asked_for(
-    nets, here, vem_run, undrawn, caplog
-):
+def test_a_run_by_other_code_counts_with_a_warning_and_is_run_again_where_it_is_asked_for(nets, here, vem_run, caplog):
     vem_run(*OWN, "hydra.run.dir=r").good()
     first = read_json(here / "r" / "run.json")
     assert set(first["code"]["modules"]) == {"mynets", "mylayers"}
@@ -81,7 +79,7 @@ def test_a_run_by_other_code_counts_with_a_warning_and_is_run_again_where_it_is_
     assert second["code"]["modules"]["mynets"] == first["code"]["modules"]["mynets"]
 
 
-def test_measuring_again_under_other_code_is_said_and_recorded(nets, here, vem_run, undrawn, caplog):
+def test_measuring_again_under_other_code_is_said_and_recorded(nets, here, vem_run, caplog):
     from vem.cli.evaluate import evaluate
 
     vem_run(*OWN, "hydra.run.dir=r").good()
@@ -96,7 +94,7 @@ def test_measuring_again_under_other_code_is_said_and_recorded(nets, here, vem_r
     assert found["code"] == made and found["evaluated"]["code"]["modules"]["mylayers"] != made["modules"]["mylayers"]
 
 
-def test_an_unfinished_run_does_not_go_on_under_other_code(nets, here, vem_run, undrawn, monkeypatch):
+def test_an_unfinished_run_does_not_go_on_under_other_code(nets, here, vem_run, monkeypatch):
     def unfinished(name: str) -> Path:
         from vem.training.fit import Loop
 
@@ -131,14 +129,14 @@ def test_an_unfinished_run_does_not_go_on_under_other_code(nets, here, vem_run, 
     vem_run(*OWN, "hydra.run.dir=t").good()  # another folder
 
 
-def test_a_run_that_had_computed_nothing_is_mended(nets, here, vem_run, undrawn):
+def test_a_run_that_had_computed_nothing_is_mended(nets, here, vem_run):
     nets(decoder=DECODER.replace("nn.Linear(2, 3)", "nn.Linear(2, 4)"))
     vem_run(*OWN, "hydra.run.dir=r").bad()
     nets()
     vem_run(*OWN, "hydra.run.dir=r").good()
 
 
-def test_a_sweep_says_which_of_its_runs_an_edit_left_behind(nets, here, vem_run, undrawn):
+def test_a_sweep_says_which_of_its_runs_an_edit_left_behind(nets, here, vem_run):
     sweep = ledger.plan(here / "s", "vem", "joblib", [ledger.Job("a", ()), ledger.Job("b", ())], "now")
     vem_run(*OWN, "hydra.run.dir=s/a", "seed=0").good()
     nets(scale=3.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
-from cli_support import CHECKOUT, TINY, TINY_GMM
+from cli_support import CHECKOUT, TINY, TINY_GMM, Ended
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +20,26 @@ import runpy, site, sys
 site.addsitedir(sys.argv.pop(1))
 runpy.run_module("vem.run", run_name="__main__", alter_sys=True)
 """
+# Several commands in one process: each is MODULE:ARGUMENT:…
+SEVERAL = """
+import runpy, sys
+import vem.cli.messages
+print(vem.cli.messages.config_directory())
+for command in sys.argv[1:]:
+    module, *sys.argv[1:] = command.split(":")
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        assert not ended.code, command
+"""
+
+
+def cold(*command: str, path: Path, cwd: Path) -> Ended:
+    """``python COMMAND``, with nothing but ``path`` on its own path."""
+    environment = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONWARNINGS", None)
+    done = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True)
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def pip(*arguments: str) -> None:
@@ -78,27 +99,26 @@ def own(here: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", ["checkout", "wheel", "editable"])
-def test_a_run_with_a_users_own_config_and_module(place, places, own, vem_process):
+def test_a_run_with_a_users_own_config_and_module(place, places, own):
     """``python -m vem.run`` elsewhere than in the checkout, with ``--config-dir`` and a ``_target_`` of one's own."""
     command = ["--config-dir", "configs", *TINY_GMM[:-2], "experiment=mine", "evaluation.draws=2", "hydra.run.dir=r"]
     if place == "editable":
-        vem_process(str(places[place]), *command, path=own, code=FROM_SITE).good()
+        cold("-c", FROM_SITE, str(places[place]), *command, path=own, cwd=own).good()
     else:
-        vem_process(*command, path=places[place]).good()
+        cold("-m", "vem.run", *command, path=places[place], cwd=own).good()
     run = json.loads((own / "r" / "run.json").read_text())
     assert run["status"] == "done" and run["strategy"] == "mine" and run["components"] == 3
     assert (run["commit"] is None) == (place == "wheel" or not (CHECKOUT / ".git").exists())
 
 
-def test_the_installed_package_is_the_one_that_runs(places, here, vem_process):
-    """Its configs lie within it, and a run of its own default groups comes to its end."""
-    where = vem_process(code="import vem.cli.messages as c; print(c.config_directory())", path=places["wheel"]).good()
-    assert Path(where.out.strip()) == (places["wheel"] / "vem" / "conf").resolve()
-    shown = vem_process("--cfg", "job", path=places["wheel"]).good()
-    assert "_target_: vem.strategies.amortized.Amortized" in shown.out
-    vem_process(*TINY, "hydra.run.dir=r", path=places["wheel"]).good()
-    table = vem_process("r", module="vem.report", path=places["wheel"])
-    assert table.code == 0 and "amortized" in table.out
+def test_the_installed_package_is_the_one_that_runs(places, here):
+    """Its configs lie within it, and a run of its own default groups comes to its end and into a report."""
+    run = ":".join(("vem.run", *TINY, "hydra.run.dir=r"))
+    commands = ("vem.run:--cfg:job", run, "vem.report:r")
+    said = cold("-c", SEVERAL, *commands, path=places["wheel"], cwd=here).good().out
+    where, _, said = said.partition("\n")
+    assert Path(where) == (places["wheel"] / "vem" / "conf").resolve()
+    assert "_target_: vem.strategies.amortized.Amortized" in said and "amortized" in said.rpartition("Data: ")[2]
 
 
 def test_without_its_prefix_a_module_of_ones_own_is_refused(own, vem_process):

@@ -162,10 +162,7 @@ def test_what_a_constructor_hands_out_each_time_is_no_harm(keeper: Any, tmp_path
     assert noted(tmp_path, "strategy=local", decoder={"_target_": "keepers.one"}) == []
 
 
-def test_the_note_is_in_the_record_of_the_run_and_is_right(
-    keeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vem.cli.train.draw_run", lambda directory: [])
+def test_the_note_is_in_the_record_of_the_run_and_is_right(keeper: Any, tmp_path: Path) -> None:
     keeper("self.count = 0", "self.count += 1", "y + 2 * self.count")
     overrides = [*SMALL, "allow_targets=[keepers]", "strategy=local", *OWN_DECODER, "evaluation=quick"]
     execute(messages.composed([*overrides, "progress=false"]), overrides, tmp_path / "r")

@@ -39,7 +39,7 @@ def strict_json(path: Path):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_run_directory(strategy, here, vem_run):
+def test_the_run_directory(strategy, here, vem_run, drawn):
     vem_run(*STRATEGIES[strategy], "hydra.run.dir=r").good()
     directory = here / "r"
     assert {path.name for path in directory.iterdir() if path.is_file()} == WRITTEN
@@ -104,7 +104,6 @@ def test_a_finished_run_is_left_alone(here, vem_run):
     assert contents(here / "r") == before
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_unfinished_run_goes_on(here, vem_run, monkeypatch):
     """Training is stopped by an error after the first epoch; the same command ends as if nothing had happened."""
     from vem.training.fit import Loop
@@ -152,7 +151,6 @@ def test_no_evaluation(here, vem_run):
     assert not (here / "r" / "per_datum.csv").exists()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_best_state_is_kept(here, vem_run):
     import vem
 

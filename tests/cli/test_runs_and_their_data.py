@@ -19,7 +19,7 @@ from vem.errors import VemError
 from vem.storage import records, same_data, sealing
 from vem.training.signals import InterruptedRun
 
-pytestmark = pytest.mark.usefixtures("composed_once", "undrawn")
+pytestmark = pytest.mark.usefixtures("composed_once")
 
 MODULE = """
 import numpy as np

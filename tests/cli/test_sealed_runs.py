@@ -15,7 +15,7 @@ from vem.cli import messages
 from vem.errors import VemError
 from vem.storage import records, sealing
 
-pytestmark = pytest.mark.usefixtures("composed_once", "undrawn")
+pytestmark = pytest.mark.usefixtures("composed_once")
 
 COMMAND = (*TINY, "latent_dim=3", "evaluation.num_data=5")
 

@@ -6,15 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli_support import CHECKOUT, TINY
+from cli_support import TINY
 from run_folders import run_directories
+from warm import Forked, Warm
 
 from vem.storage import ledger, records
 
@@ -25,26 +25,22 @@ def statuses(folder) -> dict[str, str]:
     return {path.name: records.read_json(path / records.RUN)["status"] for path in run_directories([folder])}
 
 
-@contextmanager
-def sweeping(here, *overrides: str, into: str | None = "s", at_once: int = 1) -> Iterator[subprocess.Popen]:
+@pytest.fixture
+def sweeping(here: Path, warm: Warm) -> Callable[..., AbstractContextManager[Forked | subprocess.Popen]]:
     """An endless sweep in a process group of its own, once so many runs have recorded something."""
-    place = () if into is None else (f"hydra.sweep.dir={into}",)
-    command = [sys.executable, "-m", "vem.run", "-m", *ENDLESS, *place, *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command,
-        cwd=here,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as run:
+
+    @contextmanager
+    def sweep(*overrides: str, into: str | None = "s", at_once: int = 1) -> Iterator[Forked | subprocess.Popen]:
+        place = () if into is None else (f"hydra.sweep.dir={into}",)
+        run = warm.start("-m", "vem.run", "-m", *ENDLESS, *place, *overrides, cwd=here, session=True)
         try:
             wait_until(lambda: len(list(here.rglob(records.METRICS))) >= at_once)
             yield run
         finally:
             run.kill()
+            run.wait()
+
+    return sweep
 
 
 def wait_until(true: Callable[[], object]) -> None:
@@ -54,15 +50,15 @@ def wait_until(true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def send(run: subprocess.Popen, number: int) -> None:
+def send(run: Forked | subprocess.Popen, number: int) -> None:
     """To the process, or, as a terminal does with Ctrl-C, to it and all that it has started here."""
     (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_sweep_after_a_checkpoint(here, number):
+def test_a_signal_stops_the_sweep_after_a_checkpoint(here, sweeping, number):
     """Ctrl-C is a wish of the user's, not a fault of one job: the jobs that wait are not begun."""
-    with sweeping(here) as run:
+    with sweeping() as run:
         send(run, number)
         out, err = run.communicate(timeout=300)
     assert run.returncode == 1 and "Traceback" not in out + err
@@ -75,11 +71,11 @@ def test_a_signal_stops_the_sweep_after_a_checkpoint(here, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_all_jobs_that_are_at_work_after_their_checkpoints(here, number):
+def test_a_signal_stops_all_jobs_that_are_at_work_after_their_checkpoints(here, sweeping, number):
     """joblib kills its workers and their children at once: the jobs are told before."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib is not installed")
     joblib = ("seed=0,1,2", "launcher=joblib", "hydra.launcher.n_jobs=2")
-    with sweeping(here, *joblib, at_once=2) as run:
+    with sweeping(*joblib, at_once=2) as run:
         pids = [sign["pid"] for sign in signs_of_life(here / "s")]
         send(run, number)
         out, err = run.communicate(timeout=300)
@@ -94,11 +90,11 @@ def test_a_signal_stops_all_jobs_that_are_at_work_after_their_checkpoints(here, 
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def test_ctrl_c_ends_no_worker_that_has_nothing_to_do(here):
+def test_ctrl_c_ends_no_worker_that_has_nothing_to_do(here, sweeping):
     """Of such a worker joblib would take the death for a breakdown, and kill the others and their jobs."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib is not installed")
     joblib = ("seed=0", "training.epochs=2,100000", "launcher=joblib", "hydra.launcher.n_jobs=4")
-    with sweeping(here, *joblib, at_once=2) as run:
+    with sweeping(*joblib, at_once=2) as run:
         wait_until(lambda: len(signs_of_life(here / "s")) == 1)
         (job,) = (sign["pid"] for sign in signs_of_life(here / "s"))
         (idle,) = set(workers_of(run.pid)) - {parent(parent(job))}
@@ -124,8 +120,8 @@ def read(path: Path) -> bytes:
     return b""
 
 
-def test_a_signal_to_one_job_costs_only_itself(here):
-    with sweeping(here, "seed=0", "training.epochs=100000,2") as run:
+def test_a_signal_to_one_job_costs_only_itself(here, sweeping):
+    with sweeping("seed=0", "training.epochs=100000,2") as run:
         (sign,) = signs_of_life(here / "s")
         os.kill(sign["pid"], signal.SIGTERM)
         _, err = run.communicate(timeout=300)
@@ -133,8 +129,8 @@ def test_a_signal_to_one_job_costs_only_itself(here):
     assert sorted(statuses(here / "s").values()) == ["done", "running"]
 
 
-def test_a_sweep_that_is_killed_leaves_no_process_and_a_checkpoint(here):
-    with sweeping(here) as run:
+def test_a_sweep_that_is_killed_leaves_no_process_and_a_checkpoint(here, sweeping):
+    with sweeping() as run:
         (directory,) = run_directories([here / "s"])
         pid = records.read_json(directory / records.RUN)["pid"]
         run.kill()
@@ -144,14 +140,14 @@ def test_a_sweep_that_is_killed_leaves_no_process_and_a_checkpoint(here):
     assert "stopped by SIGTERM" in records.read_json(directory / records.RUN)["error"]
 
 
-def test_a_worker_that_is_killed_costs_nothing(here):
+def test_a_worker_that_is_killed_costs_nothing(here, sweeping):
     """Of two workers of joblib one is killed: the launcher breaks off, and is started again for what is left.
 
     The folder of the sweep has the time in its name, and stays the same.
     """
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib is not installed")
-    joblib = ("seed=0,1,2", "training.epochs=300", "launcher=joblib", "hydra.launcher.n_jobs=2")
-    with sweeping(here, *joblib, into=None) as run:
+    joblib = ("seed=0,1,2", "training.epochs=150", "launcher=joblib", "hydra.launcher.n_jobs=2")
+    with sweeping(*joblib, into=None) as run:
         (sweep,) = (path.parent for path in here.rglob(ledger.FOLDER))
         workers = {parent(parent(sign["pid"])) for sign in signs_of_life(sweep)}
         assert run.pid not in workers

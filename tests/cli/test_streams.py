@@ -36,12 +36,9 @@ def unread(monkeypatch):
         stream.close()  # raises where something is held back for a reader that is gone
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_a_run_a_report_and_a_measurement_go_on_to_their_end(here, vem_run, unread, capfd, monkeypatch):
+def test_a_run_a_report_and_a_measurement_go_on_to_their_end(here, vem_run, unread, capfd):
     from vem.cli import evaluate
-    from vem.report import summary
 
-    monkeypatch.setattr(summary, "draw", lambda found, folder: [])  # seconds, and not a word on the terminal
     unread("stdout")
     ended = vem_run(*TINY_GMM, "hydra.run.dir=r").good()
     assert ended.text == "" and records.read_json(here / "r" / records.RUN)["status"] == "done"
@@ -54,7 +51,6 @@ def test_a_run_a_report_and_a_measurement_go_on_to_their_end(here, vem_run, unre
     assert asked.value.code == 0 and capfd.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_is_done_with_neither_stream_read(here, vem_run, unread, monkeypatch):
     unread("stdout", "stderr")
     monkeypatch.setattr(messages, "report", lambda directory: print("a report" * 999))  # its own is tested above

@@ -24,7 +24,7 @@ def statuses(folder) -> dict[str, str]:
     return {path.name: records.read_json(path / records.RUN)["status"] for path in run_directories([folder])}
 
 
-def test_three_strategies_end_in_the_comparison(here, vem_run):
+def test_three_strategies_end_in_the_comparison(here, vem_run, drawn):
     vem_run(*SWEEP, "strategy=local,gmm").good()
     two = finished(here / "s")
     assert len(two) == 2
@@ -195,7 +195,6 @@ def test_a_report_that_breaks_hides_no_run(here, vem_run, monkeypatch):
     assert "Traceback" in (here / "s" / ledger.FOLDER / "report.log").read_text()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_brief_gaps_stand_in_the_table_and_in_the_answer(here, vem_run):
     """As the README's first command has it: the ELBO of all test data, the gaps of some of them."""
     brief = ("evaluation=brief", "evaluation.gap_data=6", "evaluation.best.draws=20", "evaluation.best.rounds=3")
@@ -216,7 +215,6 @@ def test_brief_gaps_stand_in_the_table_and_in_the_answer(here, vem_run):
     assert "amortized loses" in out or "amortized: no loss is shown" in out
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_jobs_take_the_keys_they_have_and_one_that_has_none_of_those_swept_runs_once(here, vem_run):
     sweep = (*SWEEP, "evaluation=none", "strategy=amortized,gmm", "model.components=2,3")
     ended = vem_run(*sweep).good()

@@ -21,8 +21,6 @@ from vem.storage import records, sealing
 WINE = load_wine().data
 SHORT = ("training.epochs=2", "training.batch_size=50", "latent_dim=2", "model.decoder.widths=[6]", "progress=false")
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 @pytest.fixture
 def wine(here) -> tuple[str, ...]:

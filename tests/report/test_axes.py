@@ -92,7 +92,6 @@ def test_keys_that_were_crossed_or_changed_together(tmp_path, design, typed_keys
 
 
 def test_the_title_of_log_p_says_when_it_is_a_bound(tmp_path):
-
     for size in (2, 10):
         config = {"latent_dim": size, "model": {"latent_dim": size}}
         typed(write_gaps(tmp_path / f"{size}", latent_dim=size, config=config, exact=True), f"latent_dim={size}")
@@ -127,7 +126,6 @@ def test_what_no_number_depends_on_is_no_axis(tmp_path, key):
 
 
 def test_gaps_along_an_axis_keep_what_they_cannot_identify(tmp_path):
-
     for size in (2, 10):
         for seed in range(2):
             run = write_gaps(tmp_path / f"{size}_{seed}", seed=seed, approximation=size / 10 + seed, latent_dim=size,

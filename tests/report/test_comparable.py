@@ -1,4 +1,4 @@
-"""What may stand in one table, and what tells tables apart."""
+"""What may stand in one table, what tells tables apart, and the names of both and of groups."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from answers import about
-from synthetic_runs import editing, report_text, write_run, write_scored
+from synthetic_runs import editing, write_run, write_scored
 
 from vem.report.read import findings
 
@@ -129,19 +130,6 @@ def test_training_sets_of_different_size_are_one_table_and_an_axis(tmp_path):
     assert "train_size" in about(table).cautions
 
 
-def test_data_that_differ_are_named(tmp_path):
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b", binarize="static")
-    write_run(tmp_path / "c", data="mnist")
-    found = findings([tmp_path])
-    assert len(found.tables) == 3
-    assert found.apart == (
-        "Numbers on different data are not compared: digits, mnist.",
-        "The 2 tables on digits are not compared with each other: they differ in data.binarize (threshold | static).",
-    )
-    assert "data.binarize (threshold | static)" in report_text(tmp_path)
-
-
 def test_an_unfinished_run_goes_where_its_num_data_is(tmp_path):
     for name, num in (("a", 20), ("b", 10)):
         run = scored(tmp_path / name, num=num, config={"evaluation": {"num_data": num}})
@@ -160,3 +148,40 @@ def test_a_run_without_rows_goes_by_their_number(tmp_path):
     (run / "per_datum.csv").unlink()
     _, ten = findings([tmp_path]).tables
     assert list(ten.groups["label"]) == ["amortized", "gmm"]
+
+
+# --- one value under several keys, told once
+
+
+@pytest.mark.parametrize(
+    ("config", "typed", "values", "labels"),
+    [
+        (lambda n: {"strategy": {"optimizer": {"lr": n / 10}, "rule": {"step": n / 10}}, "training": {"rate": n / 10}},
+         ["training.rate"], (1, 2), ["training.rate=0.1", "training.rate=0.2"]),
+        (lambda n: {"x": n, "strategy": {"x": n}, "model": {"decoder": {"x": n}}},
+         ["x"], (1, 2), ["strategy.x=1", "strategy.x=2"]),
+        (lambda n: {"latent_dim": n, "model": {"latent_dim": n}, "strategy": {"encoder": {"size": n}}}, ["latent_dim"],
+         (2, 5), ["latent_dim=2", "latent_dim=5"]),
+        # What was typed stays, and so do switches that agree by chance.
+        (lambda n: {"strategy": {"e_steps": n, "m_steps": n, "a": n == 1, "b": n == 1}},
+         ["strategy.e_steps", "strategy.m_steps"], (1, 2), [
+            f"strategy.a={on}, strategy.b={on}, strategy.e_steps={n}, strategy.m_steps={n}"
+            for n, on in ((1, True), (2, False))
+        ]),
+        # Values that differ in one run are both told.
+        (lambda n: {"strategy": {"k": n, "l": min(n, 3) if n < 3 else 4}}, [], (1, 2, 3),
+         [f"strategy.k={n}, strategy.l={m}" for n, m in ((1, 1), (2, 2), (3, 4))]),
+    ],
+)  # fmt: skip
+def test_one_value_under_several_keys(tmp_path, config, typed, values, labels):
+    for n in values:
+        run = write_run(tmp_path / f"{n}", config=config(n), **({"latent_dim": n} if "latent_dim" in typed else {}))
+        (run / "overrides.yaml").write_text(yaml.safe_dump([f"{key}=1" for key in typed]))
+    (table,) = findings([tmp_path]).tables
+    assert list(table.groups["label"]) == [f"local, {label}" for label in labels]
+
+
+def test_the_name_of_a_table(tmp_path):
+    for n in (5, 6):
+        write_run(tmp_path / f"{n}", config={"data": {"size": n, "shape": {"rows": n}}})
+    assert [table.name.count(f"={n}") for n, table in zip((5, 6), findings([tmp_path]).tables, strict=True)] == [1, 1]

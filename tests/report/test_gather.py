@@ -1,4 +1,4 @@
-"""What became of each run: ledgers, lost and stopped processes, repeats, runs that never said what they are."""
+"""What became of each run: ledgers, lost and stopped processes, repeats, links, runs that never said what they are."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
 import yaml
 from synthetic_runs import report_text, write_run
 
+from vem.report.__main__ import signature
 from vem.report.gather import gather
 from vem.report.read import findings
+from vem.report.summary import terminal
 from vem.storage import ledger
 
 CONFIG = {"strategy": {"_target_": "vem.local"}, "data": {"seed": 0}, "model": {"width": 3}}
@@ -31,14 +32,15 @@ def begun(directory, seed=1, **facts):
 
 def gone() -> int:
     """The number of a process that is no more."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
+    process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
 
 
-def plan(root, *folders):
-    jobs = [ledger.Job(folder, (f"seed={i}",)) for i, folder in enumerate(folders)]
-    ledger.plan(root, "python -m vem.run -m seed=0,1", "serial", jobs, "2026-01-01")
+def plan(root, *folders, seeds=None, launcher="serial"):
+    pairs = zip(folders, seeds or range(len(folders)), strict=True)
+    jobs = [ledger.Job(folder, (f"seed={seed}",)) for folder, seed in pairs]
+    ledger.plan(root, "python -m vem.run -m seed=0,1", launcher, jobs, "2026-01-01")
 
 
 def test_every_fate_of_a_sweep(tmp_path):
@@ -99,7 +101,7 @@ def test_jobs_of_a_sweep_that_ended_do_not_wait(tmp_path):
 
 
 def test_jobs_in_a_queue_wait_however_long_it_is_quiet(tmp_path):
-    ledger.plan(tmp_path, "python -m vem.run -m", "submitit_slurm", [ledger.Job("a", ())], "2026-01-01")
+    plan(tmp_path, "a", launcher="submitit_slurm")
     quiet(tmp_path)
     assert findings([tmp_path], ended=True).unfinished[0].status == "waiting"
 
@@ -139,23 +141,20 @@ def test_without_kin_its_config_tells(tmp_path):
     assert found.unfinished[0].who == "amortized, seed 4"
 
 
-def died_while_built(directory, strategy="amortized", binarize="threshold", **model):
+def chosen(strategy, binarize="threshold", **model):
+    choices = {"strategy": strategy, "model": "deep", "family": "diagonal_gaussian", "data": "digits"}
+    return {"choices": choices, "data": {"binarize": binarize, "seed": 0}, "model": {"likelihood": "auto", **model}}
+
+
+def died_while_built(directory, **model):
     """A run that failed before its model was built: it knows neither its likelihood nor its family."""
     run = begun(directory, seed=0, status="failed", error="latent_dim=-1 is too small: it must be at least 1.")
-    chosen = {"strategy": strategy, "model": "deep", "family": "diagonal_gaussian", "data": "digits"}
-    config = {"choices": chosen, "data": {"binarize": binarize, "seed": 0}, "strategy": {"_target_": "vem.x"},
-              "model": {"likelihood": "auto", **model}}  # fmt: skip
+    config = chosen("amortized", **model) | {"strategy": {"_target_": "vem.x"}}
     (run / "config.yaml").write_text(yaml.safe_dump({"seed": 0, "device": "cpu", **config}))
-    return run
 
 
-def finished(directory, strategy, **fields):
-    config = {
-        "data": {"binarize": "threshold", "seed": 0},
-        "model": {"likelihood": "auto", "latent_dim": 2},
-        "choices": {"strategy": strategy, "model": "deep", "family": "diagonal_gaussian", "data": "digits"},
-    }
-    return write_run(directory, strategy, config=config, **fields)
+def finished(directory, strategy):
+    write_run(directory, strategy, config=chosen(strategy, latent_dim=2))
 
 
 @pytest.mark.parametrize("first", ["a", "z"])  # whichever is found first
@@ -206,3 +205,48 @@ def test_two_sweeps_in_one_report(tmp_path):
     assert [table.name.partition(",")[0] for table in found.tables] == ["digits", "mnist"]
     assert found.progress == {"done": 2, "running": 0, "failed": 0, "waiting": 2}
     assert found.provenance.rebuild.startswith("python -m vem.report ") and found.title == "one, two"
+
+
+# --- behind symbolic links
+
+
+@pytest.fixture
+def disks(tmp_path):
+    """A sweep of three jobs at home, of which one lies on a scratch disk, and a whole sweep there."""
+    for where, jobs in (("home/one", "01"), ("scratch/two", "345")):
+        plan(tmp_path / where, *jobs, "9", seeds=(*jobs, "9"))
+        for job in jobs:
+            write_run(tmp_path / where / job, seed=int(job))
+    write_run(tmp_path / "scratch/far", seed=9)
+    (tmp_path / "home/one/9").symlink_to(tmp_path / "scratch/far")
+    (tmp_path / "home/two").symlink_to(tmp_path / "scratch/two")
+    (tmp_path / "home/again").symlink_to(tmp_path / "home/one/0")
+    return tmp_path
+
+
+def test_they_stand_where_they_were_planned(disks):
+    gathered = gather([disks / "home"])
+    assert [gathered.relative(run.directory) for run in gathered.runs] == [
+        "one/0", "one/1", "one/9", "two/3", "two/4", "two/5"]  # fmt: skip
+    assert gathered.repeats == {} and [gathered.relative(path) for path in gathered.waiting] == ["two/9"]
+    found = findings([disks / "home"])
+    assert found.progress["done"] == 6
+    (group,) = found.tables[0].groups.to_dict("records")
+    assert (group["seeds"], group["runs"]) == (6, 6)  # seed 9, which waits in two, is there
+    assert "Counted once" not in "\n".join(terminal(found, disks))
+
+
+def test_two_jobs_that_are_links_to_one_run(disks):
+    (disks / "scratch/two/9").symlink_to(disks / "scratch/far")
+    gathered = gather([disks / "home"])
+    assert len(gathered.runs) == 6 and gathered.waiting == []
+
+
+def test_the_watch_sees_what_changes_behind_a_link(disks):
+    before = signature([disks / "home"])
+    assert signature([disks / "home"]) == before
+    (disks / "scratch/far/metrics.csv").write_text("epoch\n")
+    between = signature([disks / "home"])
+    assert between != before
+    (disks / "scratch/two/3/run.json").write_text("{}")
+    assert signature([disks / "home"]) != between

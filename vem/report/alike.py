@@ -1,9 +1,8 @@
 """Which seeds of one training are measured alike: on the same rows, by the settings that bear on the number.
 
-A finished run can be measured again, with other settings than its kin. It stays a seed of its group; what changes is
-which numbers it has a share in. L[q] is an estimate of the same number whatever the budget, as long as its rows are
-the same. Gaps and bounds on log p(x) are as near to the truth as their search was long: those of two budgets are two
-numbers.
+A finished run can be measured again, with other settings than its kin: it stays a seed of its group, with a share in
+other numbers. On the same rows L[q] is an estimate of one number whatever the budget. Gaps and bounds on log p(x) are
+as near to the truth as their search was long: those of two budgets are two numbers.
 """
 
 from __future__ import annotations
@@ -12,15 +11,14 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from vem.report.kin import by
+from vem.report.kin import agree, by
 from vem.report.labels import MEASUREMENT, settings_of
 from vem.report.quantities import GAPS, column, fact
 from vem.storage.records import SPLITS
 
 TEST = "test"
 OTHER_ROWS = "other_rows"  # of a run: whether its test rows are others than those that its table is about
-# Those that make no gap another number: how often an unbiased estimate is drawn, what is measured beside it, and
-# rows, which are compared themselves.
+# That make no gap another number: draws of an unbiased estimate, what is measured beside it, rows.
 NO_BEARING = ("draws", "num_data", "splits", "strict", "diagnostics", "checks", "importance", "prior", "simulated")
 SOUGHT = {split: [column(split, gap, field="sought") for gap in GAPS.values()] for split in SPLITS}
 Run = Mapping[Any, Any]
@@ -29,24 +27,24 @@ Run = Mapping[Any, Any]
 def on_the_same_rows(split: str, done: Sequence[Run]) -> list[Run]:
     """The runs that were evaluated on the rows of a split that most of them have; those of unknown rows stay.
 
-    Of the test data those that have the rows which their table is about. ``num_SPLIT_evaluated``, ``SPLIT_rows`` and
-    ``SPLIT_x`` (digests of the row numbers, and of all data) tell rows.
+    Of the test data those that have the rows which their table is about.
     """
     if split == TEST:
         return [m for m in done if not m.get(OTHER_ROWS)]
-    known = Counter(key for m in done if set(key := _rows(m, split)) != {None})
-    if len(known) < 2:
-        return list(done)
-    most, _ = max(known.items(), key=lambda item: (item[1], -item[0].count(None)))
-    pairs = [(m, list(zip(_rows(m, split), most, strict=True))) for m in done]
-    return [m for m, own in pairs if all(None in pair or pair[0] == pair[1] for pair in own)]
+    known = Counter(tuple(rows.items()) for m in done if (rows := _rows(m, split)))
+    most, _ = max(known.items(), key=lambda item: (item[1], len(item[0])), default=((), 0))
+    return [m for m in done if agree(dict(most), _rows(m, split))]
 
 
 def same_data(split: str, one: Run, other: Run) -> bool:
     """Whether nothing tells the rows of two runs apart, nor those of them whose gaps were measured."""
-    pairs = [*zip(_rows(one, split), _rows(other, split), strict=True)]
-    pairs.append((fact(one, split, "gap_data"), fact(other, split, "gap_data")))
-    return all(None in pair or pair[0] == pair[1] for pair in pairs)
+    return agree(*(_rows(run, split) | {"gap_data": fact(run, split, "gap_data")} for run in (one, other)))
+
+
+def _rows(run: Run, split: str) -> dict[str, Any]:
+    """What tells rows: how many they are, and digests of their numbers and of all data, as far as they are known."""
+    found = {name: fact(run, split, name) for name in ("num_evaluated", "rows", "x")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def bearing(settings: Mapping[str, str]) -> dict[str, str]:
@@ -57,10 +55,6 @@ def bearing(settings: Mapping[str, str]) -> dict[str, str]:
     """
     found = {k.removeprefix(MEASUREMENT): v for k, v in settings.items() if k.startswith(MEASUREMENT)}
     return {k: v for k, v in found.items() if k.partition(".")[0] not in NO_BEARING and not k.endswith("._target_")}
-
-
-def _rows(run: Run, split: str) -> tuple[Any, ...]:
-    return tuple(fact(run, split, name) for name in ("num_evaluated", "rows", "x"))
 
 
 def measured(run: Run) -> bool:

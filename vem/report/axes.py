@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -34,26 +34,7 @@ LATENT = "latent_dim"  # the models that have one interpolate it
 POINT = ("series", "value", "metric", "mean", "low", "high", "seeds", "at_least")
 Value = float | str | tuple[Any, ...]
 Row = Mapping[str, Any]
-
-
-class _Run(NamedTuple):
-    """A finished run: its group, its record, and with it those of its repeats under other typed values."""
-
-    group: int
-    record: RunRecord
-    records: tuple[RunRecord, ...]
-
-
-class _Candidate(NamedTuple):
-    """An axis: its key, and the value of each run; None for all runs of a group that does not use it.
-
-    ``typed``: whether the key was typed. ``same``: keys that divide the runs in the same way.
-    """
-
-    key: str
-    values: tuple[Value | None, ...]
-    typed: bool
-    same: tuple[_Candidate, ...] = ()
+Records = tuple[RunRecord, ...]  # of a run, and of its repeats under other typed values
 
 
 def axes_of(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> tuple[Axis, ...]:
@@ -62,43 +43,63 @@ def axes_of(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> tuple[A
     groups: with ``label``, as :func:`vem.report.contenders.grouped` gives them.
     """
     members = [(i, framed.runs[d]) for i, found in enumerate(groups["directories"]) for d in found]
-    runs = [_Run(i, run, (run, *gathered.repeats.get(run.directory, ()))) for i, run in members]
+    places, runs = [i for i, _ in members], [run for _, run in members]
+    records = [(run, *gathered.repeats.get(run.directory, ())) for run in runs]
+    typed = dict.fromkeys(key for own in records for record in own for key in record.typed)
+    differ = [key for key, values in values_of([own_settings(run) for run in runs]).items() if len(values) > 1]
+    keys = [key for key in dict.fromkeys([*typed, LATENT, *differ]) if _counts(key, runs)]
+    values = {key: _values(key, places, records) for key in keys}
+    strategies = [run.facts.get("strategy") for run in runs]
+    kinds = [(strategy, run.facts.get("model")) for strategy, run in zip(strategies, runs, strict=True)]
+
+    def settles(one: str, other: str) -> bool:
+        """Whether within each strategy the value of ``other`` follows from that of ``one``, where both are used."""
+        columns = zip(kinds, values[one], values[other], strict=True)
+        both = {(kind, a, b) for kind, a, b in columns if a is not None and b is not None}
+        return bool(both) and len(both) == len({(kind, a) for kind, a, _ in both})
+
+    alike: dict[str, list[str]] = {}  # keys that divide the runs in the same way, by the first of them
+    for key in keys:
+        if any(len({*own} - {None}) > 1 for own in by(strategies, values[key]).values()):
+            first = next((one for one in alike if settles(one, key) and settles(key, one)), key)
+            alike.setdefault(first, []).append(key)
+    axes = []
     rows = plain_rows(groups)
-    found = _distinct([one for key in _keys(runs) if (one := _candidate(key, runs)) is not None], runs)
-    axes = [_axis(one, [other for other in found if other is not one], rows, runs) for one in found]
+    for key, same in alike.items():
+        moved = [*same[1:], *(other for other in alike if other != key and settles(key, other))]
+        # But for those that changed because it did: not typed, or a part of it.
+        together = tuple(o for o in moved if (o in typed or key not in typed) and not _beneath(o, key))
+        axes.append(_axis(key, dict(zip(places, values[key], strict=True)), together, rows, dict(members)))
     return tuple(axis for axis in axes if axis is not None)
 
 
 def _axis(
-    candidate: _Candidate, others: Sequence[_Candidate], rows: Sequence[Row], runs: Sequence[_Run]
-) -> Axis | None:
+    key: str, value: Mapping[int, Value | None], together: tuple[str, ...], rows: Sequence[Row],
+    runs: Mapping[int, RunRecord],
+) -> Axis | None:  # fmt: skip
+    """``value``, ``runs``: of each group, by its place in ``rows``."""
     metrics = _metrics(rows)
-    value = {run.group: v for run, v in zip(runs, candidate.values, strict=True)}
-    series = _series(value, rows, {run.group: run.record for run in runs})
+    series = _series(value, rows, runs)
     used, unused = ([i for i in sorted(value) if (value[i] is None) is absent] for absent in (False, True))
-    order = _ordered([value[i] for i in used])
-    text = dict(zip(order, _shown(order), strict=True))
+    text = _in_order([v for i in used if (v := value[i]) is not None])
     points = [
         (series[i], text.get(value[i]), column(*metric), *point)
         for i in (*used, *unused)
         for metric in metrics
         if (point := _point(rows[i], *metric)) is not None
     ]
-    if not points or len(order) < 2:
+    if not points or len(text) < 2:
         return None
-    moved = [*candidate.same, *(other for other in others if _settles(candidate, other, runs))]
     return Axis(
-        candidate.key,
-        tuple(text[v] for v in order),
-        numeric=all(isinstance(v, float) for v in order),
+        key,
+        tuple(text.values()),
+        numeric=all(isinstance(v, float) for v in text),
         metrics={column(*metric): title for metric, title in metrics.items()},
         points=pd.DataFrame(points, columns=POINT),
         absent=tuple(dict.fromkeys(series[i] for i in unused)),
         places={str(rows[i]["label"]): text[value[i]] for i in used},
-        # But for those that changed because it did: not typed, or a part of it.
-        together=tuple(other.key for other in moved
-                       if (other.typed or not candidate.typed) and not _beneath(other.key, candidate.key)),
-    )  # fmt: skip
+        together=together,
+    )
 
 
 def _metrics(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
@@ -137,26 +138,26 @@ def _beneath(key: str, other: str) -> bool:
     return key.replace("/", ".").startswith(other.replace("/", ".")) or key == f"model.{other}"
 
 
-def _series(value: Mapping[int, Value | None], rows: Sequence[Row], records: Mapping[int, RunRecord]) -> dict[int, str]:
+def _series(value: Mapping[int, Value | None], rows: Sequence[Row], runs: Mapping[int, RunRecord]) -> dict[int, str]:
     """A name for each group without the axis and what follows from it: those on one line have the same.
 
     With a number where two groups would stand at one place of one line.
     """
-    settings = {i: _settings(run, rows[i]) for i, run in records.items()}
+    settings = {i: _settings(run, rows[i]) for i, run in runs.items()}
     on_axis = [i for i in settings if value[i] is not None]
     varying = [key for key, found in values_of([settings[i] for i in on_axis]).items() if len(found) > 1]
-    follow = [key for key in varying if _settled((value[i] for i in on_axis), (settings[i].get(key) for i in on_axis))]
+    pairs = {key: {(value[i], settings[i].get(key)) for i in on_axis} for key in varying}
+    follow = [key for key, found in pairs.items() if len(found) == len({v for v, _ in found})]
     left = [{key: v for key, v in sorted(own.items()) if key not in follow} for own in settings.values()]
     strategies = [str(rows[i]["strategy"]) for i in settings]
     texts = shortened(differing(strategies, left))
-    taken: Counter[tuple[str, Any]] = Counter()
-    names = {}
-    for i, strategy, text in zip(settings, strategies, texts, strict=True):
-        name = ", ".join(filter(None, (strategy, text)))
+    names = [", ".join(filter(None, both)) for both in zip(strategies, texts, strict=True)]
+    taken = Counter[tuple[str, Any]]()
+    for n, (i, name) in enumerate(zip(settings, names, strict=True)):
         taken[name, value[i]] += 1
-        number = taken[name, value[i]]
-        names[i] = name if number == 1 else f"{name} ({number})"
-    return names
+        if (number := taken[name, value[i]]) > 1:
+            names[n] = f"{name} ({number})"
+    return dict(zip(settings, names, strict=True))
 
 
 def _settings(run: RunRecord, row: Row) -> dict[str, str]:
@@ -169,42 +170,31 @@ def _settings(run: RunRecord, row: Row) -> dict[str, str]:
 # --- which keys are axes
 
 
-def _keys(runs: Sequence[_Run]) -> list[str]:
-    """Typed keys first, then settings that differ; those that no number depends on are left out."""
-    typed = [key for run in runs for record in run.records for key in record.typed]
-    settings = [own_settings(run.record) for run in runs]
-    differ = [k for k, found in values_of(settings).items() if len(found) > 1 and not k.endswith(CLASSES)]
-    known = [key for key in dict.fromkeys([*typed, LATENT, *differ]) if key not in NOT_AN_AXIS]
-    return [key for key in known if not key.startswith(NO_AXIS_PREFIX) and _counts(key, runs)]
-
-
-def _counts(key: str, runs: Sequence[_Run]) -> bool:
+def _counts(key: str, runs: Sequence[RunRecord]) -> bool:
     """Whether numbers may depend on the key: hashed, a choice of a group, or a top-level value that models read."""
+    if key in NOT_AN_AXIS or key.startswith(NO_AXIS_PREFIX) or key.endswith(CLASSES):
+        return False
     if key.startswith("data") and key != TRAIN_SIZE:
         return False  # other data: another table
     hashed = key == LATENT or key.partition(".")[0].partition("/")[0] in HASHED
-    return hashed or any(key in mapping(run.record.config.get("choices")) for run in runs)
+    return hashed or any(key in mapping(run.config.get("choices")) for run in runs)
 
 
-def _candidate(key: str, runs: Sequence[_Run]) -> _Candidate | None:
-    """The key as an axis; None where no strategy was run at two of its values."""
-    unused = {run.group for run in runs if not _uses(run, key)}
-    values = [None if run.group in unused else _value_of(run.record, key) for run in runs]
-    if key.startswith(MEASUREMENT):  # one that was measured again moves no group
-        most = {group: Counter(own).most_common(1)[0][0] for group, own in by((r.group for r in runs), values).items()}
-        values = [most[run.group] for run in runs]
-    kin = by((run.record.facts.get("strategy") for run in runs), values).values()
-    if all(len({*own} - {None}) < 2 for own in kin):
-        return None
-    return _Candidate(key, tuple(values), any(key in record.typed for run in runs for record in run.records))
+def _values(key: str, places: Sequence[int], records: Sequence[Records]) -> list[Value | None]:
+    """The value of each run; None in all runs of a group that does not use the key.
 
-
-def _uses(run: _Run, key: str) -> bool:
-    """Whether the run's numbers depend on the key: one that repeats it under another value shows that they do not."""
-    if key == LATENT and run.record.facts.get(LATENT) is None:
-        return False
-    own = _value_of(run.record, key)
-    return own is not None and all(_value_of(other, key) == own for other in run.records)
+    A run that repeats another under another value shows that it does not.
+    """
+    found = [{_value_of(record, key) for record in own} for own in records]
+    unsized = [key == LATENT and own[0].facts.get(LATENT) is None for own in records]
+    unused = {
+        i for i, own, without in zip(places, found, unsized, strict=True) if without or own == {None} or len(own) > 1
+    }
+    values = [None if i in unused else next(iter(own)) for i, own in zip(places, found, strict=True)]
+    if not key.startswith(MEASUREMENT):
+        return values
+    most = {i: Counter(own).most_common(1)[0][0] for i, own in by(places, values).items()}
+    return [most[i] for i in places]  # a run that was measured again moves no group
 
 
 def _value_of(run: RunRecord, key: str) -> Value | None:
@@ -233,54 +223,21 @@ def _value(found: Any) -> Value:
     return float(found) if isinstance(found, int | float) else str(found)
 
 
-def _distinct(found: Sequence[_Candidate], runs: Sequence[_Run]) -> list[_Candidate]:
-    """Each way of dividing the runs once, under the name that comes first."""
-    kept: list[_Candidate] = []
-    for one in found:
-        same = (i for i, other in enumerate(kept) if _settles(other, one, runs) and _settles(one, other, runs))
-        if (i := next(same, None)) is None:
-            kept.append(one)
-        else:
-            kept[i] = kept[i]._replace(same=(*kept[i].same, one))
-    return kept
+def _in_order(values: Sequence[Value]) -> dict[Value | None, float | str]:
+    """The different values as they are shown: numbers by size, lists by their sum (layers by their units), else text.
 
-
-def _settles(one: _Candidate, other: _Candidate, runs: Sequence[_Run]) -> bool:
-    """Whether within each strategy the value of ``other`` is settled by that of ``one``, wherever both are used."""
-    both = [((run.record.facts.get("strategy"), run.record.facts.get("model"), a), b)
-            for run, a, b in zip(runs, one.values, other.values, strict=True) if None not in (a, b)]  # fmt: skip
-    return bool(both) and _settled(*zip(*both, strict=True))
-
-
-def _settled(by: Iterable[Hashable], values: Iterable[Hashable]) -> bool:
-    """Whether each key has one value alone."""
-    pairs = set(zip(by, values, strict=True))
-    return len(pairs) == len({key for key, _ in pairs})
-
-
-# --- values in order
-
-
-def _ordered(values: Sequence[Any]) -> list[Any]:
-    """Numbers by size, lists by their sum (layers by their units), text as it comes."""
-    found = list(dict.fromkeys(values))
-    if all(isinstance(v, float) for v in found):
-        return sorted(found)
-    if all(isinstance(v, tuple) for v in found):
-        return sorted(found, key=lambda v: (sum(n for n in v if isinstance(n, float)), len(v), str(v)))
-    return found
-
-
-def _shown(values: Sequence[Any]) -> list[float | str]:
-    """Numbers as they are, all else as text.
-
-    >>> _shown([2.0, 10.0]), _shown([(), (200.0, 200.0)]), _shown(["null", 500.0])
-    ([2, 10], ['[]', '[200, 200]'], ['null', '500'])
+    >>> _in_order([10.0, 2.0]), _in_order([(200.0, 200.0), ()]), _in_order(["null", 500.0])
+    ({2.0: 2, 10.0: 10}, {(): '[]', (200.0, 200.0): '[200, 200]'}, {'null': 'null', 500.0: '500'})
     """
-    return [whole(v) for v in values] if all(isinstance(v, float) for v in values) else [_text(v) for v in values]
+    found: list[Any] = list(dict.fromkeys(values))
+    if all(isinstance(v, float) for v in found):
+        return {v: whole(v) for v in sorted(found)}
+    if all(isinstance(v, tuple) for v in found):
+        found.sort(key=lambda v: (sum(n for n in v if isinstance(n, float)), len(v), str(v)))
+    return {v: _text(v) for v in found}
 
 
-def _text(value: Any) -> str:
+def _text(value: Value) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_text, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,21 +1,18 @@
 """Which runs may stand in one table: the same data, binarization, likelihood and evaluated test rows.
 
-What is compared is about test data; that training or validation numbers are about other rows is said beside the
-table (:func:`other_rows`). Runs without test data go by the rows that they have.
-
-Runs that differ in the number of training data alone (``data.max_train``) may be compared on held-out data: the
-test rows are the same whatever it is (:func:`vem.data.prepare.prepare`). Their training numbers are each about
-training data of their own.
+What is compared is about test data; other training or validation rows are said beside the table (:func:`other_rows`).
+Runs without test data go by the rows that they have. Those that differ in ``data.max_train`` alone are compared: their
+test rows are the same whatever it is (:func:`vem.data.prepare.prepare`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from vem.report.files import Evaluated
 from vem.report.groups import TRAIN_SIZE, x_of
-from vem.report.kin import by, differing, filled, told_once, values_of
+from vem.report.kin import agree, by, differing, filled, told_once, values_of
 from vem.report.runs import DONE, RunRecord
 from vem.storage.records import SPLITS
 
@@ -42,22 +39,18 @@ def data_settings(run: RunRecord) -> dict[str, str]:
 def _completed(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
     """The data settings of each run; of one that ended before it knew them all, those of a run that it agrees with.
 
-    A run that fails while it is built has not resolved its likelihood: that sets it apart from no other. A run from
-    before does not say what its data were, nor do some which class made them.
+    One that fails while it is built has not resolved its likelihood: that sets it apart from no other.
     """
     settings = _from_kin([data_settings(run) for run in runs])
     told = [run.status == DONE or "likelihood" in own for run, own in zip(runs, settings, strict=True)]
-    first = sorted(range(len(runs)), key=lambda i: runs[i].status != DONE)  # the finished ones
-    known = [settings[i] for i in first if told[i]]
-
-    def agreeing(own: dict[str, str]) -> dict[str, str]:
-        return next((o for o in known if all(o[key] == value for key, value in own.items() if key in o)), own)
-
-    return [own if said else agreeing(own) for own, said in zip(settings, told, strict=True)]
+    finished_first = sorted(range(len(runs)), key=lambda i: runs[i].status != DONE)
+    known = [settings[i] for i in finished_first if told[i]]
+    return [own if said else next((other for other in known if agree(own, other)), own)
+            for own, said in zip(settings, told, strict=True)]  # fmt: skip
 
 
 def _from_kin(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The settings; what is not said of the data is as in those that agree in all else, if it is one and the same.
+    """The settings; what a run from before does not say is as in those that agree in all else, if it is one thing.
 
     >>> one, other = {"data": "mine", "test_x": "1a"}, {"data": "mine", "test_x": "2b"}
     >>> _from_kin([{"data": "mine"}, one])[0], _from_kin([{"data": "mine"}, one, other])[0]
@@ -72,16 +65,7 @@ def _from_kin(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 def data_names(runs: Sequence[RunRecord]) -> list[str]:
     """What the data of each run are called: their name, and what differs between runs on data of that name."""
-    return _names(_completed(runs))
-
-
-def _names(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """One name for each run.
-
-    >>> mnist = {"data": "mnist", "likelihood": "bernoulli"}
-    >>> _names([{**mnist, "data.n": "100"}, {**mnist, "data.n": "200"}, {"data": "blobs", "data.k": "3"}])
-    ['mnist, likelihood=bernoulli, data.n=100', 'mnist, likelihood=bernoulli, data.n=200', 'blobs']
-    """
+    settings = _completed(runs)
     base = [tuple((k, s[k]) for k in NAMED if k in s) for s in settings]
     further = [{k: v for k, v in s.items() if k.startswith("data.") or k in UNSAID} for s in settings]
     varying = told_once(base, differing(base, further), ())

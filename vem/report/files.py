@@ -156,10 +156,10 @@ def _elbo_of_rows(table: pd.DataFrame) -> dict[str, tuple[Numbers, Numbers]]:
 
 
 def _check(run: RunRecord, found: Mapping[str, tuple[Numbers, Numbers]], counts: Mapping[str, int]) -> None:
-    """Refuse a file that was cut off between two lines, or that is not about what evaluation.json is about.
+    """Refuse what does not hold each datum once, as many as evaluation.json speaks of, with their mean.
 
     Raises:
-        VemError: it does not hold each datum once, as many as evaluation.json speaks of, or their mean is another.
+        VemError: it was cut off between two lines, or is of another measurement.
     """
     for split in dict.fromkeys((*counts, *(found if counts else ()))):
         rows, elbo = found.get(split, (np.empty(0), np.empty(0)))

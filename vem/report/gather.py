@@ -59,11 +59,8 @@ class Gathered:
     def waiting(self) -> list[Path]:
         """Planned jobs that have no run yet."""
         begun = {run.directory for same in (self.runs, *self.repeats.values()) for run in same}
-        absent = [path for path in self.jobs if path not in begun]
-        if not any((path / RUN).exists() for path in absent):
-            return absent
-        places = {folders.identity(path) for path in begun}  # two jobs whose folders are links to one run
-        return [path for path in absent if folders.identity(path) not in places]
+        places = {folders.identity(path) for path in begun} - {None}  # two jobs may be links to one run
+        return [path for path in self.jobs if path not in begun and folders.identity(path) not in places]
 
     def state(self, job: Path) -> str:
         """What became of a planned job: as the ledger has it, but ``stopped`` for one that nobody will begin."""
@@ -147,15 +144,18 @@ def _with_state(run: RunRecord, jobs: Mapping[Path, Any]) -> RunRecord:
 def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple[RunRecord, ...]]]:
     """Each config once, where it first appears: the finished run, else the one that got furthest; and its repeats.
 
-    Runs of one config that saw other data, or were made by other code, are no repeats of each other. Of finished ones
-    that are, the one that was measured last: beside a run that cannot be written, for example.
+    Runs of one config that saw other data, or were made by other code, are no repeats of each other, nor are damaged
+    ones. Of finished ones that are, the one that was measured last: beside a run that cannot be written, for example.
     """
     at = {run.directory: run for run in found}
+    named = [at.get(_repeated(run), run) for run in found]
+    configs = [(run.status != UNREADABLE and run.facts.get("config_hash")) or run.directory for run in named]
     chosen, repeats = [], {}
-    for same in (kind for own in by((_config(run, at) for run in found), found).values() for kind in _kinds(own)):
+    for same in (kind for own in by(configs, found).values() for kind in _kinds(own)):
         best = min(same, key=lambda run: STATUS_ORDER.index(run.status))
-        if best.status == DONE:
-            best = max((run for run in same if run.status == DONE), key=_measured_at)
+        if best.status == DONE:  # older versions do not say when a run was measured again
+            done = [run for run in same if run.status == DONE]
+            best = max(done, key=lambda run: str(mapping(run.facts.get("evaluated")).get("at") or ""))
         if best.status == REPEATS:
             where = best.facts.get("repeats") or "another run"
             best = best.saying(status=UNREADABLE, error=f"it repeats {where}, which is not there")
@@ -163,15 +163,6 @@ def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple
         if len(same) > 1:
             repeats[best.directory] = tuple(run for run in same if run.directory != best.directory)
     return chosen, repeats
-
-
-def _config(run: RunRecord, at: Mapping[Path, RunRecord]) -> str:
-    """What tells configs apart: the hash; of a repeat that of the run it names.
-
-    A damaged run is none of the others: its damage has to be said, and its run.json may be that of another.
-    """
-    run = at.get(_repeated(run), run)
-    return str(run.directory if run.status == UNREADABLE else run.facts.get("config_hash") or run.directory)
 
 
 def _repeated(run: RunRecord) -> Path:
@@ -195,26 +186,22 @@ def _kinds(same: Sequence[RunRecord]) -> list[list[RunRecord]]:
                   key=lambda kind: order[kind[0].directory])  # fmt: skip
 
 
-def _measured_at(run: RunRecord) -> str:
-    """When a finished run was measured again; empty where it was not, or by an older version, which does not say."""
-    return str(mapping(run.facts.get("evaluated")).get("at") or "")
-
-
 # --- runs without a result
 
 
 def unfinished(gathered: Gathered, runs: Sequence[RunRecord]) -> tuple[Unfinished, ...]:
     """Every run without a result, with its reason; the planned jobs that never began come last."""
     begun = [
-        Unfinished(gathered.relative(run.directory), who(run.facts), run.status, reason(run), last_words(run))
+        Unfinished(gathered.relative(run.directory), who(run.facts), run.status, _reason(run), _last_words(run))
         for run in runs
         if run.status != DONE
     ]
-    states = {path: gathered.state(path) for path in gathered.waiting}
-    return (*begun, *(
-        Unfinished(gathered.relative(path), " ".join(gathered.jobs[path]), state, NOT_BEGUN.get(state, state))
-        for path, state in states.items()
-    ))  # fmt: skip
+    absent = [
+        Unfinished(gathered.relative(job), " ".join(gathered.jobs[job]), state, NOT_BEGUN.get(state, state))
+        for job in gathered.waiting
+        for state in [gathered.state(job)]
+    ]
+    return (*begun, *absent)
 
 
 def who(facts: Mapping[str, Any]) -> str:
@@ -225,12 +212,12 @@ def who(facts: Mapping[str, Any]) -> str:
     return str(facts["strategy"]) if seed is None else f"{facts['strategy']}, seed {int(seed)}"
 
 
-def reason(run: RunRecord) -> str:
+def _reason(run: RunRecord) -> str:
     """Why a run has no result, on one line."""
     return " ".join(str(run.facts.get("error") or "").split()) or WHY.get(run.status, run.status)
 
 
-def last_words(run: RunRecord) -> str:
+def _last_words(run: RunRecord) -> str:
     """The last lines of the log of a run that failed or vanished."""
     if run.status not in (FAILED, "lost"):
         return ""

@@ -1,8 +1,7 @@
 """Which runs are seeds of one training: they agree in their settings, saw the same data and ran the same code.
 
-What run.json does not say, as in runs from before, is taken from runs that agree with it in all else, as long as these
-are of one kind. A finished run can be measured again, with other settings than its kin: it stays a seed of its group,
-unless a seed has several measurements.
+What runs from before do not say is taken from those that agree with them in all else. A finished run can be measured
+again, with other settings than its kin: it stays a seed of its group, unless a seed has several measurements.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vem.report.kin import by, differing, filled, rows_of, told_once
+from vem.report.kin import agree, by, differing, filled, rows_of, told_once
 from vem.report.labels import MEASUREMENT, whole
 from vem.report.runs import RunRecord
 from vem.storage.records import SPLITS
@@ -72,14 +71,13 @@ def seeds_of(runs: Iterable[RunRecord]) -> list[Any]:
 
 
 def own_settings(run: RunRecord) -> dict[str, str]:
-    """The settings that may differ within a table: all but the data's, and the number of training data.
-
-    What class holds the evaluation's settings is left out: evaluation.json does not say it, so that measured runs
-    would be told from those that are not.
-    """
-    return {key: value for key, value in run.settings.items()
-            if (not key.startswith("data.") or key == TRAIN_SIZE)
-            and not (key.startswith(MEASUREMENT) and key.endswith(CLASSES))}  # fmt: skip
+    """The settings that may differ within a table: all but the data's, and the number of training data."""
+    return {
+        key: value
+        for key, value in run.settings.items()
+        if (not key.startswith("data.") or key == TRAIN_SIZE)
+        and not (key.startswith(MEASUREMENT) and key.endswith(CLASSES))
+    }  # which evaluation.json does not say
 
 
 def _text(run: RunRecord, settings: Mapping[str, str]) -> str:
@@ -151,6 +149,5 @@ def differing_code(runs: Iterable[RunRecord]) -> dict[str, dict[str, list[RunRec
 
 def one_run(one: RunRecord, other: RunRecord) -> bool:
     """Whether two runs of one config may be the same run: no data and no code of theirs are known to differ."""
-    own, others = x_of(one), x_of(other)
-    codes = {code_key(one), code_key(other)}
-    return all(own[split] == others[split] for split in own if split in others) and (len(codes) == 1 or None in codes)
+    own, others = ({**x_of(run), "code": code_key(run)} for run in (one, other))
+    return agree(own, others)

@@ -25,6 +25,15 @@ def by(keys: Iterable[Key], items: Iterable[Item]) -> dict[Key, list[Item]]:
     return out
 
 
+def agree(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
+    """Whether nothing differs that both of them know.
+
+    >>> agree({"data": "digits"}, {"data": "digits", "n": 5}), agree({"n": None}, {"n": 5}), agree({"n": 4}, {"n": 5})
+    (True, True, False)
+    """
+    return all(other.get(key) in (None, value) for key, value in one.items() if value is not None)
+
+
 def differing(groups: Sequence[Hashable], settings: Settings) -> list[dict[str, str]]:
     """For each run, its settings that are not the same in all runs of its group.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from vem.report.kin import by, differing, values_of
+from vem.report.kin import differing, values_of
 from vem.report.quantities import plain_rows
 
 # Runs that are equal in all of these differ in their seed alone.
@@ -19,12 +19,15 @@ CUT = "…"  # in a label, for settings left out
 
 
 def labels(groups: pd.DataFrame) -> list[str]:
-    """A short name for each group of one table: its strategy, and what tells it from its kin."""
+    """A short name for each group of one table: its strategy, and what tells it from its kin; with a number where that
+    is too long to be shown.
+    """
     rows = plain_rows(groups[list(GROUP)])
     telling = differing([row["strategy"] for row in rows], [named(row) for row in rows])
-    short = short_variants([row["variant"] or "" for row in rows])
-    return [", ".join(filter(None, (str(row["strategy"]), *(f"{k}={v}" for k, v in own.items()), text)))
-            for row, own, text in zip(rows, telling, short, strict=True)]  # fmt: skip
+    short = shortened([settings_of(row["variant"]) for row in rows])
+    names = [", ".join(filter(None, (str(row["strategy"]), *(f"{k}={v}" for k, v in own.items()), text)))
+             for row, own, text in zip(rows, telling, short, strict=True)]  # fmt: skip
+    return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def named(row: Mapping[str, Any]) -> dict[str, str]:
@@ -46,22 +49,14 @@ def training_of(variant: str | None) -> frozenset[tuple[str, str]]:
     return frozenset(pair for pair in settings_of(variant).items() if not pair[0].startswith(MEASUREMENT))
 
 
-def short_variants(found: Sequence[str]) -> list[str]:
-    """The variants of one table with their evaluation settings cut short, and still told apart.
-
-    >>> short_variants(["evaluation.num_data=5, strategy.rate=0.1", ""])
-    ['strategy.rate=0.1, measured: num_data=5', '']
-    >>> short_variants([f"evaluation.{'a' * 80}=1, evaluation.draws={n}" for n in (1, 2)])
-    ['measured: draws=1, …', 'measured: draws=2, …']
-    """
-    short = shortened([settings_of(variant) for variant in found])
-    variants = {text: list(dict.fromkeys(same)) for text, same in by(short, found).items()}
-    return [f"{text} ({variants[text].index(variant) + 1})" if len(variants[text]) > 1 else text
-            for variant, text in zip(found, short, strict=True)]  # fmt: skip
-
-
 def shortened(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Settings as a label has them: numbers in brief, and the evaluation's last, as many as there is room for."""
+    """Settings as a label has them: numbers in brief, and the evaluation's last, as many as there is room for.
+
+    >>> shortened([{"evaluation.num_data": "5", "strategy.rate": "0.1"}, {}])
+    ['strategy.rate=0.1, measured: num_data=5', '']
+    >>> shortened([{f"evaluation.{'a' * 80}": "1", "evaluation.draws": "2"}])
+    ['measured: draws=2, …']
+    """
     texts = {key: brief(v for v in values if v is not None) for key, values in values_of(settings).items()}
     return [_line({key: texts[key][value] for key, value in own.items()}) for own in settings]
 

@@ -7,8 +7,6 @@ import hashlib
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ from vem.report.figures.catalogue import Drawn
 from vem.report.figures.style import DPI
 from vem.report.findings import Axis, Findings, alike
 from vem.report.labels import value_names, whole
+from vem.report.prose import environment
 from vem.report.quantities import plain_rows, present
 from vem.report.table import EMPTY, Cell, Column, Table, number, table
-from vem.report.words import plural
 from vem.report.worst import worst_table
 
 REFRESH_SECONDS = 20
@@ -32,40 +30,9 @@ MOST_SENTENCES = 5  # of a list; the others open on demand
 MOST_ROWS = 15  # of a table that cannot be sorted; a longer one opens on demand
 LONG_WORD = 18  # characters that a column of labels has room for on a phone
 CSS_DPI = 96  # a CSS inch
-TITLES = {
-    "answer": "The answer",
-    "comparison": "Comparison",
-    "curves": "ELBO while training",
-    "gaps": "Gaps",
-    "pictures": "Pictures",
-    "axes": "What was swept",
-    "provenance": "Where the numbers come from",
-}
-TEMPLATES = {"answer": "answer.html", "comparison": "comparison.html", "gaps": "gaps.html",
-             "provenance": "provenance.html"}  # fmt: skip
-NOTHING = "No run got far enough to be compared: the last section says which failed, and why."
-ABSENT = {
-    "curves": ("No run has recorded an ELBO while training, so there are no curves.", ""),
-    "gaps": ("No gap was measured. This measures those of a finished run:",
-             "python -m vem.evaluate RUN evaluation=gaps"),
-    "pictures": ("No finished run holds pictures.", ""),
-    "axes": ("Nothing but the strategy and the seed was swept. This sweeps a setting:",
-             "python -m vem.run -m strategy=local,amortized latent_dim=2,10,50 seed=0,1,2"),
-}  # fmt: skip
+SECTIONS = ("answer", "comparison", "curves", "gaps", "pictures", "axes", "provenance")  # of figures
 # Within a line of Markdown: what would begin an element, a cell, emphasis or HTML.
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&])")
-
-
-@dataclass(frozen=True)
-class Section:
-    """One section; ``absent``: why it is empty, and ``command`` what would fill it."""
-
-    key: str
-    title: str
-    template: str
-    figures: tuple[Drawn, ...] = ()
-    absent: str = ""
-    command: str = ""
 
 
 def render(findings: Findings, drawn: Sequence[Drawn]) -> str:
@@ -74,13 +41,13 @@ def render(findings: Findings, drawn: Sequence[Drawn]) -> str:
     It allows itself no connection (Content-Security-Policy); every label is escaped. While runs of a sweep are
     missing it reloads itself.
     """
-    environment = _environment()
-    style, script = (environment.loader.get_source(environment, f"page.{kind}")[0] for kind in ("css", "js"))  # type: ignore[union-attr]  # a loader was given
+    templates = _templates()
+    style, script = (templates.loader.get_source(templates, f"page.{kind}")[0] for kind in ("css", "js"))  # type: ignore[union-attr]  # a loader was given
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    return environment.get_template("page.html").render(
+    return templates.get_template("page.html").render(
         **_shown(findings, drawn),
         policy=policy,
         style=Markup(style),  # both are files of this package: nothing of the user's is in them
@@ -94,7 +61,7 @@ def markdown(findings: Findings, drawn: Sequence[Drawn], folder: Path) -> str:
     """The whole report as Markdown; links to figures are relative to ``folder``."""
     shown = _shown(findings, drawn, pictures=False)
     axes = [[(axis, _axis_tables(axis)) for axis in found.axes] for found in findings.tables]
-    text = _environment().get_template("report.md").render(**shown, folder=folder, axes=axes, code=_code)
+    text = _templates().get_template("report.md").render(**shown, folder=folder, axes=axes, code=_code)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -104,7 +71,7 @@ def _shown(findings: Findings, drawn: Sequence[Drawn], pictures: bool = True) ->
     further = [gap_tables(found) + [w for w in [own] if w] for found, own in zip(findings.tables, worst, strict=True)]
     return {
         "findings": findings,
-        "sections": _sections(findings, drawn),
+        "figures_of": {key: [one for one in drawn if one.section == key] for key in SECTIONS},
         "comparisons": [comparison_table(found) for found in findings.tables],
         "further": further,
         "differences": _differences(findings),
@@ -113,19 +80,11 @@ def _shown(findings: Findings, drawn: Sequence[Drawn], pictures: bool = True) ->
     }
 
 
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vem.report"),
-        autoescape=jinja2.select_autoescape(["html"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters = {"typeset": _typeset, "breakable": _breakable, "md": escaped, "plural": plural, "inlined": _inlined}
-    environment.filters |= filters
-    environment.globals |= {"most_sentences": MOST_SENTENCES, "most_rows": MOST_ROWS}  # macros see globals alone
-    return environment
+def _templates() -> jinja2.Environment:
+    found = environment()
+    found.filters |= {"typeset": _typeset, "breakable": _breakable, "md": escaped, "inlined": _inlined}
+    found.globals |= {"most_sentences": MOST_SENTENCES, "most_rows": MOST_ROWS}  # macros see globals alone
+    return found
 
 
 def escaped(text: object) -> str:
@@ -179,19 +138,6 @@ def _inlined(drawn: Drawn) -> dict[str, Any]:
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     look = ("pictures" if drawn.section == "pictures" else "chart") + (" broad" if width > BROAD else "")
     return {"source": source, "width": width, "height": height, "look": look}
-
-
-def _sections(findings: Findings, drawn: Sequence[Drawn]) -> list[Section]:
-    sections = []
-    for key, title in TITLES.items():
-        own = tuple(figure for figure in drawn if figure.section == key)
-        absent, command = ABSENT.get(key, ("", "")) if not own else ("", "")
-        if key in ("answer", "comparison") and not findings.tables:
-            absent = NOTHING
-        elif key in ABSENT and not findings.tables:
-            continue  # nothing was measured at all: the first section says so
-        sections.append(Section(key, title, TEMPLATES.get(key, "figures.html"), own, absent, command))
-    return sections
 
 
 def _differences(findings: Findings) -> Table | None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vem.report.comparable import data_settings
 from vem.report.findings import Provenance
-from vem.report.frame import Framed
-from vem.report.gather import Gathered, who
+from vem.report.frame import Framed, relative_damage
+from vem.report.gather import who
 from vem.report.groups import own_settings, x_of
 from vem.report.kin import by, values_of
 from vem.report.labels import MEASUREMENT
@@ -28,42 +27,33 @@ DATA_CLASS = "data._target_"
 
 
 def provenance(
-    gathered: Gathered,
-    framed: Framed,
-    groups: Mapping[str, pd.DataFrame],
-    code: Mapping[str, Sequence[str]],
-    rebuild: Sequence[str],
+    framed: Framed, groups: Mapping[str, pd.DataFrame], code: Mapping[str, Sequence[str]], arguments: Iterable[object]
 ) -> Provenance:
     """All of it. ``groups``, ``code``: by table its groups, and what is to be said of different code that made them;
-    ``rebuild``: the command that writes the report again, word by word.
+    ``arguments``: of the command that writes the report again.
     """
+    gathered = framed.gathered
     runs = gathered.runs
+    of_sweeps = [command for sweep in gathered.sweeps for command in sweep.commands]
+    alone = [run.facts.get("command") for run in runs if run.directory not in gathered.jobs]
     of_code = [f"{table}: {text}" if len(code) > 1 else text for table, texts in code.items() for text in texts]
     versions = [run.facts.get("versions", {}) for run in runs]
     return Provenance(
-        commands=tuple(_commands(gathered)),
+        commands=tuple(command for command in dict.fromkeys([*of_sweeps, *alone]) if command),
         commits=Counter(str(run.facts.get("commit") or UNKNOWN) for run in runs),
         versions={package: tuple(filter(None, own)) for package, own in values_of(versions).items()},
         machines=Counter(_machine(run) for run in runs if run.status == DONE),
         differences=_differences(framed, groups),
-        rebuild=shlex.join(rebuild),
+        rebuild=shlex.join(map(str, ("python", "-m", "vem.report", *arguments))),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        remarks=(*remarks(gathered, framed), *of_code),
+        remarks=(*_remarks(framed), *of_code),
     )
-
-
-def _commands(gathered: Gathered) -> list[str]:
-    """Those that the sweeps' ledgers hold, and of runs outside a sweep their own."""
-    of_sweeps = [command for sweep in gathered.sweeps for command in sweep.commands]
-    alone = [run.facts.get("command") for run in gathered.runs if run.directory not in gathered.jobs]
-    return list(dict.fromkeys([*of_sweeps, *(command for command in alone if command)]))
 
 
 def _machine(run: RunRecord) -> str:
     device, threads, host = (run.facts.get(key) for key in ("device", "threads", "host"))
     used = "" if threads is None else plural(int(threads), "thread")
-    parts = (str(device or UNKNOWN), used, f"on {host}" if host else "")
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, (str(device or UNKNOWN), used, f"on {host}" if host else "")))
 
 
 def _differences(framed: Framed, groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -87,15 +77,18 @@ def _typical(runs: Sequence[RunRecord]) -> RunRecord | None:
     return runs[measured.index(Counter(measured).most_common(1)[0][0])] if runs else None
 
 
-def remarks(gathered: Gathered, framed: Framed) -> list[str]:
+def _remarks(framed: Framed) -> list[str]:
     """Notes of runs, repeats, damaged files, and several versions of the code, a sentence each."""
-    rows = plain_rows(framed.rows)
-    out = [f"{row['directory']} ({who(row)}): {text}" for row in rows for text in _split(row["damaged"])]
-    notes = [(note, who(row)) for row in rows for note in _split(row["notes"])]
+    names = {directory: who(run.facts) for directory, run in framed.runs.items()}
+    out = [f"{directory} ({names[directory]}): {text}" for directory, found in framed.evaluated.items()
+           for text in relative_damage(found.damage, framed.gathered.base)]  # fmt: skip
+    notes = [
+        (note, names[directory]) for directory, run in framed.runs.items() for note in run.facts.get("notes") or ()
+    ]
     noted = by((note for note, _ in notes), (name for _, name in notes))
-    out += [f"{some(names, len(rows))}: {note}" for note, names in noted.items()]
-    out += [repeated(row) for row in rows if row["repeated_in"]]
-    done = [run for run in gathered.runs if run.status == DONE]
+    out += [f"{some(found, len(names))}: {note}" for note, found in noted.items()]
+    out += [repeated(row) for row in plain_rows(framed.rows.filter(["repeated_in", "directory"])) if row["repeated_in"]]
+    done = [run for run in framed.runs.values() if run.status == DONE]
     if silent := [who(run.facts) for run in done if not x_of(run)]:
         out.append(f"{some(silent, len(done))}: run.json holds no digest of the data, as in runs of older versions: "
                    "that they saw the same data is taken from their settings.")  # fmt: skip
@@ -117,10 +110,6 @@ def repeated(row: Mapping[str, Any]) -> str:
     return f"{row['repeated_in']} {'repeat' if several else 'repeats'} {row['directory']}"
 
 
-def _split(text: str | None) -> list[str]:
-    return text.split(" | ") if text else []
-
-
 def some(names: Sequence[str], total: int) -> str:
     """The first few of many names.
 
@@ -128,10 +117,3 @@ def some(names: Sequence[str], total: int) -> str:
     ('all runs', 'a; b', 'a; b; c; d and 2 more')
     """
     return "all runs" if len(names) == total > 1 else named(list(dict.fromkeys(names)), NAMES_SHOWN)
-
-
-def rebuild_command(roots: Sequence[Path], out: Path | None, baseline: str | None) -> list[str]:
-    """The command line that writes this report again."""
-    command: list[Any] = ["python", "-m", "vem.report", *roots]
-    command += ["--out", out] if out is not None and list(roots) != [out] else []
-    return [str(word) for word in (*command, *(["--baseline", baseline] if baseline else []))]

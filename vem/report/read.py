@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from vem.report.gather import Gathered, gather, progress, unfinished
 from vem.report.groups import TRAIN_SIZE
 from vem.report.kin import by
 from vem.report.labels import GROUP
-from vem.report.provenance import provenance, rebuild_command
+from vem.report.provenance import provenance
 from vem.report.quantities import plain_rows
 from vem.report.runs import DONE
 from vem.report.sentences import answer, caution
@@ -57,26 +57,27 @@ def findings(
     gathered = framed.gathered
     groups = {name: _with_planned(part, framed) for name, part in grouped(framed).items()}
     check_baseline(list(groups.values()), baseline)
-    code = {name: _code(part, framed) for name, part in groups.items()}
+    members = {name: zip(map(str, part["label"]), part["directories"], strict=True) for name, part in groups.items()}
+    code = {name: about_code({label: [framed.runs[d] for d in found] for label, found in own})
+            for name, own in members.items()}  # fmt: skip
     tables = tuple(_table(name, part, framed, baseline, code[name]) for name, part in groups.items())
     compared = {table.name: table.groups for table in tables}
     placed = framed.rows[framed.rows["table"].notna()]
+    again = (
+        *roots,
+        *(("--out", out) if out and roots != [out] else ()),
+        *(("--baseline", baseline) if baseline else ()),
+    )
     return Findings(
         base=gathered.base,
         runs=framed.rows,
         tables=tables,
         apart=apart([framed.runs[d] for d in placed["directory"]], list(placed["table"])),
         unfinished=unfinished(gathered, list(framed.runs.values())),
-        provenance=provenance(gathered, framed, compared, code, rebuild_command(roots, out, baseline)),
+        provenance=provenance(framed, compared, code, again),
         title=", ".join(dict.fromkeys(root.resolve().name for root in roots)),
         progress=progress(gathered),
     )
-
-
-def _code(groups: pd.DataFrame, framed: Framed) -> list[str]:
-    """What is to be said of code of the user's that differs within a table."""
-    members = zip(groups["label"], groups["directories"], strict=True)
-    return about_code({str(label): [framed.runs[d] for d in found] for label, found in members})
 
 
 def _table(name: str, groups: pd.DataFrame, framed: Framed, wanted: str | None, code: Sequence[str]) -> Table:
@@ -133,21 +134,19 @@ def _with_planned(groups: pd.DataFrame, framed: Framed) -> pd.DataFrame:
 
     Such a job belongs to the group of the runs of its sweep whose overrides differ from its own in the seed alone.
     """
+    gathered = framed.gathered
+    waiting = [_plan(job, gathered) for job in gathered.waiting]
     members = _members(groups, framed.rows)
-    plans = [[_plan(job, framed.gathered) for row in own for job in _jobs_behind(row["directory"], framed.gathered)]
-             for own in members]  # fmt: skip
-    absent: list[set[str]] = [set() for _ in members]
-    for job in framed.gathered.waiting:
-        plan, seed = _plan(job, framed.gathered)
-        owners = [i for i, own in enumerate(plans) if any(plan == other for other, _ in own)]
-        if len(owners) == 1:
-            absent[owners[0]].add(seed)
+    begun = [[job for row in own for job in _jobs_behind(row["directory"], gathered)] for own in members]
+    plans = [{_plan(job, gathered) for job in own} for own in begun]
+    owners = Counter(sweep for own in plans for sweep in {sweep for sweep, _ in own})
     out = groups.copy()
-    for i, (own, jobs) in enumerate(zip(members, plans, strict=True)):
-        seeds = {"" if row["seed"] is None else str(int(row["seed"])) for row in own} | {seed for _, seed in jobs}
-        if more := len(absent[i] - seeds):
+    for i, (rows, own) in enumerate(zip(members, plans, strict=True)):
+        seeds = {seed for _, seed in own} | {"" if row["seed"] is None else str(int(row["seed"])) for row in rows}
+        mine = {sweep for sweep, _ in own if owners[sweep] == 1}
+        if absent := len({seed for sweep, seed in waiting if sweep in mine} - seeds):
             runs, status = groups.iloc[i][["runs", "status"]]
-            out.loc[out.index[i], ["runs", "status"]] = int(runs) + more, _status(status, int(runs), more)
+            out.loc[out.index[i], ["runs", "status"]] = int(runs) + absent, _status(status, int(runs), absent)
     return out
 
 
@@ -161,15 +160,13 @@ def _jobs_of(table: str, framed: Framed) -> list[Path]:
     placed = framed.rows[framed.rows["table"].notna()]
     tables = {job: own for directory, own in zip(placed["directory"], placed["table"], strict=True)
               for job in _jobs_behind(directory, gathered)}  # fmt: skip
-    told = {(job.parent, _data_of(job, gathered), own) for job, own in tables.items()}
+    told = {(job.parent, _data_of(job, gathered)) for job, own in tables.items() if own == table}
     begun = {job.parent for job in tables}
-
-    def belongs(job: Path) -> bool:
-        if job in tables:
-            return tables[job] == table
-        return job.parent not in begun or (job.parent, _data_of(job, gathered), table) in told
-
-    return list(filter(belongs, gathered.jobs))
+    return [
+        job for job in gathered.jobs
+        if tables.get(job, table) == table
+        and (job in tables or job.parent not in begun or (job.parent, _data_of(job, gathered)) in told)
+    ]  # fmt: skip
 
 
 def _jobs_behind(directory: str, gathered: Gathered) -> list[Path]:
@@ -184,7 +181,7 @@ def _data_of(job: Path, gathered: Gathered) -> frozenset[str]:
     return frozenset(text for text, key in keys.items() if key.split(".")[0] == "data" and key != TRAIN_SIZE)
 
 
-def _plan(job: Path, gathered: Gathered) -> tuple[object, str]:
+def _plan(job: Path, gathered: Gathered) -> tuple[Hashable, str]:
     """What a job was to run, of which sweep; and its seed."""
     seeds = [text for text in gathered.jobs[job] if key_of(text) == "seed"]
     plan = (job.parent, frozenset(gathered.jobs[job]).difference(seeds))

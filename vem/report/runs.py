@@ -6,7 +6,7 @@ A directory may be copied, edited or of another program. What is damaged costs t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,18 @@ def read_run(directory: Path) -> RunRecord:
         record = RunRecord(directory, {key: facts.get(key) for key in ("strategy", "seed", "config_hash")})
         config = read_config(whole(CONFIG))
         typed = () if OVERRIDES in broken else read_typed(directory / OVERRIDES)
-        asked = flat_settings(config) | _typed_as_before(config, typed)
+        # Typed options at the value that the hash leaves out: a swept one is shown beside its other values. Not those
+        # of the data, which would set tables apart.
+        known = {key: option(config, key) for key in typed if key in AS_BEFORE and not key.startswith("data.")}
+        asked = flat_settings(config) | {key: str(v) for key, v in known.items() if v == AS_BEFORE[key]}
         record = RunRecord(directory, facts, {}, asked, asked, config, typed, broken)
-        evaluation = _read_evaluation(whole(EVALUATION))
+        if not whole(EVALUATION).exists():
+            return record
+        try:
+            evaluation = read_json(directory / EVALUATION)
+        except VemError:
+            again = f"python -m vem.evaluate {directory} --again measures the run again."
+            raise VemError(f"{directory / EVALUATION} is damaged: {again}") from None
         return replace(record, evaluation=evaluation, settings=as_evaluated(asked, evaluation.get("settings")))
     except VemError as error:
         return record.saying(status=UNREADABLE, error=str(error))
@@ -144,14 +153,6 @@ def _facts(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
     facts["versions"] = {str(k): str(v) for k, v in mapping(found.get("versions")).items()}
     facts["evaluated"] = mapping(found.get("evaluated"))
     return facts | {key: found[key] for key in ("data_digests", "code") if isinstance(found.get(key), Mapping)}
-
-
-def _read_evaluation(path: Path) -> Mapping[str, Any]:
-    try:
-        return read_json(path) if path.exists() else {}
-    except VemError:
-        again = f"python -m vem.evaluate {path.parent} --again"
-        raise VemError(f"{path} is damaged: {again} measures the run again.") from None
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
@@ -195,15 +196,6 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _texts(flat: Mapping[str, Any]) -> dict[str, str]:
     return {key: "null" if value is None else str(value) for key, value in flat.items()}
-
-
-def _typed_as_before(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, str]:
-    """Typed options at the value that the hash leaves out: a swept one is shown beside its other values.
-
-    Not those of the data, which would set tables apart.
-    """
-    keys = [key for key in typed if key in AS_BEFORE and not key.startswith("data.")]
-    return {key: str(option(config, key)) for key in keys if option(config, key) == AS_BEFORE[key]}
 
 
 def as_evaluated(settings: Mapping[str, str], found: Any) -> dict[str, str]:

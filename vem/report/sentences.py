@@ -1,39 +1,23 @@
-"""The answer in English: the only file that turns what ranking.py and explain.py found into sentences."""
+"""The answer in English: what ranking.py and explain.py found as sentences, the cautions by templates/cautions.txt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from vem.report.contenders import Rivals
-from vem.report.ends import ends_text
-from vem.report.explain import Caution, Lead, Loss, Number, Sources, Spent, cautions, lead, losses
+from vem.report.explain import Caution, Lead, Loss, Number, Sources, cautions, lead, losses
 from vem.report.findings import Axis, Sentence
 from vem.report.intervals import LEVEL, Difference
+from vem.report.prose import worded
 from vem.report.quantities import estimate, plain_rows
 from vem.report.ranking import Ranking, Verdict, in_doubt, rankings
 from vem.report.starts import about_starts
-from vem.report.words import (
-    EXACT,
-    NATS,
-    Row,
-    digits,
-    evaluated_data,
-    failed,
-    interval,
-    listed,
-    name,
-    nats,
-    number,
-    over,
-    plural,
-    seeds,
-)
+from vem.report.words import EXACT, NATS, Row, evaluated_data, failed, interval, listed, name, nats, over, seeds
 
 MOST_LOSSES = 8  # groups whose losses are told one by one
-MOST_PAIRS = 3  # whose compute is told
 INTERVAL = "95 % interval"
 CAUSES = {
     "approximation": "to its family, which does not contain the posterior (approximation gap)",
@@ -61,7 +45,9 @@ def answer(groups: pd.DataFrame, rivals: Rivals, axes: Sequence[Axis], sources: 
 
 def caution(found: Caution) -> Sentence:
     """A reason to doubt, in words."""
-    return Sentence(CAUTIONS[found.kind](found.labels, **found.facts), "caution", found)
+    if found.kind == "remark":
+        return Sentence(found.facts["text"], "caution", found)
+    return Sentence(worded("cautions", found.kind, who=found.labels, **found.facts), "caution", found)
 
 
 # --- who is the best
@@ -228,11 +214,7 @@ def _shift(found: Lead, d: Difference, one: str, two: str, ways: tuple[str, str]
 
 
 def _limited(ends: tuple[float, float] | None, limit: str = "") -> str:
-    """An interval, or the one end that limits the number."""
-    if ends is None:
-        return "not known"
-    low, high = (None if limit == "at most" else ends[0]), (None if limit == "at least" else ends[1])
-    return ends_text(low, high, lambda end: number(end, digits((ends[1] - ends[0]) / 2)))
+    return "not known" if ends is None else interval(*ends, limit)
 
 
 # --- what each group loses
@@ -322,87 +304,3 @@ def _overfit(loss: Loss) -> str:
     if loss.overfit.on_other_data:
         return f" Its model overfits: {what} is {shown} {NATS} ({sure}) higher on training data than on test data."
     return f" No significant overfitting ({what}, training − test data: {shown}; {sure})."
-
-
-# --- what cannot be concluded
-
-
-def _jobs_left(_: Sequence[str], running: int, later: int, planned: int) -> str:
-    parts = ", ".join(f"{n} {what}" for n, what in ((running, "running"), (later, "not started or stopped")) if n)
-    have = "has" if running + later == 1 else "have"
-    left = f"{running + later} of {plural(planned, 'planned job')} {have} no result yet ({parts})"
-    return f"{left}: the order may still change."
-
-
-def _from_below(_: Sequence[str], width: float | None, worst: float | None) -> str:
-    text = ("“At least”: only a lower bound on log p(x) is known, so that approximation and inference gaps may be "
-            "larger, and their intervals have a lower end only.")  # fmt: skip
-    if width is None or worst is None:
-        return text
-    return (f"{text} On data simulated from the models the bounds are at most {number(width, 3)} nats too low on "
-            f"average, and {number(worst, 3)} for one data point.")  # fmt: skip
-
-
-def _compute(_: Sequence[str], pairs: Sequence[Spent]) -> str:
-    told = []
-    for pair in pairs[:MOST_PAIRS]:
-        own, other = (number(spent, 0 if min(pair.own, pair.other) >= 10 else 2) for spent in (pair.own, pair.other))
-        told.append(f"{name(pair.best)} {own} {pair.unit}, {name(pair.rival)} {other}")
-    more = f"; and {len(pairs) - MOST_PAIRS} more pairs" if len(pairs) > MOST_PAIRS else ""
-    at_equal = "The curves against seconds and decoder evaluations compare at equal cost."
-    return f"Unequal compute: {'; '.join(told)}{more}. {at_equal}"
-
-
-CAUTIONS: Mapping[str, Callable[..., str]] = {
-    "remark": lambda _, text: text,
-    "jobs_left": _jobs_left,
-    "running": lambda who, runs: (
-        f"{plural(runs, 'run')} of {listed(who)} {'is' if runs == 1 else 'are'} not finished "
-        "yet: means are over the others, and the order may still change."),
-    "no_result": lambda who, runs: (
-        f"{plural(runs, 'run')} of {listed(who)} gave no result (failed, killed or damaged)"
-        ": means are over those that finished, and the others may have been worse."),
-    "no_elbo": lambda who, reason: f"{listed(who)}: not compared, because there is no test ELBO ({reason}).",
-    "no_elbo_at_all": lambda _: "No group has a test ELBO, so none can be called the best.",
-    "checks_failed": lambda who, what: (
-        f"{listed(who)}: checks failed ({what}). The bounds and gaps measured there are in doubt; see "
-        "evaluation.json."),
-    "not_tested": lambda who, what: (
-        f"{listed(who)}: not tested: {what}."
-        + (" If it does not, every number here is off by as much." if what.startswith("whether") else "")
-    ),
-    "one_seed": lambda who, every: (
-        f"{'Every group has' if every else f'{listed(who)}:'} one seed only. Intervals are "
-        "then over test data: they do not cover the variation between seeds, which may change the order."),
-    "correction": lambda alone, groups, leads: (
-        f"{plural(groups, 'group')} were compared, and the best was chosen on "
-        f"the same test data. Corrected intervals allow for all {leads} leads that are judged here (Bonferroni); those "
-        f"in the table do not.{f' Uncorrected, the lead over {listed(alone)} would count.' if alone else ''}"),
-    "from_below": _from_below,
-    "other_models": lambda _, keys: (
-        f"Groups that differ in {' and '.join(keys)} have different models: a higher ELBO "
-        "may come from a better model rather than better inference, and decoder evaluations do not cost the same."),
-    "compute": _compute,
-    "held_out_steps": lambda who, steps, key: (
-        f"The test ELBO of {listed(who)} includes {steps} ascent steps for each "
-        f"test data point ({key}), which training seconds and decoder evaluations do not count."),
-    "over_seeds": lambda _, num_data: (
-        "Intervals over seeds cover the variation between seeds on this test set"
-        + (f" of {plural(int(num_data), 'data point')}" if num_data else "")
-        + "; intervals over data cover the choice of test data."
-    ),
-    "unequal_seeds": lambda _, fewest, most: (
-        f"The groups have different numbers of seeds ({fewest} to {most}): "
-        "differences are over the seeds that both groups of a pair have."),
-    "other_seeds": lambda who: (
-        f"{listed(who)} have different seeds: a mean is over a group's own seeds, a difference "
-        "over the common ones, so that it is not the difference of the means."),
-    "two_samples": lambda _: (
-        "Training and test data are different samples. Intervals over data account for the "
-        "sampling, not for a test set that is harder or easier by design."),
-    "changed_together": lambda _, key, others: (
-        f"{key} and {listed(others)} changed together: their effects cannot be separated."),
-    "train_size": lambda _: (
-        "Groups that differ in data.max_train are compared on the same test data; their training "
-        "numbers are about different training data."),
-}  # fmt: skip

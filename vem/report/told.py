@@ -16,20 +16,17 @@ OLDER = "run.json says neither which strategy ran nor on which data: it is of an
 
 
 def told_by_kin(found: Sequence[RunRecord]) -> list[RunRecord]:
-    """Runs that cannot say what they are, or how they were measured, told by one that differs in its seed alone.
+    """Runs that cannot say what they are are told by one that differs in its seed alone, else by their config.
 
-    Else by what their config names. One that was trained and not measured is told by a run of the same training.
+    One that was trained and not measured has the settings of a run of the same training.
     """
     done = sorted((run for run in found if run.status == DONE and run.asked), key=lambda run: bool(run.evaluation))
     kin = by((frozenset(run.asked.items()) for run in done), done)  # the measured last
     trained = {_training(run): run for run in done if run.evaluation}
     families = {_chosen(run): run.facts.get("family") for run in done}
-    out = []
-    for run in found:
-        own = kin.get(frozenset(run.asked.items()), [])
-        sibling = trained.get(_training(run)) if run.status == DONE else next(reversed(own), None)
-        out.append(_told(_completed(run, own), sibling, families.get(_chosen(run))))
-    return out
+    same = [kin.get(frozenset(run.asked.items()), []) for run in found]
+    return [_told(run, own, trained.get(_training(run)), families.get(_chosen(run)))
+            for run, own in zip(found, same, strict=True)]  # fmt: skip
 
 
 def _training(run: RunRecord) -> frozenset[tuple[str, str]]:
@@ -43,29 +40,21 @@ def _chosen(run: RunRecord) -> tuple[Any, ...]:
     return tuple(choices.get(group, run.directory) for group in ("strategy", "model", "family"))
 
 
-def _completed(run: RunRecord, kin: Sequence[RunRecord]) -> RunRecord:
-    """A finished run with what its run.json leaves out or garbles, as its kin say it, else its config."""
-    unsaid = [key for key in (*TOLD, "seed") if key in run.facts.get("unsaid", ())]
-    if run.status != DONE or not run.placed or not unsaid:
-        return run
-    told = _named_in(run.config)
-    for other in reversed(kin):
-        told |= {key: other.facts[key] for key in TOLD if key in other.facts}
-    return run.saying(**{key: told[key] for key in unsaid if told.get(key) is not None})
-
-
-def _told(run: RunRecord, sibling: RunRecord | None, family: str | None) -> RunRecord:
+def _told(run: RunRecord, kin: Sequence[RunRecord], trained: RunRecord | None, family: str | None) -> RunRecord:
     if run.status == REPEATS or (run.status == UNREADABLE and not run.asked):
         return run
-    if run.placed and run.status in (DONE, UNREADABLE):
-        return run if run.evaluation or sibling is None else replace(run, settings=sibling.settings)
-    if sibling is not None and sibling.placed:
-        told = run if run.evaluation else replace(run, settings=sibling.settings)
-        return told.saying(**{key: sibling.facts.get(key) for key in TOLD})
-    named = {**_named_in(run.config), "family": family}
-    told = run.saying(**{key: value for key, value in named.items() if value is not None} | dict(run.facts))
-    if run.status != DONE or told.placed:
-        return told
+    sibling = trained if run.status == DONE else next(reversed(kin), None)
+    if sibling is not None and not run.evaluation:
+        run = replace(run, settings=sibling.settings)
+    told = _named_in(run.config) | {"family": family}
+    for other in kin:
+        told |= {key: other.facts[key] for key in TOLD if key in other.facts}
+    unsaid = [key for key in told if run.facts.get(key) is None]
+    if run.status == DONE and run.placed:
+        unsaid = [key for key in unsaid if key in run.facts["unsaid"]]  # what is null was said
+    whole = run.saying(**{key: told[key] for key in unsaid if told[key] is not None})
+    if run.status != DONE or whole.placed:
+        return whole
     return run.saying(status=UNREADABLE, error=f"{run.directory}: {OLDER}.")
 
 

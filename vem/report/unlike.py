@@ -104,12 +104,11 @@ def _elsewhere(rows: Sequence[Row], command: Command, settings: Settings) -> Ite
 
 def _unmeasured(rows: Sequence[Row], command: Command) -> Iterator[str]:
     """The command that would measure the gaps."""
-    without = [
-        row
-        for row in rows
-        if row["seeds"] and _has(row, "elbo") and not _has(row, "log_marginal")
-        and not (row.get("gap_seeds") or gaps_of(row, "test") or gaps_of(row, "train"))
-    ]  # fmt: skip
+    known = [
+        [estimate(row, "test", quantity).mean is not None for quantity in ("elbo", "log_marginal")] for row in rows
+    ]
+    without = [row for row, own in zip(rows, known, strict=True) if row["seeds"] and own == [True, False]
+               and not (row.get("gap_seeds") or gaps_of(row, "test") or gaps_of(row, "train"))]  # fmt: skip
     runs = [directory for row in without for directory in row["directories"]]
     if runs:
         rest = f", and likewise the other {len(runs) - 1}" if len(runs) > 1 else ""
@@ -117,7 +116,3 @@ def _unmeasured(rows: Sequence[Row], command: Command) -> Iterator[str]:
         lose = "loses" if len(without) == 1 else "lose"
         yield (f"Where {listed([row['label'] for row in without])} {lose} is not measured. "
                f"{command(runs[0], 'evaluation=gaps')} measures {which}{rest}.")  # fmt: skip
-
-
-def _has(row: Row, quantity: str) -> bool:
-    return estimate(row, "test", quantity).mean is not None

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vem.report.ends import ends_text
 from vem.report.intervals import Difference
 from vem.report.quantities import present
 from vem.report.table import number
@@ -42,14 +43,15 @@ def name(label: str) -> str:
     return f"{strategy} ({rest})" if rest else strategy
 
 
-def interval(low: float, high: float) -> str:
-    """The ends of an interval.
+def interval(low: float, high: float, limit: str = "") -> str:
+    """The ends of an interval; the one that limits a number which is ``at least`` or ``at most`` the one shown.
 
-    >>> interval(1.5157, 1.5608), interval(-0.25, 3.1)
-    ('1.516 to 1.561', '−0.25 to 3.10')
+    >>> interval(1.5157, 1.5608), interval(-0.25, 3.1), interval(-0.25, 3.1, "at least")
+    ('1.516 to 1.561', '−0.25 to 3.10', 'at least −0.25 (97.5 %)')
     """
     places = digits((high - low) / 2)
-    return f"{number(low, places)} to {number(high, places)}"
+    ends = None if limit == "at most" else low, None if limit == "at least" else high
+    return ends_text(*ends, lambda end: number(end, places))
 
 
 def nats(mean: float, low: float | None = None, high: float | None = None) -> str:
@@ -83,25 +85,26 @@ def seeds(row: Row) -> str:
     return one + (f", standard error over data {number(data_se, digits(data_se))}" if data_se else "")
 
 
-def failed(row: Row) -> str:
-    """The checks that a group failed, behind its name.
+def checks(row: Row) -> dict[str, list[str]]:
+    """The checks that a group failed, each with the splits where it did, of any seed.
 
-    >>> failed({"checks_failed": "best_above_q (train, test); finite (test)"}), failed({})
-    (' (checks failed: best_above_q, finite)', '')
+    >>> checks({"checks_failed": "best_above_q (train, test); finite (test)"})
+    {'best_above_q': ['train', 'test'], 'finite': ['test']}
     """
-    checks = re.sub(r" \([^)]*\)", "", row.get("checks_failed") or "").split("; ")
-    return f" (checks failed: {', '.join(dict.fromkeys(checks))})" if checks[0] else ""
+    found: dict[str, list[str]] = {}
+    for check, splits in re.findall(r"([^;() ]+) \(([^)]*)\)", row.get("checks_failed") or ""):
+        found.setdefault(check, []).extend(splits.split(", "))
+    return found
+
+
+def failed(row: Row) -> str:
+    """The checks that a group failed, behind its name."""
+    return f" (checks failed: {', '.join(checks(row))})" if row.get("checks_failed") else ""
 
 
 def failed_on(row: Row, split: str) -> set[str]:
-    """The checks that failed there, of any seed.
-
-    >>> failed_on({"checks_failed": "finite (test); converged (train, test); quadrature (train)"}, "train") == {
-    ...     "converged", "quadrature"}
-    True
-    """
-    found = re.findall(r"([^;()]+) \(([^)]*)\)", row.get("checks_failed") or "")
-    return {name.strip() for name, places in found if split in places.split(", ")}
+    """The checks that failed there."""
+    return {check for check, splits in checks(row).items() if split in splits}
 
 
 def trusted(row: Row, split: str) -> bool:

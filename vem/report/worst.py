@@ -16,6 +16,7 @@ from vem.report import findings, kin
 from vem.report.figures.catalogue import Reader, groups_of, reader_of, spread_over_strategies
 from vem.report.figures.cells import is_image, is_point, value_limits
 from vem.report.files import read_pictures
+from vem.report.prose import worded
 from vem.report.quantities import present
 from vem.report.runs import finite
 from vem.report.table import EMPTY, Cell, Column, Table, number, table
@@ -72,7 +73,8 @@ def worst_table(compared: findings.Table, base: Path, pictures: bool = True) -> 
     """The worst cases of a table's groups, where there are some; without their pictures where these are not wanted."""
     read = reader_of(compared, base)
     cases = worst_cases(compared, base, read, pictures)
-    caption = _caption(cases) + read.note() if cases else ""
+    words = [_caption(cases) if cases else "", worded("captions", "left_out", damaged=read.left_out())]
+    caption = " ".join(words).strip()
     caption += " These runs hold no pictures of them." if pictures and not any(case.x for case in cases) else ""
     shown = table("The worst cases", COLUMNS, [c.cells() for c in cases], [caption], look="worst", sortable=True)
     return shown if cases else None

@@ -19,6 +19,7 @@ from vem.report.figures.panels import CELLS, Pictures
 from vem.report.figures.style import new_figure, one_line, save_both, say, titled, wrapped
 from vem.report.files import read_metrics, read_per_datum, read_pictures
 from vem.report.findings import Axis, Findings, Table
+from vem.report.prose import worded
 from vem.report.quantities import elbo_order, plain_rows
 from vem.report.words import named
 from vem.storage.records import METRICS, PER_DATUM, PICTURES, make_folder
@@ -135,10 +136,10 @@ class Reader:
         rows = self(read_per_datum, directory, PER_DATUM)
         return rows if rows is not None and len(rows) else None
 
-    def note(self) -> str:
-        """A sentence on what was left out since the last one; empty where nothing was."""
+    def left_out(self) -> list[str]:
+        """What was left out since the last call, and why."""
         found, self.damaged = list(self.damaged), {}
-        return _on("Left out, because a file is damaged", found)
+        return found
 
 
 def reader_of(table: Table, base: Path) -> Reader:
@@ -172,60 +173,42 @@ def _curves(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Sketc
     order = [group.name for group in groups]
     shown = sorted(best, key=lambda curve: order.index(curve.name))
     several = any((curve.rows["seeds"] > 1).any() for curve in shown)
-    words = _words(
-        f"Each curve is the mean over seeds at equal epochs, its band {curves.BANDS}." if several else "One seed each.",
-        "Seconds compare on one machine, decoder evaluations within one decoder; neither counts what a strategy spends "
-        "on test data.",
-        _on("Without a count of decoder evaluations", curves.uncounted(shown)),
-        _on("Where seeds trained for unequal epochs a curve ends with the shortest", shortened),
-        _on("Not drawn, with a lower test ELBO", [group.name for group in drawable[MOST_CURVES:]]),
-        read.note(),
-    )
-    if len(shown) <= MOST_TOGETHER:
+    by_strategy = len(shown) > MOST_TOGETHER
+    strategies, settings = curves.coloured(best)
+    grey = [c.name for c in best if by_strategy and (c.strategy not in strategies or c.setting not in ("", *settings))]
+    words = worded(
+        "captions", "curves", bands=several and curves.BANDS, uncounted=curves.uncounted(shown), shortened=shortened,
+        absent=[group.name for group in drawable[MOST_CURVES:]], damaged=read.left_out(), rows=by_strategy, grey=grey,
+    )  # fmt: skip
+    if not by_strategy:
         yield Sketch("curves", "curves", "ELBO while training", words, curves.comparison_figure(shown, table))
         return
-    strategies, settings = curves.coloured(best)
-    grey = [c.name for c in best if c.strategy not in strategies or c.setting not in ("", *settings)]
-    behind = "Behind each strategy's curves, those of the others in grey."
-    words = _words(words, behind, _on("In grey throughout, because others are better", grey))
     for split, title in (("valid", "held-out data"), ("train", "training data")):
         if any(len(curve.of(split)) for curve in shown):
             figure = curves.strategies_figure(shown, best, split, table)
             yield Sketch("curves", f"curves_{split}", f"ELBO while training, {title}", words, figure)
-            words = "The same on the training data, as running averages of each epoch."
+            words = worded("captions", "curves_again")
 
 
 def _gaps(table: Table, base: Path, groups: Sequence[Group], read: Reader) -> Iterator[Sketch]:
-    measured = {group.name: gaps.measured(group.row) for group in groups}
-    own = [group for group in groups if measured[group.name]]
+    measured = {group.name: every for group in groups if (every := gaps.measured(group.row))}
+    own = [group for group in groups if group.name in measured]
     best = ranked(own)[:MOST_BARS]
-    shown = [group for group in own if group in best]
-    more = _on("Not drawn, with a lower test ELBO", [group.name for group in own if group not in best])
+    shown, absent = [g for g in own if g in best], [g.name for g in own if g not in best]
     figure = gaps.gaps_figure([group.name for group in shown], [group.row for group in shown], table.name)
     if figure is None:
         return
-    words = _words(
-        "Smaller is better. Lines are 95 % intervals: over seeds, or over the data of the one seed; ≥ and an arrow "
-        "mark a gap from a lower bound on log p(x), which may be larger: its interval has a lower end alone (97.5 %).",
-        more,
-    )
-    yield Sketch("gaps", "gaps", "Gaps", words, figure)
+    yield Sketch("gaps", "gaps", "Gaps", worded("captions", "gaps", absent=absent), figure)
     data = []
     for group in shown:
         other = {base / name for name in group.row.get("other_gaps") or ()}  # gaps of another budget
         rows = [found for d in group.directories if d not in other and (found := read.rows(d)) is not None]
         data += [(group.name, pd.concat(rows))] if rows else []
-    figure, damaged = gaps.distributions_figure(data, table.name), read.note()
+    figure, damaged = gaps.distributions_figure(data, table.name), read.left_out()
     if figure is not None:
         several = any((group.row.get("seeds") or 0) > 1 for group in shown)
         below = any(gap["one_sided"] for g in shown for gap in measured[g.name] if gap["gap"] == "approximation")
-        words = _words(
-            "How the gaps are spread over data: a mean far above its median comes from a few data.",
-            "All seeds together, so that each data point is counted once for each seed." if several else "",
-            "≥: approximation gaps from a lower bound on log p(x) may be larger than they are drawn." if below else "",
-            more,
-            damaged,
-        )
+        words = worded("captions", "distributions", several=several, below=below, absent=absent, damaged=damaged)
         yield Sketch("gaps", "gap_distributions", "Gaps, data point by data point", words, figure)
 
 
@@ -233,13 +216,9 @@ def _pictures(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Ske
     drawable = [group for group in groups if group.directories]
     chosen = spread_over_strategies(drawable, MOST_ROWS)
     found = [(g.name, pictures) for g in chosen if (pictures := read(read_pictures, g.directories[0], PICTURES))]
-    damaged = read.note()
+    absent, damaged = [group.name for group in drawable if group not in chosen], read.left_out()
     if found:
-        words = _words(
-            "Each row is one seed: where the data lie in z, what the model makes, and data with reconstructions.",
-            _on("Not drawn", [group.name for group in drawable if group not in chosen]),
-            damaged,
-        )
+        words = worded("captions", "pictures", absent=absent, damaged=damaged)
         yield Sketch("pictures", "side_by_side", "Side by side", words, side_by_side_figure(found, table))
     planes = {}
     for group in drawable:
@@ -250,11 +229,7 @@ def _pictures(groups: Sequence[Group], table: str, read: Reader) -> Iterator[Ske
     if planes:
         own = [group for group in drawable if group.name in planes]
         few = [group.name for group in spread_over_strategies(own, MOST_POSTERIORS)]
-        words = _words(
-            "Models with a two-dimensional z: contours hold 25, 50, 75 and 95 % of the mass. Each strategy has trained "
-            "a model of its own, so its true posterior is its own too.",
-            _on("Not drawn", [name for name in planes if name not in few]),
-        )
+        words = worded("captions", "posteriors", absent=[name for name in planes if name not in few])
         figure = densities.posteriors_figure([(name, planes[name]) for name in few], table)
         yield Sketch("pictures", "posteriors_by_strategy", "Posteriors in the latent plane", words, figure)
 
@@ -275,23 +250,6 @@ def side_by_side_figure(rows: Sequence[tuple[str, Pictures]], table: str) -> Fig
 
 def _axis(axis: Axis, table: str) -> Iterator[Sketch]:
     if (figure := axis_figure(axis, table)) is not None:
-        words = _words(
-            "Bands are 95 % intervals; a point without one comes from a single seed without an error over data.",
-            "Arrow: log p(x) is known from below alone, so that the interval has a lower end alone (97.5 %)."
-            if axis.points["at_least"].any() else "",
-            f"Level lines do not use {axis.key}." if axis.absent else "",
-            f"Changed together with it: {named(axis.together)}; which of them moved the numbers is not known."
-            if axis.together else "",
-            _on("In grey, with a lower value", ranked_series(axis)[MOST_SERIES:]),
-        )  # fmt: skip
+        grey, below = ranked_series(axis)[MOST_SERIES:], axis.points["at_least"].any()
+        words = worded("captions", "axis", axis=axis, below=below, grey=grey)
         yield Sketch("axes", f"axis_{_slug(axis.key)}", f"Along {axis.key}", words, figure)
-
-
-def _words(*sentences: str) -> str:
-    """A caption: the sentences that apply."""
-    return " ".join(filter(None, sentences))
-
-
-def _on(text: str, names: Sequence[str]) -> str:
-    """A sentence on these names; none where there are none."""
-    return f"{text}: {named(names)}." if names else ""
