@@ -13,6 +13,7 @@ from typing import Any
 from vem.report.files import Evaluated
 from vem.report.groups import TRAIN_SIZE, x_of
 from vem.report.kin import agree, by, differing, filled, told_once, values_of
+from vem.report.prose import worded
 from vem.report.runs import DONE, RunRecord
 from vem.storage.records import SPLITS
 
@@ -91,8 +92,7 @@ def apart(runs: Sequence[RunRecord], tables: Sequence[str]) -> tuple[str, ...]:
         if len({frozenset(own.items()) for _, own in several}) < len(several):
             reasons.append("the evaluated test rows")
         if len(several) > 1:
-            out.append(f"The {len(several)} tables on {data} are not compared with each other: they differ in "
-                       f"{', '.join(reasons)}.")  # fmt: skip
+            out.append(worded("remarks", "tables_apart", data=data, tables=len(several), reasons=reasons))
     return tuple(out)
 
 
@@ -153,6 +153,5 @@ def other_rows(found: Sequence[Evaluated]) -> list[str]:
         said = [{own[split] for own in of if own.get(split)}
                 for of in ([rows.digests for rows in found], [rows.counts for rows in found])]  # fmt: skip
         if max(map(len, said)) > 1:
-            out.append(f"Not all runs were evaluated on the same {word} rows: numbers on {word} data, their gaps "
-                       "included, are each about rows of their own.")  # fmt: skip
+            out.append(worded("remarks", "rows_differ", word=word))
     return out

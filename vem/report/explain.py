@@ -17,8 +17,7 @@ from vem.report.intervals import AGREE, LEVEL, OF_DATUM, Difference, Scores, pai
 from vem.report.quantities import GAPS, elbo_order, estimate, fact, gaps_of
 from vem.report.ranking import Ranking, entered
 from vem.report.runs import DONE, RUNNING
-from vem.report.starts import unconverged
-from vem.report.unlike import measured_unlike
+from vem.report.unlike import measured_unlike, unconverged
 from vem.report.words import EXACT, Row, failed_on, trusted
 
 UNEQUAL = 2.0  # times the compute

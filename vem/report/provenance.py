@@ -17,6 +17,7 @@ from vem.report.gather import who
 from vem.report.groups import own_settings, x_of
 from vem.report.kin import by, values_of
 from vem.report.labels import MEASUREMENT
+from vem.report.prose import worded
 from vem.report.quantities import plain_rows
 from vem.report.runs import DONE, RunRecord
 from vem.report.words import named, plural
@@ -90,13 +91,10 @@ def _remarks(framed: Framed) -> list[str]:
     out += [repeated(row) for row in plain_rows(framed.rows.filter(["repeated_in", "directory"])) if row["repeated_in"]]
     done = [run for run in framed.runs.values() if run.status == DONE]
     if silent := [who(run.facts) for run in done if not x_of(run)]:
-        out.append(f"{some(silent, len(done))}: run.json holds no digest of the data, as in runs of older versions: "
-                   "that they saw the same data is taken from their settings.")  # fmt: skip
+        out.append(worded("remarks", "no_digest", who=some(silent, len(done))))
     commits = Counter(str(run.facts["commit"]) for run in done if run.facts.get("commit"))
     if len(commits) > 1:
-        shown = ", ".join(f"{commit} ({plural(number, 'run')})" for commit, number in commits.items())
-        out.append(f"The runs were made by {len(commits)} versions of the code: {shown}; "
-                   "rerun=stale runs the old ones again.")  # fmt: skip
+        out.append(worded("remarks", "versions", commits=commits))
     return out
 
 

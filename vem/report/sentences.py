@@ -14,7 +14,7 @@ from vem.report.intervals import LEVEL, Difference
 from vem.report.prose import worded
 from vem.report.quantities import estimate, plain_rows
 from vem.report.ranking import Ranking, Verdict, in_doubt, rankings
-from vem.report.starts import about_starts
+from vem.report.unlike import about_starts
 from vem.report.words import EXACT, NATS, Row, evaluated_data, failed, interval, listed, name, nats, over, seeds
 
 MOST_LOSSES = 8  # groups whose losses are told one by one

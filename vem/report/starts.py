@@ -1,16 +1,13 @@
-"""Exact EM over seeds: one optimum that all must reach, or several that a start chooses among; and who converged."""
+"""The rule of convergence by which training was to end, and what lets it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
-from vem.report.table import number
-from vem.report.words import NATS, Row, listed, name, plural
+from vem.report.words import plural
 
-ONE = 0.01  # nats by which seeds of a method with one optimum may differ
 EXACT = ("vem.strategies.exact_em.ExactEM",)
-Settings = Mapping[str, Mapping[str, str]]
 
 
 def rule(own: Mapping[str, str]) -> str | None:
@@ -42,39 +39,3 @@ def longer(own: Mapping[str, str]) -> str:
     shorter = ", or a shorter training.kl_warmup" if warmup else ""
     epochs = f"two windows of {plural(window, 'epoch')}"
     return f"it compares {epochs}{after}: take training.epochs={needed} or more{shorter}"
-
-
-def about_starts(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
-    """A sentence for each group whose seeds differ where they should not, or may."""
-    for row in rows:
-        pairs = (text.split("=") for text in row.get("train_elbo_seeds") or ())
-        found = {seed: float(elbo) for seed, elbo in pairs}
-        own = next((settings[d] for d in row["directories"] if d in settings), {})  # of the first run
-        if len(found) < 2 or own.get("strategy._target_") not in EXACT:
-            continue
-        model = own.get("model._target_"), own.get("model.noise")
-        low, high = min(found.values()), max(found.values())
-        best = next(seed for seed, elbo in found.items() if elbo == high)
-        if model == ("vem.models.linear_gaussian.LinearGaussian", "isotropic") and high - low > ONE:  # PCA
-            yield (f"{name(row['label'])}: its likelihood has one optimum, and its seeds differ by "
-                   f"{number(high - low, 3)} {NATS} in the training ELBO: some did not reach it. "
-                   "strategy.start=closed starts there.")  # fmt: skip
-        if model[0] == "vem.models.mixture.Mixture":
-            yield (f"The seeds of {name(row['label'])} are other starts of EM, which ends in the local maximum next to "
-                   f"each: over {len(found)} starts the training ELBO ranges from {number(low)} to {number(high)} "
-                   f"{NATS}, the best that of seed {best}. Its means and errors are over starts; strategy.restarts "
-                   "tries several in each run.")  # fmt: skip
-
-
-def unconverged(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
-    """Training that ended by its number of epochs although a rule of convergence was set."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        for directory in row.get("unconverged") or ():
-            own = settings.get(directory, {})
-            asked = rule(own)
-            if asked is not None:
-                found.setdefault((asked, longer(own)), []).append(row["label"])
-    for (asked, remedy), labels in found.items():
-        yield (f"Training of {listed(list(dict.fromkeys(labels)))} ended by its number of epochs, before it had "
-               f"converged ({asked}): {remedy} ({plural(len(labels), 'run')}).")  # fmt: skip

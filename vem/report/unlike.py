@@ -1,4 +1,6 @@
-"""Cautions where seeds or groups were not measured alike, or other code made them; the commands that mend it."""
+"""Cautions where seeds or groups were not measured alike, have other starts or did not converge, or where other code
+made them; with the commands that mend it. In words by templates/remarks.txt.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,17 @@ from vem.report.alike import OTHER_ROWS, bearing
 from vem.report.groups import differing_code
 from vem.report.kin import values_of
 from vem.report.labels import whole
+from vem.report.prose import worded
 from vem.report.quantities import estimate, gaps_of
 from vem.report.runs import RunRecord
-from vem.report.words import Row, listed, name, named, plural
+from vem.report.starts import EXACT, longer, rule
+from vem.report.words import Row
 
 SIZE = "evaluation.num_data"
-MOST = 4  # settings that are told
-AGAIN = "rerun=stale runs the old ones again."
+ONE = 0.01  # nats by which seeds of a method with one optimum may differ
+PCA = ("vem.models.linear_gaussian.LinearGaussian", "isotropic")
 Command = Callable[[str, str], str]  # of a run's directory and options, that measures it again
-Settings = Mapping[str, Mapping[str, str]]
+Settings = Mapping[str, Mapping[str, str]]  # of each run, by its directory
 
 
 def about_code(groups: Mapping[str, Sequence[RunRecord]]) -> list[str]:
@@ -29,14 +33,40 @@ def about_code(groups: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     for label, found in within.items():
         versions = next(iter(found.values())).values()
         seeds = [", ".join(str(whole(run.facts.get("seed"))) for run in made) for made in versions]
-        out.append(f"The seeds of {name(label)} were made by different code ({' | '.join(seeds)}): "
-                   f"{listed(list(found))} changed in between. Their mean is over all of it; {AGAIN}")  # fmt: skip
+        out.append(worded("remarks", "seeds_of_code", who=label, seeds=seeds, what=list(found)))
     told = {what for found in within.values() for what in found}
     rest = [what for what in differing_code(run for runs in groups.values() for run in runs) if what not in told]
-    if rest:
-        out.append(f"The groups of this table were made by different code: {listed(rest)} changed in between, so that "
-                   f"a lead may be the code's; {AGAIN}")  # fmt: skip
-    return out
+    return [*out, *([worded("remarks", "groups_of_code", what=rest)] if rest else [])]
+
+
+def about_starts(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
+    """A sentence for each group of exact EM whose seeds differ where they should not, or may."""
+    for row in rows:
+        pairs = (text.split("=") for text in row.get("train_elbo_seeds") or ())
+        found = {seed: float(elbo) for seed, elbo in pairs}
+        own = next((settings[d] for d in row["directories"] if d in settings), {})  # of the first run
+        if len(found) < 2 or own.get("strategy._target_") not in EXACT:
+            continue
+        model = own.get("model._target_")
+        low, high = min(found.values()), max(found.values())
+        if (model, own.get("model.noise")) == PCA and high - low > ONE:
+            yield worded("remarks", "one_optimum", who=row["label"], spread=high - low)
+        if model == "vem.models.mixture.Mixture":
+            facts = {"starts": len(found), "low": low, "high": high, "best": max(found, key=lambda seed: found[seed])}
+            yield worded("remarks", "over_starts", who=row["label"], **facts)
+
+
+def unconverged(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
+    """Training that ended by its number of epochs although a rule of convergence was set."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for directory in row.get("unconverged") or ():
+            own = settings.get(directory, {})
+            if (asked := rule(own)) is not None:
+                found.setdefault((asked, longer(own)), []).append(row["label"])
+    for (asked, remedy), labels in found.items():
+        facts = {"rule": asked, "remedy": remedy, "runs": len(labels)}
+        yield worded("remarks", "unconverged", who=list(dict.fromkeys(labels)), **facts)
 
 
 def measured_unlike(
@@ -60,18 +90,23 @@ def measured_unlike(
 def _partly(rows: Sequence[Row], command: Command) -> Iterator[str]:
     """Gaps that some seeds of a group have, with the runs that lack them."""
     for row in rows:
-        without, other = row.get("without_gaps") or [], row.get("other_gaps") or []
-        of = f"The gaps of {name(row['label'])} are over {int(row.get('gap_seeds') or 0)} of {row['seeds']} seeds: they"
-        if other:
-            yield (f"{of} were measured by other settings in {', '.join(other)} (runs.csv, measurement), and gaps of "
-                   "two budgets are two numbers.")  # fmt: skip
-        if without:
-            yield (f"{of} were not measured in {', '.join(without)}. {command(without[0], 'evaluation=gaps')} "
-                   f"measures {_which(without)}.")  # fmt: skip
+        facts = {"who": row["label"], "kept": int(row.get("gap_seeds") or 0), "seeds": row["seeds"]}
+        if other := row.get("other_gaps"):
+            yield worded("remarks", "other_gaps", **facts, runs=other)
+        if without := row.get("without_gaps"):
+            again = command(without[0], "evaluation=gaps")
+            yield worded("remarks", "without_gaps", **facts, runs=without, command=again)
 
 
-def _which(runs: Sequence[str]) -> str:
-    return "it" if len(runs) == 1 else "the first of them"
+def _elsewhere(rows: Sequence[Row], command: Command, settings: Settings) -> Iterator[str]:
+    """Seeds that were measured again, on other test data than those of their table."""
+    for row in rows:
+        if other := row.get(OTHER_ROWS):
+            here = next((settings.get(d, {}).get(SIZE) for d in row["directories"] if d not in other), None)
+            gauged = row.get("gap_seeds") and other[0] not in (row.get("without_gaps") or ())
+            again = here and command(other[0], f"{'evaluation=gaps ' if gauged else ''}{SIZE}={here}")
+            facts = {"kept": row["seeds"] - len(other), "seeds": row["seeds"], "runs": other}
+            yield worded("remarks", "other_rows", who=row["label"], **facts, command=again)
 
 
 def _budgets(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
@@ -85,34 +120,14 @@ def _budgets(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
     differ = [f"{key} {' | '.join('not set' if v is None else v for v in values)}"
               for key, values in values_of(list(found.values())).items() if len(values) > 1]  # fmt: skip
     if differ:
-        yield (f"The gaps of {listed(list(found))} were not all measured alike ({named(differ, MOST)}): a difference "
-               "between them may be one of the measurement.")  # fmt: skip
-
-
-def _elsewhere(rows: Sequence[Row], command: Command, settings: Settings) -> Iterator[str]:
-    """Seeds that were measured again, on other test data than those of their table."""
-    for row in rows:
-        if other := row.get(OTHER_ROWS) or []:
-            here = next((settings.get(d, {}).get(SIZE) for d in row["directories"] if d not in other), None)
-            gauged = row.get("gap_seeds") and other[0] not in (row.get("without_gaps") or ())
-            option = f"{'evaluation=gaps ' if gauged else ''}{SIZE}={here}"
-            how = "" if here is None else f" {command(other[0], option)} measures {_which(other)} on those."
-            kept = row["seeds"] - len(other)
-            yield (f"The test ELBO of {name(row['label'])} is over {kept} of {row['seeds']} seeds: "
-                   f"{', '.join(other)} had other test data than this table is about.{how}")  # fmt: skip
+        yield worded("remarks", "budgets", who=list(found), differ=differ)
 
 
 def _unmeasured(rows: Sequence[Row], command: Command) -> Iterator[str]:
     """The command that would measure the gaps."""
-    known = [
-        [estimate(row, "test", quantity).mean is not None for quantity in ("elbo", "log_marginal")] for row in rows
-    ]
+    known = [[estimate(row, "test", name).mean is not None for name in ("elbo", "log_marginal")] for row in rows]
     without = [row for row, own in zip(rows, known, strict=True) if row["seeds"] and own == [True, False]
                and not (row.get("gap_seeds") or gaps_of(row, "test") or gaps_of(row, "train"))]  # fmt: skip
-    runs = [directory for row in without for directory in row["directories"]]
-    if runs:
-        rest = f", and likewise the other {len(runs) - 1}" if len(runs) > 1 else ""
-        which = f"the first of {plural(len(runs), 'run')}" if len(runs) > 1 else "it"
-        lose = "loses" if len(without) == 1 else "lose"
-        yield (f"Where {listed([row['label'] for row in without])} {lose} is not measured. "
-               f"{command(runs[0], 'evaluation=gaps')} measures {which}{rest}.")  # fmt: skip
+    if runs := [directory for row in without for directory in row["directories"]]:
+        facts = {"runs": len(runs), "command": command(runs[0], "evaluation=gaps")}
+        yield worded("remarks", "unmeasured", who=[row["label"] for row in without], **facts)
