@@ -25,20 +25,23 @@ OCTAVE = Path(__file__).parent / "matlab"  # written by GNU Octave 7.3, save -v4
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(30, 4))
 X[:, 0] = np.arange(30)  # by which a row is known again
-KINDS = np.array(["ape", "bee", "cat"])[np.arange(30) % 3]
+NUMBERED = np.arange(30) % 3
+KINDS = np.array(["ape", "bee", "cat"])[NUMBERED]
 
 
-def rows(data: Data) -> np.ndarray:
-    """All data in the order of the file, which the first column gives."""
-    x = torch.cat([data.split(name).x for name in ("train", "valid", "test")]).numpy()
-    return x[x.reshape(len(x), -1)[:, 0].argsort()]
+def in_order(data: Data) -> tuple[np.ndarray, np.ndarray | None]:
+    """x and labels in the order of the file, which the first column gives."""
+    parts = [data.split(name) for name in ("train", "valid", "test")]
+    x = torch.cat([part.x for part in parts]).numpy()
+    order = x.reshape(len(x), -1)[:, 0].argsort()
+    labelled = all(part.labels is not None for part in parts)
+    return x[order], torch.cat([part.labels for part in parts]).numpy()[order] if labelled else None
 
 
-def labels_follow(data: Data, expected: np.ndarray) -> bool:
-    return all(
-        np.array_equal(split.labels.numpy(), expected[split.x.flatten(1)[:, 0].int().numpy()])
-        for split in (data.train, data.valid, data.test)
-    )
+def holds(data: Data, x: np.ndarray, labels: np.ndarray | None = None) -> bool:
+    """Whether these are the data, and their labels if any are given."""
+    found, numbers = in_order(data)
+    return np.array_equal(found, x) and (labels is None or np.array_equal(numbers, labels))
 
 
 def frame() -> pd.DataFrame:
@@ -76,7 +79,7 @@ BOTH = pytest.mark.parametrize("suffix", [".parquet", ".feather"])
 def test_the_index_of_pandas_is_no_column(tmp_path, suffix, index, told):
     table = frame() if index is None else frame().set_index(index)
     data = array(save_frame(table, tmp_path / f"x{suffix}"))
-    assert np.array_equal(rows(data), X)
+    assert holds(data, X)
     assert (told is None) == (data.notes == ()) and all(told in note for note in data.notes[:1])
 
 
@@ -86,7 +89,7 @@ def test_pandas_writes_what_vem_reads(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     (table.to_parquet if suffix == ".parquet" else table.to_feather)(path)
     data = array(str(path), label_column="kind")
-    assert np.array_equal(rows(data), X) and labels_follow(data, np.arange(30) % 3)
+    assert holds(data, X, NUMBERED)
 
 
 @BOTH
@@ -94,23 +97,22 @@ def test_an_index_without_the_metadata_of_pandas(tmp_path, suffix):
     """polars and duckdb read the file of pandas and write it again: the index is then a column like others."""
     table = pa.Table.from_pandas(frame().set_index(pd.Index(list("abcdefghijklmnopqrstuvwxyzABCD"))))
     data = array(save_frame(table.replace_schema_metadata(None), tmp_path / f"x{suffix}"))
-    assert np.array_equal(rows(data), X) and "__index_level_0__" in data.notes[0]
+    assert holds(data, X) and "__index_level_0__" in data.notes[0]
 
 
 def test_row_names_that_came_in_as_data(tmp_path):
     table = frame()
     table.insert(0, "Unnamed: 0", np.arange(30) * 2)
-    assert np.array_equal(rows(array(save_frame(table, tmp_path / "x.parquet"))), X)
+    assert holds(array(save_frame(table, tmp_path / "x.parquet")), X)
     table["Unnamed: 0"] = 1
     with pytest.raises(VemError, match="its values repeat: row names, or data"):
         array(save_frame(table, tmp_path / "y.parquet"))
 
 
 def test_an_index_may_be_the_labels(tmp_path):
-    data = array(
-        save_frame(frame().set_index(pd.Index(KINDS, name="kind")), tmp_path / "x.parquet"), label_column="kind"
-    )
-    assert np.array_equal(rows(data), X) and labels_follow(data, np.arange(30) % 3) and data.notes == ()
+    table = frame().set_index(pd.Index(KINDS, name="kind"))
+    data = array(save_frame(table, tmp_path / "x.parquet"), label_column="kind")
+    assert holds(data, X, NUMBERED) and data.notes == ()
 
 
 @BOTH
@@ -130,14 +132,15 @@ def test_a_column_of_lists_is_x(tmp_path, suffix, kind):
     data = array(save_frame(table, tmp_path / f"x{suffix}"), label_column="kind")
     assert data.image_shape == ((2, 2) if kind in ("images", "tensor") else None)
     assert data.train.x.dtype == torch.float32
-    assert np.array_equal(rows(data).reshape(30, 4), values) and labels_follow(data, np.arange(30) % 3)
+    x, labels = in_order(data)
+    assert np.array_equal(x.reshape(30, 4), values) and np.array_equal(labels, NUMBERED)
 
 
 def test_a_sliced_and_chunked_table(tmp_path):
     table = pa.table({"x": pa.array(X.tolist())})
     path = tmp_path / "x.parquet"
     parquet.write_table(pa.concat_tables([table[:7], table[7:]]), path, row_group_size=5)
-    assert np.array_equal(rows(array(str(path))), X)
+    assert holds(array(str(path)), X)
 
 
 def test_columns_of_other_types(tmp_path):
@@ -148,7 +151,7 @@ def test_columns_of_other_types(tmp_path):
         "half": pa.array(X[:, 1].astype(np.float16)),
         "price": pa.array([100 * i for i in range(30)], pa.int64()).cast(pa.decimal128(20, 0)),
     })  # fmt: skip
-    x = rows(array(save_frame(table, tmp_path / "x.parquet")))
+    x, _ = in_order(array(save_frame(table, tmp_path / "x.parquet")))
     assert np.array_equal(x[:, 1], [1, 0, 0] * 10) and np.array_equal(x[:, 2], [10, 30, 20] * 10)
     assert np.array_equal(x[:, 3], X[:, 1].astype(np.float16)) and np.array_equal(x[:, 4], 100 * np.arange(30))
     with pytest.raises(VemError, match=r"column kind, holds 'ape'.*data.label_column"):
@@ -213,8 +216,8 @@ def test_tables_that_are_refused(tmp_path, suffix, case):
 
 def test_the_remedies_for_lists_beside_numbers_work(tmp_path):
     path = save_frame(pa.table({"id": np.arange(30), "v": X.tolist()}), tmp_path / "x.parquet")
-    assert np.array_equal(rows(array(path, columns=[2])), X)
-    assert np.array_equal(rows(array(path, drop=[2], image_shape=None))[:, 0], np.arange(30))
+    assert holds(array(path, columns=[2]), X)
+    assert holds(array(path, drop=[2]), np.arange(30)[:, None])
 
 
 # --- sparse matrices
@@ -227,7 +230,7 @@ def test_a_sparse_matrix_is_its_dense_self(tmp_path, form, kind):
     x[:, 0] = np.arange(30) if kind != "?" else 1
     sparse.save_npz(tmp_path / "x.npz", sparse.csr_matrix(x).asformat(form))
     data = array(str(tmp_path / "x.npz"))
-    found = torch.cat([data.split(name).x for name in ("train", "valid", "test")]).numpy()
+    found, _ = in_order(data)
     assert np.array_equal(found[np.lexsort(found.T)], x[np.lexsort(x.T)].astype(found.dtype))
     assert data.kind == ("binary" if kind == "?" else "real")
 
@@ -254,7 +257,7 @@ def test_several_arrays_are_asked_for_by_name(tmp_path):
     with pytest.raises(VemError, match=r"pixels \(30 x 4\), pixels2 \(30 x 4\), target \(30\).*data.array=pixels\)"):
         array(path)
     data = array(path, array="pixels", label_array="target")
-    assert np.array_equal(rows(data), X) and labels_follow(data, np.arange(30) % 3)
+    assert holds(data, X, NUMBERED)
     assert array(path, array="pixels").train.labels is None
     for options, says in (
         ({"array": "pixel"}, r"data.array='pixel' is not in .*did you mean 'pixels'\? It holds"),
@@ -269,14 +272,14 @@ def test_an_array_of_objects_beside_x_is_no_obstacle(tmp_path):
     np.savez(path, x=X, meta=np.array({"by": "me"}))
     with pytest.raises(VemError, match=r"has the keys meta .*data\.array=x"):
         array(str(path))
-    assert np.array_equal(rows(array(str(path), array="x")), X)
+    assert holds(array(str(path), array="x"), X)
 
 
 def test_one_array_is_x_whatever_its_name(tmp_path):
     np.savez(tmp_path / "x.npz", X)
-    assert np.array_equal(rows(array(str(tmp_path / "x.npz"))), X)
+    assert holds(array(str(tmp_path / "x.npz")), X)
     np.savez(tmp_path / "y.npz", data=X, target=KINDS)
-    assert labels_follow(array(str(tmp_path / "y.npz"), label_array="target"), np.arange(30) % 3)
+    assert holds(array(str(tmp_path / "y.npz"), label_array="target"), X, NUMBERED)
 
 
 # --- MATLAB and Octave
@@ -291,25 +294,19 @@ def octave(name: str, **options: object) -> Data:
 
 @pytest.mark.parametrize("name", ["v4", "v7_only"])
 def test_the_only_variable_is_x(name):
-    assert np.array_equal(rows(octave(name)), MX)
+    assert holds(octave(name), MX)
 
 
 @pytest.mark.parametrize("name", ["v6", "many", "hdf5"])
 def test_variables_are_named(name):
     with pytest.raises(VemError, match=r"X \(6 x 4\).* y \(6 x 1\).*data.array=X.*data.label_array=NAME"):
         octave(name)
-    data = octave(name, array="X", label_array="y")
-    assert np.array_equal(rows(data), MX)
-    order = np.concatenate([data.split(part).x[:, 0].numpy() for part in ("train", "valid", "test")]).argsort()
-    found = torch.cat([data.split(part).labels for part in ("train", "valid", "test")])
-    assert found[order].tolist() == [1, 2, 3, 1, 2, 3]
+    assert holds(octave(name, array="X", label_array="y"), MX, [1, 2, 3, 1, 2, 3])
 
 
 @pytest.mark.parametrize("label", ["yr", "name", "kinds"])
 def test_labels_are_rows_letters_and_cells_of_text(label):
-    data = octave("many", array="X", label_array=label)
-    order = np.concatenate([data.split(part).x[:, 0].numpy() for part in ("train", "valid", "test")]).argsort()
-    found = torch.cat([data.split(part).labels for part in ("train", "valid", "test")])[order].numpy()
+    _, found = in_order(octave("many", array="X", label_array=label))
     assert (found - found.min()).tolist() == [0, 1, 2, 0, 1, 2]
 
 
@@ -319,11 +316,11 @@ def test_labels_are_rows_letters_and_cells_of_text(label):
     ids=["uint8", "logical", "sparse"],
 )
 def test_integers_truths_and_sparse_matrices(variable, expected):
-    data = octave("many", array=variable)
-    found = torch.cat([data.split(part).x for part in ("train", "valid", "test")]).numpy()
+    found, _ = in_order(octave("many", array=variable))
     assert np.array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)].astype(found.dtype))
     if variable != "S":
-        assert np.array_equal(np.sort(rows(octave("hdf5", array=variable)), 0), np.sort(expected.astype("f4"), 0))
+        found = in_order(octave("hdf5", array=variable))[0]
+        assert np.array_equal(np.sort(found, 0), np.sort(expected.astype("f4"), 0))
 
 
 @pytest.mark.parametrize(
@@ -369,32 +366,25 @@ def matlab_7_3(path: Path, **variables: np.ndarray | list[str] | sparse.csc_matr
 
 
 def test_7_3_arrays_are_not_transposed(tmp_path):
-    assert np.array_equal(rows(array(matlab_7_3(tmp_path / "x.mat", X=X))), X)
+    assert holds(array(matlab_7_3(tmp_path / "x.mat", X=X)), X)
     images = X.reshape(30, 2, 2)
     data = array(matlab_7_3(tmp_path / "i.mat", images=images))
-    assert data.image_shape == (2, 2) and np.array_equal(rows(data), images)
+    assert data.image_shape == (2, 2) and holds(data, images)
     square = RNG.normal(size=(30, 30))
     square[:, 0] = np.arange(30)
-    assert np.array_equal(rows(array(matlab_7_3(tmp_path / "s.mat", square=square))), square)
+    assert holds(array(matlab_7_3(tmp_path / "s.mat", square=square)), square)
 
 
 def test_7_3_labels_and_other_classes(tmp_path):
     y = (np.arange(30) % 3).astype(np.float64)
-    path = matlab_7_3(
-        tmp_path / "x.mat",
-        X=X,
-        y=y[:, None],
-        yr=y[None],
-        kinds=KINDS.tolist(),
-        S=sparse.csc_matrix(X),
-        u=X.astype(np.uint8),
-    )
+    given = {"X": X, "y": y[:, None], "yr": y[None], "kinds": KINDS.tolist(), "S": sparse.csc_matrix(X)}
+    path = matlab_7_3(tmp_path / "x.mat", u=X.astype(np.uint8), **given)
     with pytest.raises(VemError, match=r"S \(30 x 4\), X \(30 x 4\), kinds \(30 x 1\).*y \(30 x 1\), yr \(1 x 30\)"):
         array(path)
     for label in ("y", "yr", "kinds"):
         data = array(path, array="X", label_array=label)
-        assert np.array_equal(rows(data), X) and labels_follow(data, np.arange(30) % 3)
-    assert np.array_equal(rows(array(path, array="S")), X)
+        assert holds(data, X, NUMBERED)
+    assert holds(array(path, array="S"), X)
     assert array(path, array="u").train.x.dtype == torch.float32
     with pytest.raises(VemError, match="kinds is a cell"):
         array(path, array="kinds")
@@ -414,7 +404,7 @@ def test_images_in_matlabs_own_order_are_asked_about(tmp_path, images_last):
     assert line in str(caught.value)
     flat = held.transpose([axis - 1 for axis in order]).reshape(30, -1, order="F")
     io.savemat(tmp_path / "flat.mat", {"x": flat})
-    assert np.array_equal(rows(array(str(tmp_path / "flat.mat"), image_shape=[3, 2], **SPLIT)), images)
+    assert holds(array(str(tmp_path / "flat.mat"), image_shape=[3, 2], **SPLIT), images)
 
 
 def test_hdf5_that_no_matlab_wrote_is_refused(tmp_path):
@@ -443,9 +433,9 @@ def annotated(path: Path, **options: object) -> str:
 def test_annotated_data(tmp_path, form):
     path = annotated(tmp_path / "x.h5ad", X=form(X), layers={"counts": form(np.round(X) + 2)})
     data = array(path, label_column="cell_type")
-    assert np.array_equal(rows(data), X) and labels_follow(data, np.arange(30) % 3)
+    assert holds(data, X, NUMBERED)
     counts = array(path, layer="counts", label_column="batch")
-    assert np.array_equal(rows(counts), np.round(X) + 2)
+    assert holds(counts, np.round(X) + 2)
     for options, says in (
         ({"layer": "count"}, r"data.layer='count' is not a layer.*did you mean 'counts'"),
         ({"label_column": "cell"}, "data.label_column='cell' is not a column of obs.*cell_type, batch"),
@@ -459,7 +449,7 @@ def test_annotated_data_without_x_ask_for_a_layer(tmp_path):
     path = annotated(tmp_path / "x.h5ad", layers={"counts": X, "scaled": X})
     with pytest.raises(VemError, match=r"has no X. Its layers: counts, scaled. Say which is x: data.layer=NAME"):
         array(path)
-    assert np.array_equal(rows(array(path, layer="scaled")), X)
+    assert holds(array(path, layer="scaled"), X)
 
 
 # --- files that are not what they say, and libraries that are not there

@@ -123,7 +123,7 @@ def test_write_bytes_leaves_the_earlier_version_when_it_fails(tmp_path, monkeypa
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(VemError, match="No space left"):
+    with pytest.raises(VemError, match="the disk is full"):
         files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old" and left_behind(tmp_path) == [path]
 

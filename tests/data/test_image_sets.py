@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import zipfile
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+from sklearn.datasets import load_digits
 
 from vem.data import fashion_mnist, frey_faces, idx, mnist, omniglot, silhouettes
 from vem.data.digits import digits
@@ -27,62 +29,58 @@ def sizes(data):
     return len(data.train), len(data.valid), len(data.test)
 
 
+def everything(data, *names):
+    """x and labels of these splits (all of them), one after the other."""
+    parts = [data.split(name) for name in names or ("train", "valid", "test")]
+    return torch.cat([part.x for part in parts]), torch.cat([part.labels for part in parts])
+
+
 def test_digits_are_scikit_learns_and_split_by_seed():
     data, other = digits(binarize="none"), digits(binarize="none", seed=1)
     assert sizes(data) == (1297, 250, 250) and data.image_shape == (8, 8) and data.kind == "real"
-    x = torch.cat([data.train.x, data.valid.x, data.test.x])
-    labels = torch.cat([data.train.labels, data.valid.labels, data.test.labels])
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
+    (x, labels), bunch = everything(data), load_digits()
     assert float(x.double().sum() * 16) == bunch.data.sum()
     assert torch.equal(labels.bincount(), torch.from_numpy(bunch.target).bincount())
     assert not torch.equal(data.test.x, other.test.x)
     assert digits().kind == "binary" and digits(binarize="stochastic").redrawn
 
 
-def test_static_mnist(data_root):
+def test_static_mnist_is_read_as_its_text_says_and_its_test_rows_are_shuffled(data_root):
     data = mnist.mnist(root=data_root)
     assert sizes(data) == (50_000, 10_000, 10_000) and data.event_shape == (28, 28) == data.image_shape
     assert data.kind == "binary" and not data.redrawn
     means = [round(float(data.split(name).x.mean()), 5) for name in ("train", "valid", "test")]
     assert means == [0.13056, 0.13113, 0.13251]
     assert data.train.labels is None and any("no labels" in note for note in data.notes)
-
-
-def test_static_mnist_is_read_as_its_text_says_and_its_test_rows_are_shuffled(data_root):
     path = data_root / "binarized-mnist" / "binarized_mnist_test.amat.gz"
-    text = np.array([line.split() for line in gzip.decompress(path.read_bytes()).splitlines()]).astype(np.float32)
-    test = mnist.mnist(root=data_root).test.x.reshape(-1, 784).numpy()
-    order, expected = np.lexsort(test.T), np.lexsort(text.T)
-    assert np.array_equal(test[order], text[expected])
+    text = np.fromstring(gzip.decompress(path.read_bytes()).decode(), np.float32, sep=" ").reshape(-1, 784)
+    test = data.test.x.reshape(-1, 784).numpy()
+    assert np.array_equal(test[np.lexsort(test.T)], text[np.lexsort(text.T)])
     # Zeros have more ink than ones: sorted by digit, the first thousand would stand far from the mean.
     assert abs(test[:1000].mean() - test.mean()) < 0.005 < abs(text[:1000].mean() - text.mean())
 
 
-def test_grey_mnist_has_the_published_labels_and_mean(data_root):
-    data = mnist.mnist(binarize="none", root=data_root)
+@pytest.mark.parametrize(
+    ("load", "counts", "means"),
+    [
+        (mnist.mnist, (TRAIN_COUNTS, TEST_COUNTS), (0.130660, 0.132515)),
+        (fashion_mnist.fashion_mnist, ([6000] * 10, [1000] * 10), (0.286041, 0.286849)),
+    ],
+)
+def test_grey_mnist_and_fashion_mnist_have_the_published_labels_and_means(data_root, load, counts, means):
+    data = load(binarize="none", root=data_root)
     assert sizes(data) == (50_000, 10_000, 10_000) and data.kind == "real"
-    assert torch.cat([data.train.labels, data.valid.labels]).bincount().tolist() == TRAIN_COUNTS
-    assert data.test.labels.bincount().tolist() == TEST_COUNTS
-    x = torch.cat([data.train.x, data.valid.x])
-    assert float(x.mean()) == pytest.approx(0.130660, abs=1e-6) and float(x.max()) == 1
-    assert float(data.test.x.mean()) == pytest.approx(0.132515, abs=1e-6)
-
-
-def test_fashion_mnist_has_the_published_mean_and_a_thousand_of_each_class(data_root):
-    data = fashion_mnist.fashion_mnist(binarize="none", root=data_root)
-    assert torch.cat([data.train.labels, data.valid.labels]).bincount().tolist() == [6000] * 10
-    assert data.test.labels.bincount().tolist() == [1000] * 10
-    assert float(data.test.x.mean()) == pytest.approx(0.286849, abs=1e-6)
+    for names, count, mean in zip((("train", "valid"), ("test",)), counts, means, strict=True):
+        x, labels = everything(data, *names)
+        assert labels.bincount().tolist() == count
+        assert float(x.mean()) == pytest.approx(mean, abs=1e-6) and float(x.max()) == 1
 
 
 def test_omniglot(data_root):
     data = omniglot.omniglot(binarize="none", root=data_root)
     assert sizes(data) == (23_045, 1_345, 8_070) and data.image_shape == (28, 28)
-    x = torch.cat([data.train.x, data.valid.x, data.test.x])
+    x, labels = everything(data)
     assert float(x.mean()) == pytest.approx(0.080514, abs=1e-6)
-    labels = torch.cat([data.train.labels, data.valid.labels, data.test.labels])
     assert len(labels.unique()) == 50 and int(labels.max()) == 49
     assert omniglot.omniglot(root=data_root, max_train=100).kind == "binary"
 
@@ -90,12 +88,11 @@ def test_omniglot(data_root):
 def test_silhouettes_stand_upright_with_ones_inside(data_root):
     data = silhouettes.silhouettes(root=data_root)
     assert sizes(data) == (4100, 2264, 2307) and data.kind == "binary"
-    x = torch.cat([data.train.x, data.valid.x, data.test.x])
+    x, labels = everything(data)
     assert float(x.mean()) == pytest.approx(1 - 0.54391, abs=1e-5)
     # The object is in the middle of its picture, and the pictures are more often wide than tall.
     mean = x.mean(0)
     assert mean[10:18, 10:18].mean() > 0.5 > mean[[0, 0, -1, -1], [0, -1, 0, -1]].mean()
-    labels = torch.cat([data.train.labels, data.valid.labels, data.test.labels])
     counts = labels.bincount()
     assert len(counts) == 101 and (int(counts.min()), int(counts.max())) == (31, 798)
     # Faces (the second class) have eyes side by side: more alike left to right than top to bottom.
@@ -120,74 +117,84 @@ def test_frey_faces_are_split_by_blocks_of_film(data_root):
         frey_faces.frey_faces(root=data_root, split="film")
 
 
-@pytest.fixture
-def copy(data_root, tmp_path):
-    """A writable copy of one data set's folder."""
+CUT_SHORT = {
+    "mnist/t10k-images-idx3-ubyte.gz": lambda root: mnist.mnist("none", root),
+    "binarized-mnist/binarized_mnist_valid.amat.gz": lambda root: mnist.mnist("static", root),
+    "omniglot/omniglot_28x28_area.npz": lambda root: omniglot.omniglot(root=root),
+    "frey-faces/freyfaces.npy": lambda root: frey_faces.frey_faces(root=root),
+    "caltech101-silhouettes/caltech101_silhouettes_28.mat": lambda root: silhouettes.silhouettes(root=root),
+}
 
-    def make(name):
-        target = tmp_path / name
-        target.mkdir()
-        for path in (data_root / name).iterdir():
-            shutil.copyfile(path, target / path.name)
-        return target
+
+@pytest.fixture
+def changed(data_root, tmp_path):
+    """A copy of a data set's folder in which one file has other bytes."""
+
+    def make(place, change):
+        path = tmp_path / place
+        shutil.copytree(data_root / path.parent.name, path.parent, copy_function=os.symlink)
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(change(content))
 
     return make
 
 
-@pytest.mark.parametrize(
-    ("folder", "name", "load"),
-    [
-        ("mnist", "t10k-images-idx3-ubyte.gz", lambda root: mnist.mnist("none", root)),
-        ("binarized-mnist", "binarized_mnist_valid.amat.gz", lambda root: mnist.mnist("static", root)),
-        ("omniglot", "omniglot_28x28_area.npz", lambda root: omniglot.omniglot(root=root)),
-        ("frey-faces", "freyfaces.npy", lambda root: frey_faces.frey_faces(root=root)),
-        (
-            "caltech101-silhouettes",
-            "caltech101_silhouettes_28.mat",
-            lambda root: silhouettes.silhouettes(root=root),
-        ),
-    ],
-)
-def test_a_file_that_was_cut_short_is_named(copy, tmp_path, folder, name, load):
-    path = copy(folder) / name
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+@pytest.mark.parametrize("place", CUT_SHORT)
+def test_a_file_that_was_cut_short_is_named(changed, tmp_path, place):
+    changed(place, lambda content: content[: len(content) // 2])
+    name = place.split("/")[1]
     with pytest.raises(VemError, match=rf"{name}.*(wrong checksum|cannot be read).*[Dd]elete it"):
-        load(tmp_path)
+        CUT_SHORT[place](tmp_path)
 
 
-def test_static_mnist_with_one_changed_pixel_is_refused(copy, tmp_path):
-    path = copy("binarized-mnist") / "binarized_mnist_valid.amat.gz"
-    text = bytearray(gzip.decompress(path.read_bytes()))
-    text[2 * 784 + 300] ^= 1
-    path.write_bytes(gzip.compress(bytes(text), 1))
+def test_static_mnist_with_one_changed_pixel_is_refused(changed, tmp_path):
+    def one_pixel(packed):
+        text = bytearray(gzip.decompress(packed))
+        text[2 * 784 + 300] ^= 1
+        return gzip.compress(bytes(text), 1)
+
+    changed("binarized-mnist/binarized_mnist_valid.amat.gz", one_pixel)
     with pytest.raises(VemError, match="wrong checksum"):
         mnist.mnist(root=tmp_path)
 
 
-def test_static_mnist_is_downloaded_as_text_and_kept_packed(site, data_root, tmp_path):
-    packed = data_root / "binarized-mnist" / "binarized_mnist_valid.amat.gz"
-    site.files["valid.amat"] = gzip.decompress(packed.read_bytes())
-    source = replace(mnist.STATIC_FILES["valid"], urls=(site.url + "valid.amat",))
-    downloaded = mnist._amat(source, tmp_path)
-    assert torch.equal(downloaded, mnist._amat(mnist.STATIC_FILES["valid"], data_root))
-    assert [path.name for path in (tmp_path / "binarized-mnist").iterdir()] == ["binarized_mnist_valid.amat.gz"]
-    assert torch.equal(mnist._amat(source, tmp_path), downloaded) and site.asked == ["valid.amat"]
+def sha256(content):
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def test_static_mnist_is_downloaded_as_text_and_kept_packed(site, tmp_path):
+    x = np.random.default_rng(0).integers(0, 2, (40, 784))
+    text = "".join(" ".join(map(str, row)) + " \n" for row in x.tolist()).replace(" \n", "\n").encode()
+    site.files["valid.amat"] = text
+    source = replace(mnist.STATIC_FILES["valid"], urls=(site.url + "valid.amat",), checksum=sha256(text))
+    packed = tmp_path / "binarized-mnist" / "binarized_mnist_valid.amat.gz"
+    for _ in range(2):
+        assert np.array_equal(mnist._amat(source, tmp_path).view(-1, 784).numpy(), x)
+        assert list(packed.parent.iterdir()) == [packed] and site.asked == ["valid.amat"]
     # The text put there by hand will do as well, and stays.
-    (tmp_path / "binarized-mnist" / "binarized_mnist_valid.amat.gz").unlink()
+    packed.unlink()
     plain = tmp_path / source.path
-    plain.write_bytes(site.files["valid.amat"])
-    assert torch.equal(mnist._amat(source, tmp_path), downloaded) and plain.exists()
+    plain.write_bytes(text)
+    assert np.array_equal(mnist._amat(source, tmp_path).view(-1, 784).numpy(), x) and plain.exists()
 
 
-def test_mnist_is_downloaded(site, data_root, tmp_path, monkeypatch):
-    for name in mnist.FILES:
-        site.files[name] = (data_root / "mnist" / name).read_bytes()
-    served = {name: replace(source, urls=(site.url + name,)) for name, source in mnist.FILES.items()}
+def test_mnist_is_downloaded(site, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.integers(0, 256, (60, 28, 28) if "images" in name else (60,), np.uint8) for name in mnist.FILES}
+    served = {}
+    for name, values in arrays.items():
+        head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">i4").tobytes()
+        site.files[name] = gzip.compress(head + values.tobytes())
+        served[name] = replace(mnist.FILES[name], urls=(site.url + name,), checksum=sha256(site.files[name]))
     monkeypatch.setattr(mnist, "FILES", served)
-    downloaded = mnist.mnist("threshold", tmp_path, max_train=500)
-    assert torch.equal(downloaded.train.x, mnist.mnist("threshold", data_root, max_train=500).train.x)
-    assert sorted(site.asked) == sorted(mnist.FILES)
+    monkeypatch.setattr(idx, "NUM_VALID", 10)
+    data = mnist.mnist("none", tmp_path)
+    assert sizes(data) == (50, 10, 60) and sorted(site.asked) == sorted(mnist.FILES)
+    for names, key in ((("train", "valid"), "train"), (("test",), "t10k")):
+        x, labels = everything(data, *names)
+        assert np.array_equal((255 * x).round().numpy(), arrays[f"{key}-images-idx3-ubyte.gz"])
+        assert np.array_equal(labels.numpy(), arrays[f"{key}-labels-idx1-ubyte.gz"])
 
 
 def test_frey_faces_are_built_from_the_published_file(site, data_root, tmp_path, monkeypatch):
@@ -230,34 +237,24 @@ def png_archives(data_root, rows):
     return {name: out.getvalue() for name, out in archives.items()}
 
 
-def serve_omniglot(site, archives, monkeypatch):
-    served = {}
-    for name, content in archives.items():
-        site.files[name] = content
-        checksum = "sha256:" + hashlib.sha256(content).hexdigest()
-        served[name] = replace(omniglot.FILES[name], urls=(site.url + name,), checksum=checksum)
+def test_omniglot_is_built_from_the_published_archives_and_kept(site, data_root, tmp_path, monkeypatch):
+    """Of some drawings of both archives: reduced as in the packed file, and refused for they are not the data set."""
+    rows = np.arange(0, 32460, 541)
+    site.files |= png_archives(data_root, rows)
+    served = {name: replace(source, urls=(site.url + name,), checksum=sha256(site.files[name]))
+              for name, source in omniglot.FILES.items()}  # fmt: skip
     monkeypatch.setattr(omniglot, "FILES", served)
-
-
-def test_omniglot_drawings_are_reduced_as_in_the_packed_file(site, data_root, tmp_path, monkeypatch):
-    rows = np.arange(0, 32460, 541)  # of both archives
-    serve_omniglot(site, png_archives(data_root, rows), monkeypatch)
-    images, names = omniglot.build([omniglot.obtain(source, tmp_path) for source in omniglot.FILES.values()])
-    with np.load(data_root / "omniglot" / "omniglot_28x28_area.npz") as packed:
-        assert np.array_equal(images, packed["images"][rows])
-        assert np.array_equal(names, packed["names"][rows])
-    # Part of the drawings is not the data set.
     with pytest.raises(VemError, match="checksum"):
         omniglot.omniglot(root=tmp_path)
     assert not (tmp_path / omniglot.ARRAY).exists()
-
-
-@pytest.mark.slow
-def test_omniglot_is_built_from_the_published_archives(site, data_root, tmp_path, monkeypatch):
-    serve_omniglot(site, png_archives(data_root, np.arange(32460)), monkeypatch)
-    for _ in range(2):
-        built = omniglot.omniglot(root=tmp_path)
-        assert torch.equal(built.train.x, omniglot.omniglot(root=data_root).train.x)
+    with np.load(data_root / omniglot.ARRAY) as packed:
+        images, names = packed["images"][rows], packed["names"][rows]
+    monkeypatch.setattr(omniglot, "CHECKSUM", sha256(images.tobytes()))
+    monkeypatch.setattr(omniglot, "SIZES", (40, 10, 10))
+    first, again = (omniglot.omniglot("none", tmp_path) for _ in range(2))
+    assert torch.equal(first.train.x, again.train.x) and len(site.asked) == 2
+    with np.load(tmp_path / omniglot.ARRAY) as built:
+        assert np.array_equal(built["images"], images) and np.array_equal(built["names"], names)
 
 
 def test_a_damaged_archive_is_named(tmp_path):

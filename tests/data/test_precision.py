@@ -67,6 +67,8 @@ OF_0_1_0 = {
     "float32": (WIDE.astype(np.float32), {}, "80bdd341b3134f35"),
     "float16": (GREY.astype(np.float16), {}, "21f4b2ba74472844"),
     "big-endian": (WIDE.astype(">f8"), {}, "80bdd341b3134f35"),
+    "big-endian float32": (WIDE.astype(">f4"), {}, "80bdd341b3134f35"),
+    "longdouble": (WIDE.astype(np.longdouble), {}, "80bdd341b3134f35"),
     "int64": ((WIDE * 1e6).astype(np.int64), {}, "c8d82950421afd3d"),
     "uint8": ((GREY * 255).astype(np.uint8), {}, "ec36dac1e7bfafa4"),
     "bool": (GREY > 0.5, {}, "a9a5218b011f584d"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from inspect import signature
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
+from hydra.utils import get_object
 
 from vem.data.dataset import Data, Split, check
 from vem.data.prepare import prepare, split_rows
 from vem.errors import VemError
 
+CONF = Path(__file__).parents[2] / "conf" / "data"
 GREY = torch.rand(400, 6, generator=torch.Generator().manual_seed(0))
 
 
@@ -48,11 +54,7 @@ def test_stochastic_training_data_are_redrawn_each_epoch_and_can_be_drawn_again(
 
 
 def test_static_data_are_drawn_once_by_seed():
-    first, again, other = (
-        prepare(grey(), "static"),
-        prepare(grey(), "static"),
-        prepare(grey(seed=1), "static"),
-    )
+    first, again, other = (prepare(grey(seed=seed), "static") for seed in (0, 0, 1))
     assert torch.equal(first.train.x, again.train.x) and torch.equal(first.test.x, again.test.x)
     assert not torch.equal(first.train.x, other.train.x) and not torch.equal(first.test.x, other.test.x)
     assert torch.equal(first.train_x(0), first.train_x(1))
@@ -130,3 +132,10 @@ def test_bad_data_and_options(data, options, says):
 def test_check_returns_good_data():
     data = grey()
     assert check(data) is data
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_yaml_of_a_data_set_holds_every_option(path):
+    conf = yaml.safe_load(path.read_text())
+    target = conf.pop("_target_")
+    assert target.startswith(f"vem.data.{path.stem}.") and set(conf) == set(signature(get_object(target)).parameters)

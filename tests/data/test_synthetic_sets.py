@@ -10,17 +10,20 @@ from vem.data.linear_gaussian import linear_gaussian
 from vem.errors import VemError
 
 
+def has_moments(x, mean, covariance):
+    """A sample covariance of Gaussians has variance (C_ij² + C_ii C_jj) / n."""
+    x, variances = x.double(), covariance.diagonal()
+    error = ((covariance**2 + variances.outer(variances)) / len(x)).sqrt()
+    fits = ((x.T.cov() - covariance).abs() < 5 * error).all()
+    return bool(fits and ((x.mean(0) - mean).abs() < 5 * (variances / len(x)).sqrt()).all())
+
+
 @pytest.mark.parametrize("spread", [1.0, 9.0])
 def test_linear_gaussian_moments_match_the_truth(spread):
-    num, dims = 200_000, 6
-    data = linear_gaussian(num=num, dims=dims, latent=2, noise=0.7, noise_spread=spread)
-    x, truth = data.train.x.double(), data.truth
+    data = linear_gaussian(num=200_000, dims=6, latent=2, noise=0.7, noise_spread=spread)
+    truth = data.truth
     covariance = truth["W"] @ truth["W"].T + torch.diag(truth["noise_variance"])
-    # A sample covariance of Gaussians has variance (C_ij² + C_ii C_jj) / n.
-    variances = covariance.diagonal()
-    error = ((covariance**2 + variances.outer(variances)) / num).sqrt()
-    assert bool(((x.T.cov() - covariance).abs() < 5 * error).all())
-    assert bool(((x.mean(0) - truth["b"]).abs() < 5 * (variances / num).sqrt()).all())
+    assert has_moments(data.train.x, truth["b"], covariance)
     assert (len(truth["noise_variance"].unique()) == 1) == (spread == 1)
     assert data.kind == "real" and data.image_shape is None and data.train.x.dtype == torch.float32
 
@@ -46,13 +49,9 @@ def test_blobs_moments_match_the_truth(covariance):
     data = blobs(num=60_000, dims=3, components=2, weights=[1, 3], covariance=covariance)
     assert data.truth["weights"].tolist() == [0.25, 0.75]
     for k in range(2):
-        cluster = data.train.x[data.train.labels == k].double()
-        sigma = data.truth["covariances"][k]
+        cluster = data.train.x[data.train.labels == k]
         assert len(cluster) / 60_000 == pytest.approx([0.25, 0.75][k], abs=0.01)
-        variances = sigma.diagonal()
-        error = ((sigma**2 + variances.outer(variances)) / len(cluster)).sqrt()
-        assert bool(((cluster.T.cov() - sigma).abs() < 5 * error).all())
-        assert bool(((cluster.mean(0) - data.truth["means"][k]).abs() < 5 * (variances / len(cluster)).sqrt()).all())
+        assert has_moments(cluster, data.truth["means"][k], data.truth["covariances"][k])
     off_diagonal = data.truth["covariances"] - torch.diag_embed(data.truth["covariances"].diagonal(dim1=1, dim2=2))
     assert bool(off_diagonal.any()) == (covariance == "full")
     assert (len(data.truth["covariances"][0].diagonal().unique()) == 1) == (covariance == "spherical")

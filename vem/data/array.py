@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from vem.data.arrays import numbers, read_table
 from vem.data.dataset import Data, Split, check
 from vem.data.labels import classes
-from vem.data.prepare import prepare, split_rows, take
+from vem.data.prepare import prepare, split_rows
 from vem.data.reading import Array, Names, Wishes
 from vem.errors import VemError, choice
 from vem.storage.folders import expanded
@@ -74,13 +73,17 @@ def array(
             f"data.fractions={list(fractions)}, but data.path={path} is split already: leave fractions null."
         )
     parts = _parts(arrays, SPLITS if split_already else ("x",), path, precision == "single")
-    if split_already:
-        train, valid, test = parts
-        _same_event(train, valid, test, path)
-    else:
-        (whole,) = parts
-        sizes = _sizes(len(whole), FRACTIONS if fractions is None else fractions)
-        train, valid, test = (take(whole.x, whole.labels, rows) for rows in split_rows(len(whole), sizes, seed))
+    if not split_already:
+        (rows,) = parts
+        sizes = _sizes(len(rows), FRACTIONS if fractions is None else fractions)
+        parts = list(map(rows.take, split_rows(len(rows), sizes, seed)))
+    train, valid, test = parts
+    shapes = [tuple(split.x.shape[1:]) for split in parts]
+    if len(set(shapes)) > 1:
+        raise VemError(
+            f"data.path={path}: a datum has shape {shapes[0]} in train, {shapes[1]} in valid and "
+            f"{shapes[2]} in test. Save the three with the same columns."
+        )
     data = check(Data("array", train, valid, test, kind="real", seed=seed, notes=notes))
     return prepare(_as_images(data, image_shape), binarize, max_train)
 
@@ -118,28 +121,16 @@ def _sizes(num: int, fractions: Sequence[float]) -> tuple[int, int, int]:
     return train, valid, test
 
 
-def _same_event(train: Split, valid: Split, test: Split, path: str) -> None:
-    shapes = [tuple(split.x.shape[1:]) for split in (train, valid, test)]
-    if len(set(shapes)) > 1:
-        raise VemError(
-            f"data.path={path}: a datum has shape {shapes[0]} in train, {shapes[1]} in valid and "
-            f"{shapes[2]} in test. Save the three with the same columns."
-        )
-
-
 def _as_images(data: Data, image_shape: Sequence[int] | None) -> Data:
     """Rows of h · w numbers as images [N, h, w]; data that are images already keep their shape."""
     event = data.event_shape
-    if image_shape is None:
-        return replace(data, image_shape=(event[0], event[1])) if len(event) == 2 else data
-    shape = tuple(int(side) for side in image_shape)
+    if image_shape is None and len(event) == 1:
+        return data
+    shape = tuple(int(side) for side in image_shape or event)
     fits = event == shape if len(event) == 2 else math.prod(shape) == event[0]
     if len(shape) != 2 or min(shape) < 1 or not fits:
         raise VemError(
             f"data.image_shape={list(shape)} does not fit data of shape {list(event)}: give [height, "
             "width] with height x width equal to the number of columns, or null."
         )
-    height, width = shape
-
-    train, valid, test = (replace(data.split(name), x=data.split(name).x.reshape(-1, height, width)) for name in SPLITS)
-    return replace(data, train=train, valid=valid, test=test, image_shape=(height, width))
+    return data.with_x(lambda _, x: x.reshape(-1, *shape), image_shape=shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,64 +10,59 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vem.data.containers import FEATHER, PARQUET, read_annotated, read_frame, read_matlab, read_sparse
-from vem.data.reading import OF_ARRAYS, Array, Wishes, pick, unreadable
+from vem.data.containers import read_annotated, read_frame
+from vem.data.matlab import read_matlab
+from vem.data.reading import OF_ARRAYS, OF_TABLES, OF_TEXT, Array, Arrays, Wishes, dense, legible, pick
 from vem.data.rounding import tell_apart
 from vem.data.text import is_text, read_text
 from vem.errors import VemError
 
-SUFFIXES = (".npy", ".npz")
 
-
-def read_table(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, ...]]:
+def read_table(path: Path, wishes: Wishes) -> Arrays:
     """The arrays of a file by name, and what to say about how they were read.
 
-    The names are x and perhaps labels, or train, valid, test and perhaps x_labels.
+    The names are x and perhaps labels, or train, valid, test and perhaps train_labels and so on.
 
     Raises:
-        VemError: the file is missing, of another kind, damaged, or holds something else than numbers.
+        VemError: the file is missing, of another kind, damaged, or holds something else than numbers; an option is
+            set that its kind does not have.
     """
     if not path.is_file():
         raise VemError(
             f"data.path={path} is not a file (looked at {path.resolve()}). Give the path of a .npy, .npz or .csv."
         )
-    if is_text(path):
-        return read_text(path, wishes)
     suffix = path.suffix.lower()
-    if suffix in (*PARQUET, *FEATHER):
-        return read_frame(path, wishes)
-    if suffix == ".mat":
-        return read_matlab(path, wishes), ()
-    if suffix == ".h5ad":
-        return read_annotated(path, wishes), ()
-    if suffix not in SUFFIXES:
+    reader, options = READERS.get(suffix, (None, ())) if not is_text(path) else (read_text, (*OF_TABLES, *OF_TEXT))
+    if reader is None:
         raise VemError(
             f"data.path={path}: {suffix or 'no suffix'} is not a kind that vem reads. Save it as .npy, .npz or .csv; "
             "vem also reads .tsv, .txt, .parquet, .feather, .mat and .h5ad."
         )
-    wishes.none_but(OF_ARRAYS if suffix == ".npz" else (), path)
-    try:
-        with path.open("rb") as file:
+    wishes.none_but(options, path)
+    return reader(path, wishes)
+
+
+def _read_numpy(path: Path, wishes: Wishes) -> Arrays:
+    """x of a .npy; of an .npz the arrays that :func:`pick` finds, or a sparse matrix of scipy's."""
+    with legible(path), path.open("rb") as file:
+        try:
             content = np.load(file, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                return {"x": content}, ()
-            if {"format", "shape", "data"} <= set(content.files):  # of scipy.sparse.save_npz
-                return read_sparse(path, wishes), ()
-            arrays = {key: _of_plain_kind(content, key) for key in content.files}
-    except VemError:
-        raise
-    except Exception as error:  # numpy passes on whatever zipfile, zlib and pickle meet in damaged bytes
-        raise _not_read(path, error) from error
-    picked = pick({key: () if values is None else values.shape for key, values in arrays.items()}, wishes, path)
+        except ValueError as error:
+            if "Object arrays" in str(error):
+                raise _of_objects(path, "x", "float") from error
+            # numpy takes bytes that it does not know for a pickle, and says how to run it
+            raise ValueError("it is not a NumPy file") if "pickle" in str(error) else error from None
+        if isinstance(content, np.ndarray):
+            return {"x": content}, ()
+        if {"format", "shape", "data"} <= set(content.files):  # of scipy.sparse.save_npz
+            return _read_sparse(path, wishes), ()
+        arrays = {key: _of_plain_kind(content, key) for key in content.files}
+    picked = pick({key: np.shape(values) if values is not None else () for key, values in arrays.items()}, wishes, path)
     found = {}
     for role, key in picked.items():
         values = arrays[key]
         if values is None:
-            kind = "str) if they are text" if role.endswith("labels") else "float)"
-            raise VemError(
-                f"data.path={path}: {key} holds Python objects, and reading them could run code. Save it again with "
-                f"{key}=np.asarray({key}, dtype={kind}."
-            )
+            raise _of_objects(path, key, "str" if role.endswith("labels") else "float")
         found[role] = values
     return found, ()
 
@@ -81,14 +77,33 @@ def _of_plain_kind(content: Any, key: str) -> Array | None:
         return None
 
 
-def _not_read(path: Path, error: Exception) -> VemError:
-    if "Object arrays" in str(error):
-        return VemError(
-            f"data.path={path} holds objects, not numbers, and reading them could run code. Save it again "
-            "from an array of numbers: np.save(path, np.asarray(values, dtype=np.float32))."
-        )
-    # numpy takes bytes that it does not know for a pickle, and says how to run it
-    return unreadable(path, "it is not a NumPy file" if "pickle" in str(error) else error)
+def _of_objects(path: Path, key: str, kind: str) -> VemError:
+    return VemError(
+        f"data.path={path}: {key} holds Python objects, not numbers, and reading them could run code. Save it again "
+        f"from np.asarray({key}, dtype={kind})."
+    )
+
+
+def _read_sparse(path: Path, wishes: Wishes) -> dict[str, Array]:
+    """The matrix that scipy.sparse.save_npz wrote, as x."""
+    from scipy import sparse  # here, because it costs the other kinds a tenth of a second
+
+    for key in OF_ARRAYS:
+        if getattr(wishes, key) is not None:
+            raise VemError(
+                f"data.{key}={getattr(wishes, key)}: data.path={path} holds one sparse matrix and no other array. To "
+                "give labels too, save np.savez(FILE, x=matrix.toarray(), labels=labels), or an .h5ad."
+            )
+    return {"x": dense(sparse.load_npz(path), path)}
+
+
+READERS: dict[str, tuple[Callable[[Path, Wishes], Arrays], Collection[str]]] = {
+    ".npy": (_read_numpy, ()),
+    ".npz": (_read_numpy, OF_ARRAYS),
+    ".mat": (read_matlab, OF_ARRAYS),
+    ".h5ad": (read_annotated, ("layer", "label_column")),
+    **dict.fromkeys((".parquet", ".pq", ".feather", ".arrow"), (read_frame, OF_TABLES)),
+}
 
 
 def numbers(values: Array, place: str, single: bool = False) -> Tensor:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from vem.data.dataset import Data, Split
-from vem.data.prepare import prepare, whole
+from vem.data.prepare import drawn, whole
 from vem.errors import VemError, at_least, choice
 from vem.noise import generator
-from vem.storage.records import SPLITS
 
 COVARIANCES = ("spherical", "diagonal", "full")
 
@@ -43,52 +41,33 @@ def blobs(
     >>> data.train.x.shape, data.truth["covariances"].shape, int(data.train.labels.max())
     (torch.Size([100, 2]), torch.Size([3, 2, 2]), 2)
     """
-    num, num_valid, num_test = (
-        whole(n, f"data.{key}") for key, n in (("num", num), ("num_valid", num_valid), ("num_test", num_test))
-    )
     dims, components = whole(dims, "data.dims"), whole(components, "data.components")
     at_least(separation, 0, "data.separation")
     at_least(scale, 1e-6, "data.scale")
     choice(covariance, COVARIANCES, "data.covariance")
 
-    pi = _weights(weights, components)
+    pi = torch.ones(components, dtype=torch.float64)
+    if weights is not None:
+        pi = torch.tensor([float(w) for w in weights], dtype=torch.float64)
+        if len(pi) != components or not bool((pi > 0).all() and pi.isfinite().all()):
+            raise VemError(
+                f"data.weights={list(weights)} does not fit data.components={components}: give {components} "
+                "positive numbers, or null for equal weights."
+            )
+    pi = pi / pi.sum()
     g = generator("cpu", seed, "blobs", "truth")
     means = separation * torch.randn(components, dims, generator=g, dtype=torch.float64)
-    factors = _factors(components, dims, scale, covariance, g)
+    shape = (components, 1 if covariance == "spherical" else dims)
+    deviations = scale * torch.exp(0.3 * torch.randn(shape, generator=g, dtype=torch.float64))
+    factors = torch.diag_embed(deviations.expand(components, dims))  # A_k [D, D] with Σ_k = A_k A_kᵀ
+    if covariance == "full":
+        # The Q of a Gaussian matrix is a random frame.
+        factors = torch.linalg.qr(torch.randn(components, dims, dims, generator=g, dtype=torch.float64)).Q @ factors
     truth = {"weights": pi, "means": means, "covariances": factors @ factors.mT}
 
-    def draw(split: str, size: int) -> Split:
-        # A stream for each split: a longer training set leaves the test data as they are.
-        g = generator("cpu", seed, "blobs", split)
+    def draw(split: str, size: int, g: torch.Generator) -> Split:
         labels = torch.multinomial(pi, size, replacement=True, generator=g)
         eps = torch.randn(size, dims, 1, generator=g, dtype=torch.float64)
         return Split((means[labels] + (factors[labels] @ eps).squeeze(-1)).float(), labels)
 
-    train, valid, test = map(draw, SPLITS, (num, num_valid, num_test))
-    data = Data("blobs", train, valid, test, kind="real", seed=seed, truth=truth)
-    return prepare(data, max_train=max_train)
-
-
-def _weights(weights: Sequence[float] | None, components: int) -> Tensor:
-    """π [K], summing to 1."""
-    if weights is None:
-        return torch.full((components,), 1 / components, dtype=torch.float64)
-    pi = torch.tensor([float(w) for w in weights], dtype=torch.float64)
-    if len(pi) != components or not bool((pi > 0).all() and pi.isfinite().all()):
-        raise VemError(
-            f"data.weights={list(weights)} does not fit data.components={components}: give {components} "
-            "positive numbers, or null for equal weights."
-        )
-    return pi / pi.sum()
-
-
-def _factors(components: int, dims: int, scale: float, covariance: str, g: torch.Generator) -> Tensor:
-    """A [K, D, D] with Σ_k = A_k A_kᵀ."""
-    shape = (components, 1 if covariance == "spherical" else dims)
-    deviations = scale * torch.exp(0.3 * torch.randn(shape, generator=g, dtype=torch.float64))
-    factors = torch.diag_embed(deviations.expand(components, dims))
-    if covariance == "full":
-        # The Q of a Gaussian matrix is a random frame.
-        frames = torch.linalg.qr(torch.randn(components, dims, dims, generator=g, dtype=torch.float64)).Q
-        factors = frames @ factors
-    return factors
+    return drawn("blobs", (num, num_valid, num_test), draw, truth, seed, max_train)

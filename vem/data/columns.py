@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vem.data.reading import Array, Names, Wishes, listed
+from vem.data.reading import Array, Arrays, Names, Wishes, listed
 from vem.data.rounding import tell_apart
 from vem.errors import VemError, choice, did_you_mean
 
@@ -32,15 +32,11 @@ class Source:
 
 def arrays_of(
     table: pd.DataFrame, wishes: Wishes, source: Source, left_out: Collection[int] = (), named: bool = True
-) -> tuple[dict[str, Array], tuple[str, ...]]:
+) -> Arrays:
     """x [N, D] (float64) and perhaps labels [N] of a table whose columns have distinct names, and what to say of it.
 
     The columns numbered ``left_out`` (from 0) are data only where they are asked for. Without ``named`` the names are
-    the numbers of the columns.
-
-    Raises:
-        VemError: a column is not there, holds something else than finite numbers (the message names row and column),
-            or whole numbers so large that float64 cannot tell them apart.
+    the numbers of the columns. VemError, with row and column, where they hold something else than finite numbers.
     """
     import pandas as pd  # here, because pandas takes half a second to import
 
@@ -48,10 +44,19 @@ def arrays_of(
     choice(wishes.categories, CATEGORIES, "data.categories")
     names = [str(name) for name in table.columns]
     label, kept = chosen(names, wishes, path, left_out, named)
-    arrays = {} if label is None else {"labels": _labels(table, label, source)}
+    arrays = {}
+    if label is not None:
+        labels = table.iloc[:, label]
+        missing = labels.isna().to_numpy(dtype=bool)
+        if missing.any():
+            raise VemError(
+                f"data.path={path}: {int(missing.sum())} of {len(labels)} labels are missing, the first in "
+                f"{place(int(missing.argmax()))}, column {labels.name}. Name a class for them, or leave the labels out."
+            )
+        arrays["labels"] = labels.to_numpy()
     frame = table if kept == list(range(len(names))) else table.iloc[:, kept]
-    origin, notes = kept, []  # origin: the column that each of the frame's comes from
-    if not all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes):
+    origin, notes = kept, list[str]()  # origin: the column that each of the frame's comes from
+    if not all(map(pd.api.types.is_numeric_dtype, frame.dtypes)):
         parts: list[Any] = []
         origin = []
         for j in kept:
@@ -83,35 +88,28 @@ def arrays_of(
     return {"x": x, **arrays}, tuple(notes)
 
 
-def _labels(table: pd.DataFrame, label: int, source: Source) -> Array:
-    column = table.iloc[:, label]
-    missing = column.isna().to_numpy(dtype=bool)
-    if missing.any():
-        raise VemError(
-            f"data.path={source.path}: {int(missing.sum())} of {len(column)} labels are missing, the first in "
-            f"{source.place(int(missing.argmax()))}, column {column.name}. Name a class for them, or leave the labels "
-            "out."
-        )
-    return column.to_numpy()
-
-
 def chosen(
     names: Sequence[str], wishes: Wishes, path: Path, left_out: Collection[int] = (), named: bool = True
 ) -> tuple[int | None, list[int]]:
-    """The column of the labels and those of the data, numbered from 0.
+    """The columns of the labels and of the data, numbered from 0; they are asked for by name, or by number from 1.
 
-    The data are ``wishes.columns`` in the order given, else every column in that of the file, less the labels and
-    ``wishes.drop``.
-
-    Raises:
-        VemError: one of them is not there, is named twice, or none is left.
+    The data are ``wishes.columns`` in that order, else every column, less the labels and ``wishes.drop``. VemError if
+    one is not there, is named twice, or none is left.
     """
 
     def numbers(wanted: Names, key: str) -> list[int]:
-        listed = [wanted] if isinstance(wanted, str | int) else list(wanted or ())
-        found = [_column(names, one, f"data.{key}", path, named) for one in listed]
+        asked = [wanted] if isinstance(wanted, str | int) else list(wanted or ())
+        found = []
+        for name in map(str, asked):
+            if name not in names and not (name.isdecimal() and 1 <= int(name) <= len(names)):
+                unnamed = "" if named else " (numbers: the file has no line of names)"
+                raise VemError(
+                    f"data.{key}={name!r} is not a column of data.path={path}{did_you_mean(name, names)} Its columns: "
+                    f"{listed(names)}{unnamed}."
+                )
+            found.append(names.index(name) if name in names else int(name) - 1)
         if len(set(found)) < len(found):
-            raise VemError(f"data.{key}={listed} names a column twice: name each once.")
+            raise VemError(f"data.{key}={asked} names a column twice: name each once.")
         return found
 
     label = numbers(wishes.label_column, "label_column")
@@ -124,20 +122,6 @@ def chosen(
             "data.label_column."
         )
     return label[0] if label else None, kept
-
-
-def _column(names: Sequence[str], wanted: str | int, key: str, path: Path, named: bool) -> int:
-    """The column of that name, or else of that number, counted from 1."""
-    name = str(wanted)
-    if name in names:
-        return names.index(name)
-    if name.isdecimal() and 1 <= int(name) <= len(names):
-        return int(name) - 1
-    unnamed = "" if named else " (numbers: the file has no line of names)"
-    raise VemError(
-        f"{key}={name!r} is not a column of data.path={path}{did_you_mean(name, names)} Its columns: "
-        f"{listed(names)}{unnamed}."
-    )
 
 
 def typed(names: Sequence[str], j: int) -> str:
@@ -173,8 +157,7 @@ def _cell_by_cell(column: pd.Series[Any], decimal: str) -> pd.Series[Any]:
 def _levels(column: pd.Series[Any], names: Sequence[str], j: int, wishes: Wishes, source: Source) -> list[str]:
     """The different texts of a column, in alphabetical order, if each shall become a column of 0 and 1.
 
-    Raises:
-        VemError: it shall not, a cell is missing, there is a number among the texts, or no two are equal.
+    Refused where it shall not, a cell is missing, there is a number among the texts, or no two are equal.
     """
     missing = (column.isna() | (column.astype(str).str.strip() == UNKNOWN)).to_numpy(dtype=bool)
     number = ~missing & _cell_by_cell(column, source.decimal).notna().to_numpy(dtype=bool)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,10 @@ class Split:
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+    def take(self, rows: Tensor | slice) -> Split:
+        """These rows of it."""
+        return Split(self.x[rows], None if self.labels is None else self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,17 @@ class Data:
         """The split of that name."""
         return {"train": self.train, "valid": self.valid, "test": self.test}[name]
 
+    def with_x(self, change: Callable[[str, Tensor], Tensor], **fields: Any) -> Data:
+        """The same data with another x of every split (its name and x → x), and other ``fields``."""
+        parts = {name: self.split(name) for name in SPLITS}
+        fields |= {name: replace(part, x=change(name, part.x)) for name, part in parts.items()}
+        return replace(self, **fields)
+
     def train_x(self, epoch: int) -> Tensor:
         """The training x of an epoch [N, *X]: the same tensor each time unless the data are redrawn."""
         if not self.redrawn:
             return self.train.x
-        grey = self.train.x
-        g = generator(grey.device, self.seed, "binarize", epoch)
-        return torch.bernoulli(grey, generator=g)
+        return torch.bernoulli(self.train.x, generator=generator(self.train.x.device, self.seed, "binarize", epoch))
 
     def training_set(self) -> TrainingSet:
         """What a strategy sees when it is set up."""
@@ -76,23 +84,20 @@ class Data:
         Raises:
             VemError: a number is too large for the type, or rounding makes all training data equal.
         """
-
-        x = {name: narrowed(self.split(name).x, dtype, f"data={self.name}: the {name} split") for name in SPLITS}
-        told = lost_by_rounding(self.train.x, x["train"], self.name)
+        narrow = self.with_x(lambda name, x: narrowed(x, dtype, f"data={self.name}: the {name} split"))
+        parts = [narrow.split(name) for name in SPLITS]
         # Numbers within rounding of 0 and 1 are no others once they are rounded.
-        rounded = self.kind == "real" and any(x[name].dtype != self.split(name).x.dtype for name in SPLITS)
-
-        def move(name: str) -> Split:
-            labels = self.split(name).labels
-            return Split(x[name].to(device), None if labels is None else labels.to(device))
-
+        rounded = self.kind == "real" and any(narrow.split(n).x.dtype != self.split(n).x.dtype for n in SPLITS)
+        train, valid, test = (
+            Split(part.x.to(device), None if part.labels is None else part.labels.to(device)) for part in parts
+        )
         return replace(
             self,
-            train=move("train"),
-            valid=move("valid"),
-            test=move("test"),
-            kind="binary" if rounded and all(is_binary(part) for part in x.values()) else self.kind,
-            notes=(*self.notes, *told),
+            train=train,
+            valid=valid,
+            test=test,
+            kind="binary" if rounded and all(is_binary(part.x) for part in parts) else self.kind,
+            notes=(*self.notes, *lost_by_rounding(self.train.x, narrow.train.x, self.name)),
             truth={k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in self.truth.items()},
         )
 
@@ -104,11 +109,9 @@ def is_binary(x: Tensor) -> bool:
 
 
 def check(data: Data) -> Data:
-    """Refuse data that no strategy can learn from; return them otherwise.
+    """The data, with VemError for what no strategy can learn from.
 
-    Raises:
-        VemError: a split is empty, x is not finite, there is not one label per datum, or the training
-            data are constant.
+    That is a split that is empty, not finite or without a label for each datum, and constant training data.
     """
     for name in SPLITS:
         x = data.split(name).x

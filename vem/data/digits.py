@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vem.data.dataset import Data
-from vem.data.prepare import grey_levels, prepare, split_rows, take
+from vem.data.dataset import Data, Split
+from vem.data.prepare import dealt, grey_levels, split_rows
 
 SIZES = (1297, 250, 250)
 
@@ -28,8 +28,6 @@ def digits(binarize: str = "threshold", seed: int = 0, max_train: int | None = N
     from sklearn.datasets import load_digits  # here, because scikit-learn takes a second to import
 
     bunch = load_digits()
-    x = grey_levels(bunch.images, white=16)
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
-    train, valid, test = (take(x, labels, rows) for rows in split_rows(len(x), SIZES, seed))
-    data = Data("digits", train, valid, test, kind="real", image_shape=(8, 8), seed=seed)
-    return prepare(data, binarize, max_train)
+    rows = Split(grey_levels(bunch.images, white=16), torch.from_numpy(bunch.target.astype(np.int64)))
+    parts = split_rows(len(rows), SIZES, seed)
+    return dealt("digits", rows, parts, binarize, max_train, "real", (8, 8), seed=seed)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,10 +20,12 @@ import numpy.typing as npt
 import pooch
 
 from vem.errors import VemError
+from vem.storage import records
 from vem.storage.folders import expanded
 
 TIMEOUT_SECONDS = 30
 CHUNK = 1 << 20
+WRITABLE = "Name a folder you can write to with data.root=DIR or VEM_DATA."
 _FETCH = ContextVar("fetch", default=True)
 
 
@@ -32,6 +36,17 @@ class Source:
     path: str
     urls: tuple[str, ...]
     checksum: str | None  # "sha256:…" or "md5:…"; None where the array read from the file is checked instead
+
+
+def sources(pattern: str, homes: Iterable[str], checksums: Mapping[str, str]) -> dict[str, Source]:
+    """A source by each name, which fills the ``pattern`` of a path; every home has the file itself.
+
+    >>> sources("set/{}.gz", ("http://a/", "http://b/"), {"x": "md5:0"})["x"].urls
+    ('http://a/x.gz', 'http://b/x.gz')
+    """
+    paths = {name: pattern.format(name) for name in checksums}
+    urls = {name: tuple(home + path.rpartition("/")[2] for home in homes) for name, path in paths.items()}
+    return {name: Source(path, urls[name], checksums[name]) for name, path in paths.items()}
 
 
 def data_folder(root: str | os.PathLike[str] | None) -> Path:
@@ -45,11 +60,7 @@ def data_folder(root: str | os.PathLike[str] | None) -> Path:
 
 
 def obtain(source: Source, folder: Path) -> Path:
-    """The path of a whole, unchanged copy of ``source`` below ``folder``, downloaded if it is missing.
-
-    Raises:
-        VemError: a copy is there and has another checksum, or there is none and it cannot be downloaded.
-    """
+    """A whole copy of ``source`` below ``folder``, fetched if it is missing; VemError if it is not to be had."""
     path = folder / source.path
     if not path.exists():
         download(source, path)
@@ -69,16 +80,13 @@ def nothing_fetched() -> Iterator[None]:
 
 
 def download(source: Source, path: Path) -> None:
-    """Fetch ``source`` to ``path`` from the first address that gives the right bytes.
+    """Fetch ``source`` to ``path`` from the first address with the right bytes; VemError if there is none.
 
     The bytes go to a temporary file that takes its name only when the checksum is right.
-
-    Raises:
-        VemError: no address gave the file, or ``path`` cannot be written.
     """
     if not _FETCH.get():
         raise VemError(f"{path} is missing.")
-    failures = []
+    failures: list[str] = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for url in source.urls:
@@ -88,28 +96,15 @@ def download(source: Source, path: Path) -> None:
                 pooch.retrieve(url, source.checksum, fname=path.name, path=path.parent, downloader=http)
                 return
             except (OSError, ValueError) as error:
-                if _is_local(error):
+                if isinstance(error, OSError) and error.errno is not None:  # of the disk: the network's have none
                     raise
                 failures.append(f"{url}: {_reason(error)}")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise VemError(f"{records.unwritable(path, error).told} {WRITABLE}") from error
     checksum = f" ({source.checksum})" if source.checksum else ""
     raise VemError(
         f"{path} is missing and could not be downloaded ({'; '.join(failures)}). Put the file there by hand"
         f"{checksum}, or name a folder that has {source.path} with data.root=DIR or VEM_DATA."
-    )
-
-
-def _is_local(error: Exception) -> bool:
-    """Whether an error came from this machine's disk; those of the network carry no error number."""
-    return isinstance(error, OSError) and error.errno is not None
-
-
-def _unwritable(path: Path, error: OSError) -> VemError:
-    # strerror alone can be missing: the downloader raises some of its errors with a bare message.
-    return VemError(
-        f"{path} cannot be written: {error.strerror or error}. "
-        "Name a folder you can write to with data.root=DIR or VEM_DATA."
     )
 
 
@@ -131,11 +126,7 @@ def _reason(error: Exception) -> str:
 
 
 def checked(chunks: Iterable[bytes], checksum: str, path: Path) -> Iterator[bytes]:
-    """Hand on the content of ``path``, and at its end compare its checksum with the published one.
-
-    Raises:
-        VemError: they differ.
-    """
+    """Hand on the content of ``path``; VemError at its end if its checksum is not the published one."""
     algorithm, expected = checksum.split(":")
     digest, size = hashlib.new(algorithm), 0
     for chunk in chunks:
@@ -151,22 +142,9 @@ def checked(chunks: Iterable[bytes], checksum: str, path: Path) -> Iterator[byte
 
 
 def verify(content: bytes, checksum: str, path: Path) -> None:
-    """:func:`checked` for content that is in memory.
-
-    Raises:
-        VemError: the checksums differ.
-    """
+    """:func:`checked` for content that is in memory."""
     for _ in checked([content], checksum, path):
         pass
-
-
-def verify_array(values: npt.NDArray[Any], checksum: str, path: Path) -> None:
-    """:func:`verify` for an array: where a file was packed anew, its bytes differ and its values must not.
-
-    Raises:
-        VemError: the values (C order) have another checksum.
-    """
-    verify(np.ascontiguousarray(values).tobytes(), checksum, path)
 
 
 def damaged(path: Path, error: Exception) -> VemError:
@@ -179,11 +157,7 @@ def damaged(path: Path, error: Exception) -> VemError:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file.
-
-    Raises:
-        VemError: it cannot be read.
-    """
+    """The content of a file; VemError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -191,46 +165,58 @@ def read_bytes(path: Path) -> bytes:
 
 
 def gunzip(path: Path) -> Iterator[bytes]:
-    """The content of a gzip file, a mebibyte at a time: what fits a cache is read three times as fast.
-
-    Raises:
-        VemError: the file is damaged or cut short.
-    """
-    stream, rest = zlib.decompressobj(wbits=31), read_bytes(path)
+    """The content of a gzip file, a mebibyte at a time, which fits a cache; VemError if it is damaged or cut short."""
+    packed = read_bytes(path)
     try:
-        while not stream.eof:
-            chunk = stream.decompress(rest, CHUNK)
-            rest = stream.unconsumed_tail
-            if not chunk and not stream.eof:
-                raise zlib.error("the gzip stream ends too early")
-            yield chunk
-    except zlib.error as error:
+        if not packed:
+            raise EOFError("it is empty")
+        with gzip.open(io.BytesIO(packed)) as stream:
+            while chunk := stream.read(CHUNK):
+                yield chunk
+    except (OSError, EOFError, zlib.error) as error:
         raise damaged(path, error) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, so that an interrupted run leaves nothing half-written.
-
-    Raises:
-        VemError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file atomically; VemError if it cannot be written, with the options that name another folder."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        records.make_folder(path.parent)
+        with records.replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except records.Unwritable as error:
+        raise VemError(f"{error.told} {WRITABLE}") from error
+
+
+def packed(
+    path: Path, key: str, checksum: str, upstream: Callable[[], Mapping[str, npt.NDArray[Any]]]
+) -> Mapping[str, npt.NDArray[Any]]:
+    """The arrays of an .npz (of a .npy one array, ``key``), which ``upstream`` gives the first time.
+
+    VemError if the file is damaged or cannot be written, or the array ``key`` has another checksum.
+    """
+    kept = path.exists()
+    if not kept:
+        arrays = upstream()
+    else:
+        try:
+            with path.open("rb") as file:
+                content = np.load(file, allow_pickle=False)
+                arrays = {key: content} if isinstance(content, np.ndarray) else dict(content)
+        except Exception as error:  # numpy passes on whatever zipfile and zlib meet in damaged bytes
+            raise damaged(path, error) from error
+    verify(np.ascontiguousarray(arrays[key]).tobytes(), checksum, path)  # packed anew its bytes would be others
+    if not kept:
+        out = io.BytesIO()
+        if path.suffix == ".npy":
+            np.save(out, arrays[key])
+        else:
+            np.savez_compressed(out, **dict(arrays))  # type: ignore[arg-type]  # its one option has another type
+        write_bytes(path, out.getvalue())
+    return arrays
 
 
 def load_mat(path: Path, *names: str) -> Mapping[str, npt.NDArray[Any]]:
-    """The arrays ``names`` of a MATLAB v5 file.
-
-    Raises:
-        VemError: the file is damaged or lacks one of them.
-    """
+    """The arrays ``names`` of a MATLAB v5 file; VemError if it is damaged or lacks one of them."""
     from scipy.io import loadmat  # here, because scipy.io costs the other data sets a tenth of a second
 
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vem.data.dataset import Data
-from vem.data.files import Source, damaged, data_folder, load_mat, obtain, verify_array, write_bytes
-from vem.data.prepare import grey_levels, prepare, split_rows, take
+from vem.data.dataset import Data, Split
+from vem.data.files import Source, data_folder, load_mat, obtain, packed, verify
+from vem.data.prepare import dealt, grey_levels, split_rows
 from vem.errors import VemError, choice
 
 FILE = Source(
@@ -54,41 +54,28 @@ def frey_faces(
     Source: B. Frey; Roweis' collection of data for MATLAB.
     """
     choice(split, ("blocks", "frames"), "data.split")
-    x = grey_levels(_load(data_folder(root))).view(-1, 28, 20)
+    folder = data_folder(root)
+    x = grey_levels(packed(folder / ARRAY, "x", CHECKSUM, lambda: _upstream(folder))["x"]).view(-1, 28, 20)
     if split == "frames":
         parts, note = split_rows(len(x), (1565, 200, 200), seed), FRAMES_NOTE
     else:
         frames = torch.arange(len(x)).tensor_split(NUM_BLOCKS)
-        dealt = split_rows(NUM_BLOCKS, (40, 5, 5), seed)
-        parts = [torch.cat([frames[i] for i in blocks.sort().values.tolist()]) for blocks in dealt]
+        split_blocks = split_rows(NUM_BLOCKS, (40, 5, 5), seed)
+        parts = [torch.cat([frames[i] for i in blocks.sort().values.tolist()]) for blocks in split_blocks]
         note = BLOCKS_NOTE
-    train, valid, test = (take(x, None, rows) for rows in parts)
-    data = Data("frey_faces", train, valid, test, "real", (28, 20), seed=seed, notes=(note,))
-    return prepare(data, binarize, max_train)
+    return dealt("frey_faces", Split(x), parts, binarize, max_train, "real", (28, 20), seed=seed, notes=(note,))
 
 
-def _load(folder: Path) -> npt.NDArray[Any]:
-    """The frames [1965, 560] uint8, from the packed file or, the first time, from upstream."""
-    path = folder / ARRAY
-    if path.exists():
-        try:
-            with path.open("rb") as file:
-                faces: npt.NDArray[Any] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise damaged(path, error) from error
-        verify_array(faces, CHECKSUM, path)
-        return faces
+def _upstream(folder: Path) -> Mapping[str, npt.NDArray[Any]]:
+    """The frames [1965, 560] uint8."""
     put_by_hand = (folder / FILE.path).exists()
     upstream = obtain(FILE, folder)
     try:
         faces = np.ascontiguousarray(load_mat(upstream, "ff")["ff"].T)
-        verify_array(faces, CHECKSUM, upstream)
+        verify(faces.tobytes(), CHECKSUM, upstream)
     except VemError:
         # No checksum of this file is published, so a bad download is found out only here.
         if not put_by_hand:
             upstream.unlink()
         raise
-    packed = io.BytesIO()
-    np.save(packed, faces)
-    write_bytes(path, packed.getvalue())
-    return faces
+    return {"x": faces}

@@ -16,10 +16,8 @@ def classes(labels: Mapping[str, Array]) -> dict[str, Tensor]:
     """The labels [N] of each part as int64; ``labels`` holds them by the place that a message names.
 
     Numbers stay as they are. Text, whether of str or of bytes, is numbered in alphabetical order, once over all
-    parts: a class that a part lacks keeps its number.
-
-    Raises:
-        VemError: some are missing, are numbers that are not whole, or one part has text and another numbers.
+    parts: a class that a part lacks keeps its number. VemError for what is missing, not whole, or text here and
+    numbers there.
     """
     known = {place: _known(values, place) for place, values in labels.items()}
     text = [place for place, values in known.items() if values.dtype.kind == "U"]
@@ -32,38 +30,27 @@ def classes(labels: Mapping[str, Array]) -> dict[str, Tensor]:
 
 
 def _known(values: Array, place: str) -> Array:
-    """Labels as an array of str or of whole numbers."""
-    if values.dtype.kind == "O":
-        values = _from_objects(values, place)
-    if values.dtype.kind == "S":
+    """Labels as an array of str or of whole numbers; objects, as a table of pandas has them, as text or numbers."""
+    if values.dtype.kind in "Of":
+        import pandas as pd  # here, because pandas takes half a second to import
+
+        if (missing := np.asarray(pd.isna(values))).any():
+            raise VemError(
+                f"{place}: {int(missing.sum())} of {len(missing)} labels are missing, the first is that of row "
+                f"{int(missing.argmax())} (counted from 0). Name a class for them, or leave the labels out."
+            )
+    number = bool | int | float | np.number | np.bool_
+    if values.dtype.kind == "O" and all(isinstance(label, number) for label in values):
+        values = np.array(values.tolist())
+    if values.dtype.kind in "OS":
         # Not numpy's own conversion, which knows ASCII alone.
-        return np.array([label.decode("utf-8", "backslashreplace") for label in values.tolist()], dtype=str)
-    if values.dtype.kind == "f" and (missing := np.isnan(values)).any():
-        raise _missing(missing, place)
+        texts = [v.decode("utf-8", "backslashreplace") if isinstance(v, bytes) else str(v) for v in values.tolist()]
+        return np.array(texts, dtype=str)
     if values.dtype.kind not in "Ubuif":
         raise VemError(f"{place} holds {values.dtype}, not classes: save them as text or as whole numbers.")
     if values.dtype.kind != "U" and not np.all(np.isfinite(values) & (values == np.floor(values))):
         raise VemError(f"{place} holds numbers that are not whole: labels are classes. Leave them out or number them.")
     return values
-
-
-def _from_objects(values: Array, place: str) -> Array:
-    """Objects, as a table of pandas has them, as text; as numbers if all of them are."""
-    import pandas as pd  # here, because pandas takes half a second to import
-
-    if (missing := np.asarray(pd.isna(values))).any():
-        raise _missing(missing, place)
-    if all(isinstance(label, bool | int | float | np.number | np.bool_) for label in values):
-        return np.array(values.tolist())
-    decoded = [label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else label for label in values]
-    return np.array([str(label) for label in decoded], dtype=str)
-
-
-def _missing(missing: Array, place: str) -> VemError:
-    return VemError(
-        f"{place}: {int(missing.sum())} of {len(missing)} labels are missing, the first is that of row "
-        f"{int(missing.argmax())} (counted from 0). Name a class for them, or leave the labels out."
-    )
 
 
 def _numbers_as_text(values: Array, place: str, other: str) -> Array:

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from vem.data.dataset import Data, Split
-from vem.data.prepare import prepare, whole
+from vem.data.prepare import drawn, whole
 from vem.errors import at_least
 from vem.noise import generator
-from vem.storage.records import SPLITS
 
 
 def linear_gaussian(
@@ -38,9 +37,6 @@ def linear_gaussian(
     >>> data.train.x.shape, data.truth["W"].shape, data.truth["z_train"].shape
     (torch.Size([100, 4]), torch.Size([4, 2]), torch.Size([100, 2]))
     """
-    num, num_valid, num_test = (
-        whole(n, f"data.{key}") for key, n in (("num", num), ("num_valid", num_valid), ("num_test", num_test))
-    )
     dims, latent = whole(dims, "data.dims"), whole(latent, "data.latent")
     at_least(noise, 1e-6, "data.noise")
     at_least(noise_spread, 1, "data.noise_spread")
@@ -51,14 +47,10 @@ def linear_gaussian(
     scale = noise * noise_spread ** (torch.rand(dims, generator=g, dtype=torch.float64) - 0.5)
     truth = {"W": weight, "b": offset, "noise_variance": scale**2}
 
-    def draw(split: str, size: int) -> Split:
-        # A stream for each split: a longer training set leaves the test data as they are.
-        g = generator("cpu", seed, "linear_gaussian", split)
+    def draw(split: str, size: int, g: torch.Generator) -> Split:
         z: Tensor = torch.randn(size, latent, generator=g, dtype=torch.float64)
         eps = torch.randn(size, dims, generator=g, dtype=torch.float64)
         truth[f"z_{split}"] = z
         return Split((z @ weight.T + offset + scale * eps).float())
 
-    train, valid, test = map(draw, SPLITS, (num, num_valid, num_test))
-    data = Data("linear_gaussian", train, valid, test, kind="real", seed=seed, truth=truth)
-    return prepare(data, max_train=max_train)
+    return drawn("linear_gaussian", (num, num_valid, num_test), draw, truth, seed, max_train)

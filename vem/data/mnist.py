@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +12,33 @@ from torch import Tensor
 
 from vem.data import idx
 from vem.data.dataset import Data, Split
-from vem.data.files import Source, checked, damaged, data_folder, gunzip, obtain, read_bytes, write_bytes
+from vem.data.files import Source, checked, damaged, data_folder, gunzip, obtain, read_bytes, sources, write_bytes
 from vem.data.prepare import BINARIZATIONS, prepare
 from vem.errors import choice
 from vem.noise import generator
 
-FILES = idx.sources(
-    "mnist",
+FILES = sources(
+    "mnist/{}",
     ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
     {
-        idx.TRAIN_IMAGES: "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        idx.TRAIN_LABELS: "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        idx.TEST_IMAGES: "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        idx.TEST_LABELS: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        idx.TRAIN_IMAGES: "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        idx.TRAIN_LABELS: "sha256:3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        idx.TEST_IMAGES: "sha256:8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        idx.TEST_LABELS: "sha256:f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     },
 )
-STATIC_HOMES = (
-    "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
-    "https://raw.githubusercontent.com/riannevdberg/sylvester-flows/master/data/MNIST_static/",
+STATIC_FILES = sources(
+    "binarized-mnist/binarized_mnist_{}.amat",
+    (
+        "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
+        "https://raw.githubusercontent.com/riannevdberg/sylvester-flows/master/data/MNIST_static/",
+    ),
+    {  # of the text, not of a compressed copy
+        "train": "sha256:ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+        "valid": "sha256:1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+        "test": "sha256:e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+    },
 )
-STATIC_FILES = {
-    split: Source(
-        f"binarized-mnist/binarized_mnist_{split}.amat",
-        tuple(f"{home}binarized_mnist_{split}.amat" for home in STATIC_HOMES),
-        f"sha256:{digest}",  # of the text, not of a compressed copy
-    )
-    for split, digest in {
-        "train": "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
-        "valid": "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
-        "test": "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
-    }.items()
-}
 SIDE = 28
 
 
@@ -61,13 +57,9 @@ def mnist(binarize: str = "static", root: str | None = None, seed: int = 0, max_
     """
     choice(binarize, BINARIZATIONS, "data.binarize")
     folder = data_folder(root)
-    if binarize == "static":
-        return prepare(_static(STATIC_FILES, folder, seed), max_train=max_train)
-    return prepare(idx.load("mnist", FILES, folder, seed), binarize, max_train)
-
-
-def _static(files: Mapping[str, Source], folder: Path, seed: int) -> Data:
-    train, valid, test = (_amat(files[name], folder) for name in ("train", "valid", "test"))
+    if binarize != "static":
+        return prepare(idx.load("mnist", FILES, folder, seed), binarize, max_train)
+    train, valid, test = (_amat(source, folder) for source in STATIC_FILES.values())
     # The published test rows stand digit by digit; shuffled, their first n are a fair sample of them.
     order = torch.randperm(len(test), generator=generator("cpu", "order of static MNIST"))
     notes = (
@@ -75,7 +67,7 @@ def _static(files: Mapping[str, Source], folder: Path, seed: int) -> Data:
         "Its test rows are sorted by digit in the published file; here they stand in a fixed random order.",
     )
     parts = Split(train), Split(valid), Split(test[order])
-    return Data("mnist", *parts, "binary", (SIDE, SIDE), seed=seed, notes=notes)
+    return prepare(Data("mnist", *parts, "binary", (SIDE, SIDE), seed=seed, notes=notes), max_train=max_train)
 
 
 def _amat(source: Source, folder: Path) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,10 +40,7 @@ def split_rows(num: int, sizes: Sequence[int], seed: int) -> list[Tensor]:
 
 
 def whole(value: float, place: str) -> int:
-    """A count of at least 1 as an int; on a command line 1e5 is a float.
-
-    Raises:
-        VemError: it is not a whole number of at least 1.
+    """A count as an int, VemError if it is none: on a command line 1e5 is a float.
 
     >>> whole(1e5, "data.num")
     100000
@@ -53,9 +50,31 @@ def whole(value: float, place: str) -> int:
     return int(value)
 
 
-def take(x: Tensor, labels: Tensor | None, rows: Tensor) -> Split:
-    """The split that holds these rows."""
-    return Split(x[rows], None if labels is None else labels[rows])
+def dealt(
+    name: str, rows: Split, parts: Iterable[Tensor], binarize: str, max_train: int | None, *fields: Any, **more: Any
+) -> Data:
+    """The data set whose train, valid and test are these ``parts`` (row numbers) of ``rows``, prepared."""
+    train, valid, test = map(rows.take, parts)
+    return prepare(Data(name, train, valid, test, *fields, **more), binarize, max_train)
+
+
+def drawn(
+    name: str,
+    sizes: Sequence[float],
+    draw: Callable[[str, int, torch.Generator], Split],
+    truth: dict[str, Tensor],
+    seed: int,
+    max_train: int | None,
+) -> Data:
+    """Synthetic real data: ``draw`` makes a split from its name, its size and a stream of random numbers.
+
+    A stream for each split: a longer training set leaves the test data as they are.
+    """
+    counts = [whole(size, f"data.{key}") for size, key in zip(sizes, ("num", "num_valid", "num_test"), strict=True)]
+    train, valid, test = (
+        draw(split, count, generator("cpu", seed, name, split)) for split, count in zip(SPLITS, counts, strict=True)
+    )
+    return prepare(Data(name, train, valid, test, kind="real", seed=seed, truth=truth), max_train=max_train)
 
 
 def prepare(data: Data, binarize: str = "none", max_train: int | None = None) -> Data:
@@ -84,10 +103,10 @@ def _binarized(data: Data, how: str) -> Data:
     Source: Salakhutdinov and Murray, 2008 (static); Burda, Grosse and Salakhutdinov, 2016 (stochastic).
     """
 
-    def draw(name: str) -> Tensor:
+    def draw(name: str, x: Tensor) -> Tensor:
         # In float32 whatever the file holds: a draw takes other random numbers in float64, and a datum must not
         # depend on how its grey levels were saved.
-        x = data.split(name).x.float()
+        x = x.float()
         low, high = (v.item() for v in torch.aminmax(x))
         if low < 0 or high > 1:
             raise VemError(
@@ -101,10 +120,9 @@ def _binarized(data: Data, how: str) -> Data:
             return x
         return torch.bernoulli(x, generator=generator("cpu", data.seed, "binarize", name))
 
-    train, valid, test = (replace(data.split(name), x=draw(name)) for name in SPLITS)
+    drawn = data.with_x(draw, kind="binary")
     # Data that are 0/1 already are drawn alike each time: nothing is redrawn.
-    redrawn = how == "stochastic" and not is_binary(train.x)
-    return replace(data, train=train, valid=valid, test=test, kind="binary", redrawn=redrawn)
+    return replace(drawn, redrawn=how == "stochastic" and not is_binary(drawn.train.x))
 
 
 def _fewer(data: Data, max_train: int) -> Data:
@@ -115,7 +133,6 @@ def _fewer(data: Data, max_train: int) -> Data:
             f"data.max_train={max_train} is out of range: data={data.name} has {num} training rows; "
             "give a smaller number, or null for all of them."
         )
-    order = torch.randperm(num, generator=generator("cpu", data.seed, "max_train"))
-    rows = order[:max_train].sort().values
+    rows = torch.randperm(num, generator=generator("cpu", data.seed, "max_train"))[:max_train].sort().values
     truth = {name: value[rows] if name.endswith("_train") else value for name, value in data.truth.items()}
-    return replace(data, train=take(data.train.x, data.train.labels, rows), truth=truth)
+    return replace(data, train=data.train.take(rows), truth=truth)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,23 @@ from vem.errors import VemError, did_you_mean
 from vem.storage.records import SPLITS
 
 Array = npt.NDArray[Any]
+Arrays = tuple[dict[str, Array], tuple[str, ...]]  # x and perhaps labels, or train, …; and what to say of the reading
 LARGEST_DENSE = 2 * 10**9  # bytes of a sparse array made dense
 LABELS = {"x": "labels", **{name: f"{name}_labels" for name in SPLITS}}
 Names = Sequence[str | int] | str | int | None
+
+OF_TABLES = ("label_column", "columns", "drop", "categories")
+OF_TEXT = ("header", "row_names", "separator", "decimal", "encoding")
+OF_ARRAYS = ("array", "label_array")
+TEXTS = ".csv, .tsv and .txt files"
+TABLES = f"tables with columns ({TEXTS}, .parquet, .feather)"
+MEANT_FOR = {
+    **dict.fromkeys(OF_TABLES, TABLES),
+    **dict.fromkeys(OF_TEXT, TEXTS),
+    **dict.fromkeys(OF_ARRAYS, ".npz and .mat files"),
+    "label_column": f"{TABLES} and .h5ad",
+    "layer": ".h5ad files",
+}
 
 
 @dataclass(frozen=True)
@@ -42,42 +58,18 @@ class Wishes:
     layer: str | None = None
 
     def none_but(self, meant: Collection[str], path: Path) -> None:
-        """Refuse an option that this kind of file does not have.
-
-        Raises:
-            VemError: one is set that is not among ``meant``.
-        """
+        """VemError if an option is set that this kind of file does not have: one that is not among ``meant``."""
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in meant and value != field.default:
                 raise VemError(
-                    f"data.{field.name}={value} is for {_kinds(field.name)}, and data.path={path} is not one: "
+                    f"data.{field.name}={value} is for {MEANT_FOR[field.name]}, and data.path={path} is not one: "
                     "leave it out; the labels of an .npz stand under the key 'labels'."
                 )
 
 
-OF_TABLES = ("label_column", "columns", "drop", "categories")
-OF_TEXT = ("header", "row_names", "separator", "decimal", "encoding")
-OF_ARRAYS = ("array", "label_array")
-TEXTS = ".csv, .tsv and .txt files"
-TABLES = f"tables with columns ({TEXTS}, .parquet, .feather)"
-
-
-def _kinds(key: str) -> str:
-    """The files that an option is for."""
-    if key == "label_column":
-        return f"{TABLES} and .h5ad"
-    if key in OF_ARRAYS:
-        return ".npz and .mat files"
-    return TABLES if key in OF_TABLES else ".h5ad files" if key == "layer" else TEXTS
-
-
 def needed(module: str, path: Path) -> Any:
-    """The module that reads a file of this kind.
-
-    Raises:
-        VemError: its package is not installed; the message has the commands that install it.
-    """
+    """The module that reads a file of this kind; VemError, with the commands that install it, if it is missing."""
     package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
@@ -94,6 +86,19 @@ def unreadable(path: Path, error: Exception | str) -> VemError:
     return VemError(f"data.path={path} cannot be read ({reason}): is it whole? Save it again.")
 
 
+@contextmanager
+def legible(path: Path) -> Iterator[None]:
+    """Whatever a library raises as a VemError about the file: in damaged bytes numpy, zipfile, h5py … meet anything."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the version that wrote the file, and names that repeat
+            yield
+    except VemError:
+        raise
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
 def pick(shapes: Mapping[str, tuple[int, ...]], wishes: Wishes, path: Path) -> dict[str, str]:
     """Which array of the file is what: vem's name (x, labels; or train, valid, test, train_labels …) → its own.
 
@@ -104,35 +109,31 @@ def pick(shapes: Mapping[str, tuple[int, ...]], wishes: Wishes, path: Path) -> d
         VemError: an array that is asked for is not there, or it is not said which one is x.
     """
     names = list(shapes)
-    for key in ("array", "label_array"):
+    shown = listed([f"{name} ({' x '.join(map(str, shape))})" for name, shape in sorted(shapes.items())])
+    for key in OF_ARRAYS:
         wanted = getattr(wishes, key)
         if wanted is not None and wanted not in names:
             raise VemError(
-                f"data.{key}={wanted!r} is not in data.path={path}{did_you_mean(str(wanted), names)} It holds "
-                f"{_with_shapes(shapes)}."
+                f"data.{key}={wanted!r} is not in data.path={path}{did_you_mean(str(wanted), names)} It holds {shown}."
             )
-    label = wishes.label_array
-    if wishes.array is not None:
-        label = label or ("labels" if "labels" in names and wishes.array != "labels" else None)
-        return {"x": wishes.array} | ({"labels": label} if label else {})
-    rest = [name for name in names if name != label]
-    if set(rest) <= {"x", "labels"} and "x" in rest:
-        return {name: name for name in rest} | ({"labels": label} if label else {})
+    x, label = wishes.array, wishes.label_array
+    rest = [name for name in names if name not in (x, label)]
     three = {*SPLITS, *(LABELS[name] for name in SPLITS)}
-    if label is None and set(SPLITS) <= set(names) <= three:
+    if x is None and label is None and set(SPLITS) <= set(names) <= three:
         return {name: name for name in names}
-    if len(rest) == 1 and rest[0] not in {*three, "labels"}:
-        return {"x": rest[0]} | ({"labels": label} if label else {})
+    if x is None and "x" in rest and set(rest) <= {"x", "labels"}:
+        x = "x"
+    elif x is None and len(rest) == 1 and rest[0] not in {*three, "labels"}:
+        x = rest[0]
+    if x is not None:
+        label = label or ("labels" if "labels" in names and x != "labels" else None)
+        return {"x": x} | ({"labels": label} if label else {})
     example = max(names, key=lambda name: math.prod(shapes[name])) if names else "NAME"
     raise VemError(
-        f"data.path={path} has the keys {_with_shapes(shapes)}. Save it with x and, if you have them, labels; or with "
+        f"data.path={path} has the keys {shown}. Save it with x and, if you have them, labels; or with "
         "train, valid and test and, if you have them, train_labels, valid_labels, test_labels; or say which array is x "
         f"(data.array={example}) and, if one is, which holds the labels (data.label_array=NAME)."
     )
-
-
-def _with_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    return listed([f"{name} ({' x '.join(map(str, shape))})" for name, shape in sorted(shapes.items())])
 
 
 def listed(names: Sequence[str]) -> str:
@@ -141,11 +142,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def dense(sparse: Any, path: Path) -> Array:
-    """A sparse matrix of scipy as an array.
-
-    Raises:
-        VemError: that would take more than two gigabytes.
-    """
+    """A sparse matrix of scipy as an array; VemError if that would take more than two gigabytes."""
     width = 4 if np.can_cast(sparse.dtype, np.float32) else 8  # as vem keeps it
     size = math.prod(sparse.shape) * width
     if size > LARGEST_DENSE:

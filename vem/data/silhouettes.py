@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vem.data.dataset import Data
+from vem.data.dataset import Data, Split
 from vem.data.files import Source, data_folder, load_mat, obtain
-from vem.data.prepare import prepare, split_rows, take
+from vem.data.prepare import dealt, split_rows
 
 FILE = Source(
     "caltech101-silhouettes/caltech101_silhouettes_28.mat",
@@ -35,8 +35,7 @@ def silhouettes(root: str | None = None, seed: int = 0, max_train: int | None = 
     content = load_mat(obtain(FILE, data_folder(root)), "X", "Y")
     # Stored column first, 0 = object.
     images = 1 - content["X"].reshape(-1, 28, 28).transpose(0, 2, 1).astype(np.float32)
-    x = torch.from_numpy(np.ascontiguousarray(images))
-    labels = torch.from_numpy(content["Y"].reshape(-1).astype(np.int64) - 1)
-    train, valid, test = (take(x, labels, rows) for rows in split_rows(len(x), SIZES, seed))
-    data = Data("silhouettes", train, valid, test, "binary", image_shape=(28, 28), seed=seed, notes=NOTES)
-    return prepare(data, max_train=max_train)
+    labels = content["Y"].reshape(-1).astype(np.int64) - 1
+    rows = Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels))
+    parts = split_rows(len(rows), SIZES, seed)
+    return dealt("silhouettes", rows, parts, "none", max_train, "binary", (28, 28), seed=seed, notes=NOTES)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vem.data.columns import Source, arrays_of, as_numbers
-from vem.data.reading import OF_TABLES, OF_TEXT, Array, Wishes
-from vem.data.text_layout import DECIMAL_COMMA, THOUSANDS, Layout, cells_as_text, find_layout, named
-from vem.data.text_names import all_whole, asked_header, first_row, judge, like_the_rest, names_above, row_names
+from vem.data.reading import Arrays, Wishes
+from vem.data.text_layout import DECIMAL_COMMA, THOUSANDS, TRUTH, Layout, find_layout, unlike
+from vem.data.text_names import all_whole, first_row, judge, names_above, row_names
 from vem.data.text_rows import NOTHING, Row, opened, rows
 from vem.errors import VemError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".dat")
-PACKED = ".gz"
 
 
 def is_text(path: Path) -> bool:
@@ -30,11 +29,10 @@ def is_text(path: Path) -> bool:
     >>> is_text(Path("a.CSV")), is_text(Path("a.tsv.gz")), is_text(Path("a.npy"))
     (True, True, False)
     """
-    name = path.name.lower().removesuffix(PACKED)
-    return name.endswith(SUFFIXES)
+    return path.name.lower().removesuffix(".gz").endswith(SUFFIXES)
 
 
-def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, ...]]:
+def read_text(path: Path, wishes: Wishes) -> Arrays:
     """A table of numbers, with or without a line of names; one column may be labels, of numbers or text.
 
     The arrays are x [N, D] (float64) and perhaps labels [N]; beside them is what to say about the reading.
@@ -43,12 +41,14 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
         VemError: the file cannot be read, can be read in several ways, or holds something else than numbers; the
             message names the line, and the options that settle it.
     """
-    wishes.none_but((*OF_TABLES, *OF_TEXT), path)
     for key in ("header", "row_names"):
         if getattr(wishes, key) not in ("auto", True, False):
             raise VemError(f"data.{key}={getattr(wishes, key)!r} is not known. Choose one of: auto, true, false.")
     layout = find_layout(path, wishes)
-    given, table, skipped, notes = _names_and_body(layout, wishes)
+    notes = []
+    if layout.decimal == "," and wishes.decimal == "auto":
+        notes.append(f"data.path={path}: the comma is the decimal sign (data.decimal=point says otherwise).")
+    given, skipped, table = _names_and_body(layout, notes)
     if layout.misfit and as_numbers(table.iloc[:, 0], layout.decimal) is None:
         raise VemError(
             f"data.path={path} cannot be read: no separator gives every line the same number of cells: "
@@ -57,16 +57,15 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
     if blank := _blank_end(layout, table):
         table = table.iloc[:-blank]
         notes.append(f"data.path={path}: lines at the end that hold separators only are left out ({blank}).")
-    names = given or []
-    width = table.shape[1] - _trailing(layout, names, table)
-    table, names = table if width == table.shape[1] else table.iloc[:, :width], names[:width]
+    width = table.shape[1] - _trailing(layout, given or [], table)
+    table = table.iloc[:, :width]
     left_out = int(wishes.row_names is True)
     if given is None:
         names = [str(j + 1) for j in range(width)]
     else:
-        too_few = len(names) < width
-        names = ["", *names] if too_few else names
-        left_out, said = row_names(layout, names, table, wishes, too_few)
+        too_few = len(given) < width
+        names = ["", *given] if too_few else given[:width]
+        left_out, said = row_names(layout, names, table, too_few)
         notes += [said] if said else []
     table = table.set_axis(_distinct(names), axis=1)
     source = Source(path, lambda row: _place(layout, row + skipped), layout.decimal, lambda cell: _hint(layout, cell))
@@ -74,45 +73,44 @@ def read_text(path: Path, wishes: Wishes) -> tuple[dict[str, Array], tuple[str, 
     return arrays, (*notes, *more)
 
 
-def _names_and_body(layout: Layout, wishes: Wishes) -> tuple[list[str] | None, pd.DataFrame, int, list[str]]:
-    """The names, the rows below them, how many rows stand above these, and what to say.
+def _names_and_body(layout: Layout, notes: list[str]) -> tuple[list[str] | None, int, pd.DataFrame]:
+    """The names, how many rows stand above the data, and these; ``notes`` gets what to say about it.
 
-    Raises:
-        VemError: the first row may be names or a datum.
+    Asked where the first row may be names or a datum.
     """
-    where = f"data.path={layout.path}: line {layout.rows[0].line}, {layout.line_1!r},"
-    notes = []
-    if layout.decimal == "," and wishes.decimal == "auto":
-        notes.append(f"data.path={layout.path}: the comma is the decimal sign (data.decimal=point says otherwise).")
-    above = names_above(layout, wishes.header)
+    first = layout.rows[0]
+    where = f"data.path={layout.path}: line {first.line}, {layout.line_1!r},"
+    above = names_above(layout)
     if above is not None:
-        return above, _body(layout, 0), 0, notes
-    found = first_row(layout, wishes)
-    cells = layout.rows[0].cells
-    if found != "data":
-        below = _body(layout, 1)
-        verdict = "names"
-        if found != "names":
-            nameless = len(cells) - len(found) if not cells[0] else 0
-            verdict = judge(found, all_whole(below.iloc[:, nameless:], layout.decimal)) if len(below) else "data"
-        # As a datum it would lack its first cell, and to leave that column out would make the names a datum.
-        if verdict == "asked" or (verdict == "data" and not cells[0]):
-            raise asked_header(layout)
-        if verdict == "names":
-            if found != "names":
-                notes.append(f"{where} names the columns, as far as numbers tell (data.header=false makes it a datum).")
-            return cells, below, 1, notes
-    elif wishes.header == "auto" and (kind := like_the_rest(layout.rows[0])):
-        notes.append(f"{where} holds {kind}, as the lines below it: a datum (data.header=true makes it names).")
-    return None, _body(layout, 0), 0, notes
+        return above, 0, _body(layout, 0)
+    found = first_row(layout)
+    if found == "data":
+        quoted = all(quoted or not cell for cell, quoted in zip(first.cells, first.quoted, strict=True))
+        # Only said where such a row used to be read as names.
+        if layout.wishes.header == "auto" and (quoted or all(cell.lower() in TRUTH for cell in first.cells)):
+            kind = "quoted numbers" if quoted else "true and false"
+            notes.append(f"{where} holds {kind}, as the lines below it: a datum (data.header=true makes it names).")
+        return None, 0, _body(layout, 0)
+    below = _body(layout, 1)
+    if found == "names":
+        return first.cells, 1, below
+    nameless = 0 if first.cells[0] else len(first.cells) - len(found)
+    verdict = judge(found, all_whole(below.iloc[:, nameless:], layout.decimal)) if len(below) else "data"
+    if verdict == "names":
+        notes.append(f"{where} names the columns, as far as numbers tell (data.header=false makes it a datum).")
+        return first.cells, 1, below
+    # As a datum it would lack its first cell, and to leave that column out would make the names a datum.
+    if verdict == "asked" or not first.cells[0]:
+        missing, beside = ("", "") if first.cells[0] else (" whose first cell is missing", " data.drop=[1]")
+        raise VemError(
+            f"{where} may name the columns or be a datum{missing}. "
+            f"Say data.header=true if it names them, data.header=false{beside} if it is a datum."
+        )
+    return None, 0, _body(layout, 0)
 
 
 def _body(layout: Layout, first: int) -> pd.DataFrame:
-    """The rows from this one on, by pandas' C reader.
-
-    Raises:
-        VemError: they cannot be read; a line with too many cells is named.
-    """
+    """The rows from this one on, by pandas' C reader; a line with too many cells is named."""
     import pandas as pd  # here, because pandas takes half a second to import
 
     if first == len(layout.rows):
@@ -178,22 +176,16 @@ def _rows(layout: Layout) -> Iterator[Row]:
 
 
 def _refuse_ragged(layout: Layout) -> None:
-    first = layout.rows[0]
     for num, row in enumerate(_rows(layout)):
         if len(row.cells) != layout.width and (num or not layout.one_fewer):
             raise VemError(
-                f"data.path={layout.path} cannot be read: line {row.line} has {cells_as_text(len(row.cells))} and line "
-                f"{first.line} has {len(first.cells)} (separator: {named(layout.separator)}). Mend the line, or say "
-                "data.separator."
+                f"data.path={layout.path} cannot be read: {unlike(row, layout.rows[0], layout.separator)}. Mend the "
+                "line, or say data.separator."
             )
 
 
 def _place(layout: Layout, num: int) -> str:
-    """Where the row of this number stands.
-
-    Raises:
-        VemError: it has too few cells.
-    """
+    """Where the row of this number stands; one with too few cells is refused."""
     row = next(islice(_rows(layout), num, None), None)
     if row is None:
         return f"row {num} (counted from 0)"

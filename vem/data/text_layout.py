@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
@@ -17,7 +18,7 @@ SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " "}
 DECIMALS = {"point": ".", "comma": ","}
 THREE = ",;\t"  # what is tried before spaces
 COMMENT = ("#", "%")
-TRUTH = {"true": 1.0, "false": 0.0}
+TRUTH = {"true", "false"}
 EXCEL = re.compile(r"\"?sep=.\"?")  # a first line that tells Excel the separator
 CHUNK = 1 << 16  # characters: how a table is written is told by its beginning, and the rest must fit
 ENOUGH = 4  # lines of that beginning, however long they are
@@ -30,7 +31,62 @@ THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?"
 
 
 @dataclass(frozen=True)
-class Layout:
+class Cut:
+    """The first rows of a file as one separator cuts them into cells."""
+
+    wishes: Wishes
+    separator: str
+    rows: list[Row]
+
+    @property
+    def width(self) -> int:
+        """The number of cells of a row."""
+        return len(self.rows[-1].cells)
+
+    @cached_property
+    def ragged(self) -> str | None:
+        """Which line has another number of cells than the first, if one has."""
+        first, *rest = self.rows
+        odd = next((row for row in rest if len(row.cells) != len(first.cells)), None)
+        if odd is None:
+            return None
+        said = unlike(odd, first, self.separator)
+        if len({len(row.cells) for row in rest}) == 1 < len(rest):
+            said += ", which alone differs: if it holds no names, take it out or put # before it"
+            if len(first.cells) == self.width - 1:
+                said += "; if it holds names, and the first cells name the rows, say data.header=true"
+        return said
+
+    @cached_property
+    def foreign(self) -> str | None:
+        """Which cell holds another separator, if one does, and is no number with a comma."""
+        decimal = DECIMALS.get(self.wishes.decimal, self.wishes.decimal)
+        number = re.compile({".": THOUSANDS, ",": DECIMAL_COMMA}.get(decimal, f"{DECIMAL_COMMA}|{THOUSANDS}"), re.ASCII)
+        for row in self.rows:
+            for cell, quoted in zip(row.cells, row.quoted, strict=True):
+                held = [s for s in THREE if s != self.separator and s in cell and not quoted]
+                if held and not (held == [","] and number.fullmatch(cell)):
+                    sign, where = named(held[0]), named(self.separator)
+                    return f"{cell!r} in line {row.line} holds a {sign} (separator: {where})"
+        return None
+
+    @property
+    def exact(self) -> bool:
+        """Whether all lines have the same number of cells, and more than one; blanks beside one cell do not count."""
+        several = self.separator != "\t" or any(sum(map(bool, row.cells)) > 1 for row in self.rows)
+        return self.ragged is None and self.width >= 2 and several
+
+    @property
+    def one_fewer(self) -> bool:
+        """Whether line 1 holds names, one fewer than the others, which agree, have cells."""
+        first, *rest = self.rows
+        numbers = (NUMBER.fullmatch(cell) for cell, q in zip(first.cells, first.quoted, strict=True) if not q)
+        names = self.wishes.header is True or (self.wishes.header == "auto" and not any(numbers))
+        return {len(row.cells) for row in rest} == {len(first.cells) + 1} and names
+
+
+@dataclass(frozen=True)
+class Layout(Cut):
     """How a file is written, and its first rows.
 
     ``rows[0]`` may be names or data; the rows' places are relative to ``start``, the number of characters before
@@ -40,24 +96,12 @@ class Layout:
 
     path: Path
     encoding: str
-    separator: str
     decimal: str
     thousands: str | None
     start: int
     line_1: str
-    rows: list[Row]
     comment: str | None
     misfit: str | None
-
-    @property
-    def width(self) -> int:
-        """The number of cells of a row."""
-        return len(self.rows[-1].cells)
-
-    @property
-    def one_fewer(self) -> bool:
-        """Whether line 1 has one name fewer than the others have cells."""
-        return len(self.rows[0].cells) == self.width - 1
 
     def number(self, cell: str) -> float | None:
         """The number in a cell, by this file's signs; None if there is none, NaN if its points may mark thousands."""
@@ -74,35 +118,6 @@ class Layout:
         return self.number(cell) is not None
 
 
-@dataclass(frozen=True)
-class Trial:
-    """The first rows as one separator cuts them, and why it does not fit, if so."""
-
-    separator: str
-    rows: list[Row]
-    header: str | bool  # the option
-    ragged: str | None  # lines with other numbers of cells
-    foreign: str | None  # a cell that holds another separator
-
-    @property
-    def exact(self) -> bool:
-        """Whether all lines have the same number of cells, and more than one; blanks beside one cell do not count."""
-        several = self.separator != "\t" or any(sum(map(bool, row.cells)) > 1 for row in self.rows)
-        return self.ragged is None and len(self.rows[0].cells) >= 2 and several
-
-    @property
-    def one_fewer(self) -> bool:
-        """Whether line 1 holds names, one fewer than the others, which agree, have cells."""
-        first, rest = self.rows[0], self.rows[1:]
-        numbers = [
-            cell
-            for cell, quoted in zip(first.cells, first.quoted, strict=True)
-            if not quoted and NUMBER.fullmatch(cell)
-        ]
-        names = self.header is True or (self.header == "auto" and not numbers)
-        return {len(row.cells) for row in rest} == {len(first.cells) + 1} and names
-
-
 def find_layout(path: Path, wishes: Wishes) -> Layout:
     """How the file is written, as far as ``wishes`` leave it open.
 
@@ -117,44 +132,43 @@ def find_layout(path: Path, wishes: Wishes) -> Layout:
         text, whole = _beginning(stream)
     start, line, comment = _preamble(text)
     body = text[start:]
-    line_1 = (re.split(LINE_END, body, maxsplit=1)[0]).strip()
+    line_1 = re.split(LINE_END, body, maxsplit=1)[0].strip()
     line_1 = line_1 if len(line_1) <= 80 else line_1[:80] + " …"
 
-    def tried(separator: str) -> Trial:
+    def tried(separator: str) -> Cut:
         found = list(rows(body, separator, line, whole))
-        if (
-            separator == " "
-            and body[: found[0].end if found else 0][:1].isspace()
-            and {len(row.cells) for row in found[1:]} == {len(found[0].cells) + 1}
-        ):
+        first_fewer = found and {len(row.cells) for row in found[1:]} == {len(found[0].cells) + 1}
+        if separator == " " and body[:1].isspace() and first_fewer:
             # So pandas writes an empty cell above row names: the only blank that counts.
             found[0] = found[0]._replace(cells=["", *found[0].cells], quoted=[False, *found[0].quoted])
-        return _tried(separator, found, decimal, wishes.header)
+        return Cut(wishes, separator, found)
 
     # Spaces only where there is no tab, which they would count as a space.
     candidates = [s for s in (*THREE, " ") if s in body and s != decimal and not (s == " " and "\t" in body)]
+    others = [cut for cut in map(tried, candidates) if cut.rows]
     misfit = None
     if wanted is None:
-        trials = [tried(s) for s in candidates]
-        trial, misfit = _fitting([t for t in trials if t.rows], tried, line_1, wishes, path)
+        cut, misfit = _fitting(others, tried, line_1, path)
     else:
-        trial = tried(wanted)
-        if trial.rows and trial.ragged and not trial.one_fewer:
-            raise VemError(f"data.path={path} cannot be read: {trial.ragged}. Mend the line, or data.separator.")
-        others = [t for t in map(tried, candidates) if t.rows and t.exact and not t.foreign]
-        if trial.rows and len(trial.rows[0].cells) == 1 and others:
-            other, num = named(others[0].separator), len(others[0].rows[0].cells)
+        cut = tried(wanted)
+        if cut.rows and cut.ragged and not cut.one_fewer:
+            raise VemError(f"data.path={path} cannot be read: {cut.ragged}. Mend the line, or data.separator.")
+        others = [other for other in others if other.exact and not other.foreign]
+        if cut.rows and len(cut.rows[0].cells) == 1 and others:
+            other = named(others[0].separator)
             raise VemError(
                 f"data.path={path}: data.separator={named(wanted)} stands in no line, and a {other} cuts every one "
-                f"into {num} cells (line {line}: {line_1!r}). Say data.separator={other}; if a comma is the decimal "
-                "sign, say data.decimal=comma."
+                f"into {others[0].width} cells (line {line}: {line_1!r}). Say data.separator={other}; if a comma is "
+                "the decimal sign, say data.decimal=comma."
             )
-    if not trial.rows or (whole and body[trial.rows[-1].end :].strip()):
-        reason = "a quote in it is not closed" if body.strip() else "it holds no row"
-        raise unreadable(path, reason)
-    sign, thousands = _decimal(path, encoding, start, trial.separator, decimal, line_1)
+    if not cut.rows or (whole and body[cut.rows[-1].end :].strip()):
+        raise unreadable(path, "a quote in it is not closed" if body.strip() else "it holds no row")
+    sign, thousands = decimal or ".", None
+    # Between commas, or in a single column, a comma is no decimal sign unless that is said.
+    if decimal != "," and cut.separator != NOTHING and (cut.separator != "," or decimal):
+        sign, thousands = _decimal(path, encoding, start, cut.separator, decimal, line_1)
     return Layout(
-        path, encoding, trial.separator, sign, thousands, start, line_1, trial.rows, comment, misfit
+        wishes, cut.separator, cut.rows, path, encoding, sign, thousands, start, line_1, comment, misfit
     )  # fmt: skip
 
 
@@ -199,79 +213,46 @@ def _preamble(text: str) -> tuple[int, int, str | None]:
     return start, line, comments[0] if len(comments) == 1 else None
 
 
-def _tried(separator: str, found: list[Row], decimal: str | None, header: str | bool) -> Trial:
-    """How the first rows fit a separator."""
-    ragged = foreign = None
-    others = [s for s in THREE if s != separator]
-    forms = {".": [THOUSANDS], ",": [DECIMAL_COMMA]}.get(decimal or "", [DECIMAL_COMMA, THOUSANDS])
-    number = re.compile("|".join(forms), re.ASCII)
-    for row in found:
-        if ragged is None and len(row.cells) != len(found[0].cells):
-            ragged = (
-                f"line {row.line} has {cells_as_text(len(row.cells))} and line {found[0].line} has "
-                f"{len(found[0].cells)} (separator: {named(separator)})"
-            )
-        if foreign is None and any(other in cell for cell in row.cells for other in others):
-            for cell, quoted in zip(row.cells, row.quoted, strict=True):
-                held = [s for s in others if s in cell and not quoted]
-                if held and not (held == [","] and number.fullmatch(cell)):
-                    foreign = f"{cell!r} in line {row.line} holds a {named(held[0])} (separator: {named(separator)})"
-                    break
-    if ragged and len({len(row.cells) for row in found[1:]}) == 1 < len(found) - 1:
-        ragged += ", which alone differs: if it holds no names, take it out or put # before it"
-        if len(found[0].cells) == len(found[1].cells) - 1:
-            ragged += "; if it holds names, and the first cells name the rows, say data.header=true"
-    return Trial(separator, found, header, ragged, foreign)
-
-
-def cells_as_text(num: int) -> str:
-    """How many cells there are, in words."""
-    return "1 cell" if num == 1 else f"{num} cells"
-
-
 def named(separator: str) -> str:
     """What a separator is called in a message and in data.separator."""
     return next((name for name, sign in SEPARATORS.items() if sign == separator), separator)
 
 
-def _fitting(
-    trials: Sequence[Trial], tried: Callable[[str], Trial], line_1: str, wishes: Wishes, path: Path
-) -> tuple[Trial, str | None]:
-    """The one separator that fits, or a single column and why nothing fits.
+def unlike(row: Row, first: Row, separator: str) -> str:
+    """That a row has another number of cells than the first, in words."""
+    cells = "1 cell" if len(row.cells) == 1 else f"{len(row.cells)} cells"
+    return f"line {row.line} has {cells} and line {first.line} has {len(first.cells)} (separator: {named(separator)})"
 
-    Raises:
-        VemError: several fit.
-    """
-    fits = [t for t in trials if t.exact and not t.foreign]
-    fits = fits or [t for t in trials if t.one_fewer and not t.foreign]
+
+def _fitting(cuts: Sequence[Cut], tried: Callable[[str], Cut], line_1: str, path: Path) -> tuple[Cut, str | None]:
+    """The one separator that fits, or a single column and why nothing fits; refused if several fit."""
+    fits = [cut for cut in cuts if cut.exact and not cut.foreign]
+    fits = fits or [cut for cut in cuts if cut.one_fewer and not cut.foreign]
     if len(fits) == 1:
         return fits[0], None
     # Numbers between commas, beside labels that hold other separators, were always read so.
-    comma = [t for t in trials if t.separator == "," and t.exact and _numbers_but_for_labels(t.rows, wishes)]
+    comma = [cut for cut in cuts if cut.separator == "," and cut.exact and _numbers_but_for_labels(cut)]
     if comma:
         return comma[0], None
     if fits:
         options = " or ".join(
-            f"data.separator={named(t.separator)}" + (" data.decimal=comma" if t.separator != "," else "") for t in fits
+            f"data.separator={named(cut.separator)}" + (" data.decimal=comma" if cut.separator != "," else "")
+            for cut in fits
         )
-        ways = " and by ".join(named(t.separator) for t in fits)
         raise VemError(
-            f"data.path={path}: line {fits[0].rows[0].line}, {line_1!r}, can be cut into cells by {ways}. Say which is "
-            f"meant, with {options}."
+            f"data.path={path}: line {fits[0].rows[0].line}, {line_1!r}, can be cut into cells by "
+            f"{' and by '.join(named(cut.separator) for cut in fits)}. Say which is meant, with {options}."
         )
-    reasons = [reason for t in trials for reason in (t.ragged, t.foreign) if reason]
-    return tried(NOTHING), "; ".join(reasons) or None
+    return tried(NOTHING), "; ".join(reason for cut in cuts for reason in (cut.ragged, cut.foreign) if reason) or None
 
 
-def _numbers_but_for_labels(found: Sequence[Row], wishes: Wishes) -> bool:
+def _numbers_but_for_labels(cut: Cut) -> bool:
     """Whether all cells below line 1 are numbers, those of the labels apart."""
-    label = str(wishes.label_column)
-    columns = {j for j, name in enumerate(found[0].cells) if name == label} | {
-        int(label) - 1 if label.isdecimal() else -1
-    }
+    label = str(cut.wishes.label_column)
+    columns = {j for j, name in enumerate(cut.rows[0].cells) if label in (name, str(j + 1))}
     odd = {
         j
-        for row in found[1:]
+        for row in cut.rows[1:]
         for j, cell in enumerate(row.cells)
         if cell and not NUMBER.fullmatch(cell) and cell.lower() not in TRUTH
     }
@@ -281,44 +262,27 @@ def _numbers_but_for_labels(found: Sequence[Row], wishes: Wishes) -> bool:
 def _decimal(
     path: Path, encoding: str, start: int, separator: str, wanted: str | None, line_1: str
 ) -> tuple[str, str | None]:
-    """The decimal sign, and what groups thousands, if anything does.
+    """The decimal sign, and what groups thousands, if anything does; ``wanted`` may be the point.
 
-    A comma is decimal if some number has other than three digits after it.
-
-    Raises:
-        VemError: all have three.
+    A comma is decimal if some number has other than three digits after it; if all have three, it is asked.
     """
-    if wanted == "," or separator == NOTHING or (separator == "," and not wanted):
-        return wanted or ".", None
-    three = _commas(path, encoding, start, separator)
-    if three is None:
-        return ".", None
-    if wanted == ".":
-        return ".", "," if three else None
-    if three:
-        raise VemError(
-            f"data.path={path}: the comma in {three!r} may be a decimal sign or mark thousands, as every number of the "
-            f"file has three digits after it (line 1: {line_1!r}). Say which is meant, with data.decimal=comma or "
-            "data.decimal=point."
-        )
-    return ",", None
-
-
-def _commas(path: Path, encoding: str, start: int, separator: str) -> str | None:
-    """A number of the file with a comma if all have three digits after it; "" if some have not, None without any."""
     sign = re.escape(separator)
     beside = ' *" *' if separator == "," else '[ "]*'  # what holds a comma between commas is quoted
     cell = re.compile(
         rf"(?:^|{sign}){beside}({DECIMAL_COMMA}|{THOUSANDS}){beside}(?={sign}|$|\r)", re.ASCII | re.MULTILINE
     )
-    found = None
+    three = None
     with opened(path, encoding) as stream:
         stream.read(start)
         while piece := stream.read(CHUNK) + stream.readline():
-            if "," not in piece:
-                continue
-            for match in cell.finditer(piece):
+            for match in cell.finditer(piece) if "," in piece else ():
                 if match.group(2) and len(match.group(2)) != 3:
-                    return ""
-                found = found or match.group(1)
-    return found
+                    return (".", None) if wanted else (",", None)
+                three = three or match.group(1)
+    if three and not wanted:
+        raise VemError(
+            f"data.path={path}: the comma in {three!r} may be a decimal sign or mark thousands, as every number of the "
+            f"file has three digits after it (line 1: {line_1!r}). Say which is meant, with data.decimal=comma or "
+            "data.decimal=point."
+        )
+    return ".", "," if three else None

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vem.data.columns import as_numbers
-from vem.data.reading import Wishes
 from vem.data.text_layout import TRUTH, Layout
-from vem.data.text_rows import Row, rows
+from vem.data.text_rows import rows
 from vem.errors import VemError
 
 if TYPE_CHECKING:
@@ -20,31 +19,28 @@ if TYPE_CHECKING:
 MISSING = {"na", "nan", "n/a", "#n/a", "null", "none", "?"}  # among numbers they are no names
 
 
-def names_above(layout: Layout, header: str | bool) -> list[str] | None:
+def names_above(layout: Layout) -> list[str] | None:
     """The names in a comment that is the file's first line and stands just above the first row of numbers.
 
     So numpy.savetxt writes them, and such a line was always read as names.
     """
+    header = layout.wishes.header
     data = any(layout.is_number(cell) or cell.lower() in TRUTH for cell in layout.rows[0].cells)
     if header is False or layout.comment is None or not data:
         return None
     above = next(rows(layout.comment.lstrip("#% \t"), layout.separator), None)
     if above is None or len(above.cells) != layout.width:
         return None
-    if header == "auto" and any(map(layout.is_number, above.cells)):
-        return None
-    return above.cells
+    return None if header == "auto" and any(map(layout.is_number, above.cells)) else above.cells
 
 
-def first_row(layout: Layout, wishes: Wishes) -> Literal["names", "data"] | list[float]:
+def first_row(layout: Layout) -> Literal["names", "data"] | list[float]:
     """What the first row holds; numbers may be names all the same, and are given to :func:`judge`.
 
     An empty first cell, which stands above row names, is not among them. A number in quotes is a name above cells
-    that are not quoted.
-
-    Raises:
-        VemError: it holds names and numbers, and no option says what it is.
+    that are not quoted. VemError if it holds names and numbers, and no option says what it is.
     """
+    wishes = layout.wishes
     if wishes.header != "auto":
         return "names" if wishes.header else "data"
     if layout.one_fewer:
@@ -61,8 +57,7 @@ def first_row(layout: Layout, wishes: Wishes) -> Literal["names", "data"] | list
     if not numbers:
         return "names" if names else "data"
     missing = [j for j in names if first.cells[j].lower() in MISSING]
-    apart = {str(one) for one in (wishes.label_column, *_listed(wishes.drop))}
-    odd = [j for j in names if j not in missing and str(j + 1) not in apart]
+    odd = [j for j in names if j not in missing and str(j + 1) not in _apart(layout)]
     if odd:
         j = odd[0]
         raise VemError(
@@ -78,15 +73,10 @@ def first_row(layout: Layout, wishes: Wishes) -> Literal["names", "data"] | list
     return "data" if None in values else [value for value in values if value is not None]
 
 
-def like_the_rest(first: Row) -> str | None:
-    """What makes a first row a datum that used to be read as names: only said, where it was one."""
-    if all(quoted or not cell for cell, quoted in zip(first.cells, first.quoted, strict=True)):
-        return "quoted numbers"
-    return "true and false" if all(cell.lower() in TRUTH for cell in first.cells) else None
-
-
-def _listed(wanted: object) -> list[object]:
-    return list(wanted) if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]
+def _apart(layout: Layout) -> set[str]:
+    """The columns that are asked for as labels, or to be left out."""
+    drop = layout.wishes.drop
+    return {str(one) for one in (layout.wishes.label_column, *([drop] if isinstance(drop, str | int) else drop or ()))}
 
 
 def judge(numbers: Sequence[float], whole: bool) -> Literal["names", "data", "asked"]:
@@ -106,11 +96,8 @@ def judge(numbers: Sequence[float], whole: bool) -> Literal["names", "data", "as
             return "names"
         if num <= 2 and from_0:
             return "asked"
-    elif from_0 or from_1:
-        if num >= 6:
-            return "names"
-        if num >= 2:
-            return "asked"
+    elif (from_0 or from_1) and num >= 2:
+        return "names" if num >= 6 else "asked"
     return "asked" if num >= 5 and all(a < b for a, b in pairwise(numbers)) else "data"
 
 
@@ -126,33 +113,25 @@ def all_whole(table: pd.DataFrame, decimal: str) -> bool:
     return True
 
 
-def asked_header(layout: Layout) -> VemError:
-    """The question whether the first row is a datum."""
-    first = layout.rows[0]
-    # A datum with an empty cell is none without that column.
-    missing, beside = ("", "") if first.cells[0] else (" whose first cell is missing", " data.drop=[1]")
-    return VemError(
-        f"data.path={layout.path}: line {first.line}, {layout.line_1!r}, may name the columns or be a datum{missing}. "
-        f"Say data.header=true if it names them, data.header=false{beside} if it is a datum."
-    )
-
-
-def row_names(
-    layout: Layout, names: Sequence[str], table: pd.DataFrame, wishes: Wishes, too_few: bool
-) -> tuple[int, str | None]:
+def row_names(layout: Layout, names: Sequence[str], table: pd.DataFrame, too_few: bool) -> tuple[int, str | None]:
     """How many columns from the first on name the rows, and what to say about it.
 
     They have no name, or there is one name too few: so R's write.csv and write.table, and pandas, write row names.
-
-    Raises:
-        VemError: their values repeat, or the one cell too many is no row name for sure.
+    VemError if their values repeat, or the one cell too many is no row name for sure.
     """
+    wishes, first_line = layout.wishes, layout.rows[0].line
+    more_cells = (
+        f"data.path={layout.path}: its lines have more cells than line {first_line} has names, "
+        f"{layout.line_1!r} above {', '.join(layout.rows[1].cells[:9])!r}."
+        if too_few
+        else ""
+    )
     if wishes.row_names != "auto":
         if too_few and not wishes.row_names:
-            raise VemError(f"{_too_few(layout)} Name every column, or leave the first out with data.row_names=true.")
+            raise VemError(f"{more_cells} Name every column, or leave the first out with data.row_names=true.")
         return int(bool(wishes.row_names)), None
     num = len(list(takewhile(lambda name: not name, names)))
-    asked_for = {str(one) for one in (wishes.label_column, *_listed(wishes.drop))}
+    asked_for = _apart(layout)
     settled = "Unnamed: 0" in asked_for or ("1" in asked_for and "1" not in names)
     if num == 0 or num == len(names) or settled or wishes.columns is not None:
         return 0, None
@@ -163,14 +142,14 @@ def row_names(
             decimal = all(row.cells[1].isdecimal() for row in layout.rows[1:]) and layout.width == 2
             comma = "if the comma is the decimal sign, say data.decimal=comma; " if decimal else ""
             raise VemError(
-                f"{_too_few(layout)} What is meant: {comma}if the first cells name the rows, say data.row_names=true; "
+                f"{more_cells} What is meant: {comma}if the first cells name the rows, say data.row_names=true; "
                 "else name every column."
             )
     again = first.duplicated()
     if again.any():
         value = first[again].iloc[0, 0]
         raise VemError(
-            f"data.path={layout.path}: the first column has no name (line {layout.rows[0].line}: {layout.line_1!r}), "
+            f"data.path={layout.path}: the first column has no name (line {first_line}: {layout.line_1!r}), "
             f"and {str(value)!r} stands in it twice, so it may be data or row names. Say data.row_names=true to leave "
             "it out, data.row_names=false to keep it."
         )
@@ -178,11 +157,4 @@ def row_names(
     return num, (
         f"data.path={layout.path}: {what}, and no two values are equal: row names, left out "
         "(data.row_names=false keeps them)."
-    )
-
-
-def _too_few(layout: Layout) -> str:
-    return (
-        f"data.path={layout.path}: its lines have more cells than line {layout.rows[0].line} has names, "
-        f"{layout.line_1!r} above {', '.join(layout.rows[1].cells[:9])!r}."
     )

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import IO, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from vem.data.reading import unreadable
 from vem.errors import VemError
 
 GZIP = b"\x1f\x8b"
 BOMS = {
-    codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # begins as the mark of UTF-16 does
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -42,35 +41,34 @@ class Row(NamedTuple):
 def opened(path: Path, encoding: str) -> Iterator[TextIO]:
     """The text of a file, packed with gzip or not; ``encoding`` auto is UTF-8, or UTF-16 where its bytes say so.
 
-    Raises:
-        VemError: it cannot be read, or is in another encoding; the message names the line.
+    VemError if it cannot be read, or is in another encoding; the message names the line.
     """
     try:
         with path.open("rb") as file:
-            raw = _unpacked(file)
+            packed = file.read(2) == GZIP
+            file.seek(0)
+            raw: Any = gzip.open(file) if packed else file  # noqa: SIM115  # closed with the file below it
             head = raw.read(1024)
             raw.seek(0)
-            yield io.TextIOWrapper(raw, encoding=_encoding(head, encoding, path), newline="")
-    except UnicodeError as error:
-        raise _undecodable(path, encoding) from error
+            stream = io.TextIOWrapper(raw, encoding=_encoding(head, encoding, path), newline="")
+            try:
+                yield stream
+            except UnicodeError as error:
+                raw.seek(0)
+                raise _undecodable(path, raw.read(), stream.encoding) from error
     except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas' ParserError is a ValueError
         raise unreadable(path, error) from error
-
-
-def _unpacked(file: IO[bytes]) -> IO[bytes]:
-    packed = file.read(2) == GZIP
-    file.seek(0)
-    return gzip.open(file) if packed else file  # type: ignore[return-value]  # typeshed has GzipFile apart from IO
 
 
 def _encoding(head: bytes, wanted: str, path: Path) -> str:
     if wanted != "auto":
         try:
-            return "utf-8-sig" if codecs.lookup(wanted).name == "utf-8" else wanted
+            codecs.lookup(wanted)
         except LookupError as error:
             raise VemError(
                 f"data.encoding={wanted} is not an encoding: say auto, utf-8, utf-16, cp1252 or latin-1."
             ) from error
+        return wanted
     for mark, name in BOMS.items():
         if head.startswith(mark):
             return name
@@ -85,17 +83,14 @@ def _encoding(head: bytes, wanted: str, path: Path) -> str:
     return "utf-16-le" if odd > even else "utf-16-be"
 
 
-def _undecodable(path: Path, encoding: str) -> VemError:
-    with path.open("rb") as file:
-        content = _unpacked(file).read()
-    name = _encoding(content[:1024], encoding, path).removesuffix("-sig")
+def _undecodable(path: Path, content: bytes, name: str) -> VemError:
+    where = ""
     try:
         content.decode(name)
-        where = ""
     except UnicodeDecodeError as error:
         where = f" (byte 0x{content[error.start]:02x} in line {1 + content[: error.start].count(10)})"
-    except UnicodeError:
-        where = ""
+    except UnicodeError:  # a mark that is missing
+        pass
     return VemError(
         f"data.path={path} is not written in {name}{where}. Say in which encoding it is, data.encoding=cp1252 "
         "(Windows, Western Europe) or latin-1 for one (auto knows UTF-8 and UTF-16), or save it again as UTF-8."
