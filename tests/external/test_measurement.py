@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from measure_support import TINY, drawn, measure
 from torch import Tensor, nn
 from torch.distributions import (
     AffineTransform,
@@ -25,33 +26,21 @@ from torch.distributions import (
     kl_divergence,
 )
 
-import vem
 from vem.cli import measure as measuring
 from vem.errors import VemError
 from vem.evaluation import instrument
 from vem.evaluation.progress import FOLDER, Piece, Progress
 from vem.external.measurement import Measurement
-from vem.noise import generator
 from vem.report.summary import write_report
 from vem.storage.checks import failed
 from vem.training.signals import InterruptedRun
 
-TINY = [
-    *("evaluation=gaps", "evaluation.num_data=10", "evaluation.draws=40", "evaluation.best.draws=20"),
-    *("evaluation.best.evaluations=40", "evaluation.best.rounds=4", "evaluation.annealing.temperatures=12"),
-    *("evaluation.annealing.chains=4", "evaluation.annealing.pilot_temperatures=6"),
-    *("evaluation.annealing.pilot_chains=4", "evaluation.diagnostics.points=20"),
-]
+ACCURATE = [
+    *TINY, "evaluation.num_data=10", "evaluation.draws=40", "evaluation.best.evaluations=40",
+    "evaluation.best.rounds=4", "evaluation.annealing.temperatures=12", "evaluation.annealing.pilot_temperatures=6",
+    "evaluation.diagnostics.points=20",
+]  # fmt: skip
 D = 6
-
-
-def measure(*arguments: Any, evaluation: list[str] = TINY, **options: Any) -> Measurement:
-    return vem.measure(*arguments, evaluation=evaluation, progress=False, **options)
-
-
-def drawn(*shape: int, like: str = "normal", key: str = "x", dtype: torch.dtype = torch.float32) -> Tensor:
-    draw = torch.randn if like == "normal" else torch.rand
-    return draw(*shape, generator=generator("cpu", key), dtype=torch.float64).to(dtype)
 
 
 def made(make: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
@@ -77,6 +66,12 @@ def trunk(device: torch.device) -> nn.Module:
 
 def halves(trunk: nn.Module) -> Callable[[Tensor], Any]:
     return lambda x: trunk(x).chunk(2, -1)
+
+
+@pytest.fixture
+def given(decoder: nn.Module, trunk: nn.Module, binary: Tensor) -> dict[str, Any]:
+    """A plain call."""
+    return {"decoder": decoder, "likelihood": "bernoulli", "encoder": halves(trunk), "x": binary}
 
 
 def mean_of(result: Measurement, *path: str) -> float:
@@ -113,13 +108,20 @@ class LinearGaussianInTorch:
     def posterior(self, x: Tensor) -> MultivariateNormal:
         return MultivariateNormal(self.mean(x), self.covariance)
 
+    def measure(self, encoder: Callable[[Tensor], Any], *more: str) -> Measurement:
+        settings = [*ACCURATE, *more]
+        return measure(
+            self.decoder, likelihood="gaussian", scale=self.sigma, encoder=encoder, x=self.x, evaluation=settings
+        )
 
-@pytest.mark.parametrize("size", [2, 4])  # a quadrature, and annealing
+
+# A quadrature, and annealing.
+@pytest.mark.parametrize(("size", "dtype"), [(2, torch.float32), (4, torch.float64)])
 def test_the_exact_posterior_of_a_linear_gaussian_loses_nothing(
-    size: int, device: torch.device, dtype: torch.dtype
+    size: int, dtype: torch.dtype, device: torch.device
 ) -> None:
     linear = LinearGaussianInTorch(size, device, dtype)
-    result = measure(linear.decoder, likelihood="gaussian", scale=linear.sigma, encoder=linear.posterior, x=linear.x)
+    result = linear.measure(linear.posterior)
     assert failed(result.evaluation) == [] and result.facts["family"] == "full_gaussian"
     truth = float(linear.marginal.log_prob(linear.x[::2].double()).mean())
     bound = result.evaluation["test"]["log_marginal"]["lower"]
@@ -136,7 +138,7 @@ def test_the_gaps_of_a_diagonal_encoder_are_those_in_closed_form(device: torch.d
         mean = linear.mean(x) + 0.1
         return mean, linear.covariance.diagonal().log().expand_as(mean)
 
-    result = measure(linear.decoder, likelihood="gaussian", scale=linear.sigma, encoder=off, x=linear.x)
+    result = linear.measure(off)
     assert failed(result.evaluation) == []
     x = linear.x[::2]
     exact = linear.posterior(x)
@@ -186,26 +188,25 @@ def test_one_model_in_five_ways_is_one_model(decoder: nn.Module, trunk: nn.Modul
     ]
     # To a thousandth of a nat: the default search stops at a hundredth, which is more than the ways may differ by.
     budget = ["evaluation=gaps", "evaluation/best=thorough"]
-    first, *others = (measure(way.pop("decoder"), x=binary, evaluation=budget, **way) for way in ways)
+    first, *others = (measure(x=binary[:6], evaluation=budget, **way) for way in ways)
     assert failed(first.evaluation) == []
     for other in others:
         for path in (("elbo",), ("best_elbo",), ("log_marginal", "lower"), ("gaps", "amortization")):
             assert mean_of(other, *path) == pytest.approx(mean_of(first, *path), abs=2e-3)
 
 
-def test_two_splits_are_compared(decoder: nn.Module, trunk: nn.Module, binary: Tensor) -> None:
-    x = {"test": binary[12:].cpu().numpy(), "train": binary[:12]}
-    result = measure(decoder, likelihood="bernoulli", encoder=halves(trunk), x=x)
+def test_two_splits_are_compared(given: dict[str, Any], binary: Tensor) -> None:
+    result = measure(**given | {"x": {"test": binary[12:].cpu().numpy(), "train": binary[:12]}})
     assert [split for split in result.evaluation if split in ("train", "valid", "test")] == ["train", "test"]
     assert "ci95" in result.evaluation["across_splits"]["test"]["amortization_generalization"]
     assert {row["split"] for row in result.per_datum} == {"train", "test"}
     # A split is measured in full, whatever it is called.
-    valid = measure(decoder, likelihood="bernoulli", encoder=halves(trunk), x={"valid": binary[12:]})
+    valid = measure(**given | {"x": {"valid": binary[12:]}})
     assert "mean" in valid.evaluation["valid"]["gaps"]["approximation"]
 
 
-def test_without_an_encoder(decoder: nn.Module, binary: Tensor) -> None:
-    result = measure(decoder, likelihood="bernoulli", latent_dim=3, x=binary)
+def test_without_an_encoder(given: dict[str, Any]) -> None:
+    result = measure(**given | {"encoder": None, "latent_dim": 3})
     numbers = result.evaluation["test"]
     assert numbers["elbo"] == {"value": None, "reason": "no encoder was given"}
     gap = numbers["families"]["diagonal_gaussian"]["approximation"]
@@ -214,8 +215,7 @@ def test_without_an_encoder(decoder: nn.Module, binary: Tensor) -> None:
     assert "best ELBO L[q*], diagonal_gaussian" in shown and "approximation gap, diagonal_gaussian" in shown
 
 
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("kind", ["flow", "mixture", "uniform"])
+@pytest.mark.parametrize(("kind", "size"), [("flow", 3), ("mixture", 2), ("uniform", 3)])
 def test_a_q_of_no_family_of_vems(kind: str, size: int, device: torch.device, binary: Tensor) -> None:
     """A flow, a mixture: their gap to the best Gaussian is no amortization gap, and is not called one."""
     decoder = made(lambda: nn.Linear(size, D), device)
@@ -237,23 +237,18 @@ def test_a_q_of_no_family_of_vems(kind: str, size: int, device: torch.device, bi
     assert set(numbers["families"]) == {"diagonal_gaussian"} and failed(result.evaluation) == []
 
 
-def test_the_users_modules_stay_as_they_are(decoder: nn.Module, trunk: nn.Module, binary: Tensor) -> None:
-    class Encoder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.trunk = trunk
-
+def test_the_users_modules_stay_as_they_are(given: dict[str, Any], decoder: nn.Module, device: torch.device) -> None:
+    class Encoder(nn.Linear):
         def forward(self, x: Tensor) -> Any:
-            return self.trunk(x).chunk(2, -1)
+            return super().forward(x).chunk(2, -1)
 
-    encoder = Encoder()
-    modules = (decoder, encoder)
-    decoder.train(), encoder.eval()
-    encoder.trunk[0].requires_grad_(False)
+    encoder = made(lambda: Encoder(D, 6), device)
+    modules = (decoder.train(), encoder.eval())
+    encoder.bias.requires_grad_(False)
     before = measuring.state_hash(*(m.state_dict() for m in modules))
     wanted = [p.requires_grad for m in modules for p in m.parameters()]
     random = torch.random.get_rng_state()
-    measure(decoder, likelihood="bernoulli", encoder=encoder, x=binary)
+    measure(**given | {"encoder": encoder})
     assert decoder.training and not encoder.training
     assert measuring.state_hash(*(m.state_dict() for m in modules)) == before
     assert [p.requires_grad for m in modules for p in m.parameters()] == wanted
@@ -295,34 +290,31 @@ def test_a_point_mass_on_a_continuous_z_is_caught(
         return PointMass(linear.mean(x).float())
 
     with pytest.raises(VemError, match="100% of 2000 draws share coordinate 0"):
-        measure(linear.decoder, likelihood="gaussian", scale=linear.sigma, encoder=encoder, x=linear.x)
+        linear.measure(encoder)
     monkeypatch.setattr("vem.external.encoder.check_claims", lambda *_: None)
-    result = measure(linear.decoder, likelihood="gaussian", scale=linear.sigma, encoder=encoder, x=linear.x)
+    result = linear.measure(encoder)
     assert mean_of(result, "elbo") > float(linear.marginal.log_prob(linear.x[::2].double()).mean()) + 0.3
     names = [found["name"] for found in result.evaluation["test"]["checks"] if not found["passed"]]
     assert check in names
     assert "check failed" in str(result)
     with pytest.raises(VemError, match=f"evaluation.strict=true: .*{check}"):
-        measure(
-            linear.decoder, likelihood="gaussian", scale=linear.sigma, encoder=encoder, x=linear.x,
-            evaluation=[*TINY, "evaluation.strict=true"],
-        )  # fmt: skip
+        linear.measure(encoder, "evaluation.strict=true")
 
 
-def test_faults_are_refused_at_the_front_door(decoder: nn.Module, trunk: nn.Module, binary: Tensor) -> None:
+def test_faults_are_refused_at_the_front_door(given: dict[str, Any], decoder: nn.Module) -> None:
     """Of the encoder and of the likelihood; which ones there are is said in the tests of either."""
     with pytest.raises(VemError, match=r"encoder=.*variance"):
-        measure(decoder, likelihood="bernoulli", encoder=lambda x: 2 * [trunk(x)[:, :3] - math.inf], x=binary)
+        measure(**given | {"encoder": lambda x: 2 * [x[:, :3] - math.inf]})
 
     def loss(x: Tensor, z: Tensor) -> Tensor:
         logits = decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         return nn.functional.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
 
     with pytest.raises(VemError, match=r"p\(x \| z\) is no normalized log-density.*sign"):
-        measure(decoder, likelihood=loss, encoder=halves(trunk), x=binary)
+        measure(**given | {"likelihood": loss})
 
 
-def test_a_decoder_that_breaks_down_far_out_is_named(trunk: nn.Module, binary: Tensor, device: torch.device) -> None:
+def test_a_decoder_that_breaks_down_far_out_is_named(binary: Tensor) -> None:
     """Fine at draws of the prior; NaN where only the search or annealing comes."""
 
     class Brittle(nn.Module):
@@ -334,7 +326,7 @@ def test_a_decoder_that_breaks_down_far_out_is_named(trunk: nn.Module, binary: T
         mean = torch.where(x[:, :1] > 0, 5.5, 0.0) * torch.ones(3).to(x)
         return mean, torch.full_like(mean, -8.0)
 
-    result = measure(Brittle(), likelihood="bernoulli", encoder=encoder, x=binary)
+    result = measure(Brittle(), likelihood="bernoulli", encoder=encoder, x=binary, evaluation=ACCURATE)
     rows = [row["row"] for row in result.per_datum if math.isnan(row["elbo"])]
     assert rows == [row for row in range(0, 20, 2) if binary[row, 0] > 0]
     (check,) = (found for found in result.evaluation["test"]["checks"] if found["name"] == "finite")
@@ -359,12 +351,17 @@ def test_a_decoder_that_breaks_down_far_out_is_named(trunk: nn.Module, binary: T
         ({"encoder": None}, "latent_dim is not known"),
     ],
 )
-def test_one_message(options: dict[str, Any], words: str, decoder: nn.Module, trunk: nn.Module, binary: Tensor) -> None:
-    given: dict[str, Any] = {"likelihood": "bernoulli", "encoder": halves(trunk), "x": binary, "evaluation": TINY}
+def test_one_message(options: dict[str, Any], words: str, given: dict[str, Any]) -> None:
     with pytest.raises(VemError, match=words):
-        vem.measure(decoder, **given | options)
+        measure(**given | options)
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vem.external.measurement.draw_run", lambda directory: None)
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_what_was_not_tested_is_said_everywhere(tmp_path: Path) -> None:
     """A full covariance: right, and no cheap test can tell; a file of before says nothing of it and is read."""
     x = drawn(8, D)
@@ -389,8 +386,8 @@ def test_what_was_not_tested_is_said_everywhere(tmp_path: Path) -> None:
 # --- directories
 
 
-def test_saved_and_reported(tmp_path: Path, decoder: nn.Module, trunk: nn.Module, binary: Tensor) -> None:
-    result = measure(decoder, likelihood="bernoulli", encoder=halves(trunk), x=binary)
+def test_saved_and_reported(tmp_path: Path, given: dict[str, Any]) -> None:
+    result = measure(**given)
     place = result.save(tmp_path / "a" / "mine")
     assert json.loads((place / "evaluation.json").read_text()) == result.evaluation
     assert (place / "figures" / "gaps_per_datum.png").exists()
@@ -399,7 +396,7 @@ def test_saved_and_reported(tmp_path: Path, decoder: nn.Module, trunk: nn.Module
         result.save(place)
     result.save(place, overwrite=True)
     assert (place / "evaluation.json").read_bytes() == before
-    other = measure(decoder, likelihood="bernoulli", latent_dim=3, x=binary)
+    other = measure(**given | {"encoder": None, "latent_dim": 3})
     text = write_report([place, other.save(tmp_path / "b")], tmp_path / "report")
     assert "amortization" in text and "no encoder" in text
     (tmp_path / "run").mkdir()
@@ -422,14 +419,14 @@ def count_kept(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return found
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_directory_keeps_what_is_finished(
-    tmp_path: Path, decoder: nn.Module, trunk: nn.Module, binary: Tensor, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instrument, "CHUNK", 4)
-    monkeypatch.setattr("vem.external.measurement.draw_run", lambda directory: None)
-    given: dict[str, Any] = {"likelihood": "bernoulli", "encoder": halves(trunk), "x": binary}
-    whole = measure(decoder, **given)
-    left = [250]
+    monkeypatch.setattr(instrument, "CHUNK", 2)
+    given["directory"] = place = tmp_path / "d"
+    whole = measure(**given | {"directory": None})
+    left = [150]
 
     def tick(self: Progress) -> None:
         left[0] -= 1
@@ -439,38 +436,35 @@ def test_a_directory_keeps_what_is_finished(
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "tick", tick)
         with pytest.raises(InterruptedRun):
-            measure(decoder, directory=tmp_path / "d", **given)
-    kept = list((tmp_path / "d" / FOLDER).iterdir())
-    assert 0 < len(kept) < 3
+            measure(**given)
+    assert 0 < len(list((place / FOLDER).iterdir())) < 3
 
     # Another model does not go on from them, even one that differs in one number of the encoder alone.
     def wider(x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = halves(trunk)(x)
+        mean, log_variance = given["encoder"](x)
         return mean, log_variance + 1e-3
 
     found = count_kept(monkeypatch)
-    measure(decoder, directory=tmp_path / "d", **{**given, "encoder": wider})
+    measure(**given | {"encoder": wider})
     assert not any(found)
-    earlier = (tmp_path / "d" / "evaluation.json").read_bytes()
+    earlier = (place / "evaluation.json").read_bytes()
 
-    result = measure(decoder, directory=tmp_path / "d", **given)
+    result = measure(**given)
     assert result.evaluation == whole.evaluation and result.per_datum == whole.per_datum
-    assert json.loads((tmp_path / "d" / "evaluation.json").read_text()) == whole.evaluation
-    assert (tmp_path / "d" / "evaluations" / "001" / "evaluation.json").read_bytes() == earlier
-    assert not (tmp_path / "d" / FOLDER).exists()
-    measure(decoder, directory=tmp_path / "d", **given)
-    assert [p.name for p in (tmp_path / "d" / "evaluations").iterdir()] == ["001"]  # the same is no other result
+    assert json.loads((place / "evaluation.json").read_text()) == whole.evaluation
+    assert (place / "evaluations" / "001" / "evaluation.json").read_bytes() == earlier
+    assert not (place / FOLDER).exists()
+    measure(**given)
+    assert [p.name for p in (place / "evaluations").iterdir()] == ["001"]  # the same is no other result
 
 
-def test_interrupted_pieces_are_used(
-    tmp_path: Path, decoder: nn.Module, trunk: nn.Module, binary: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(instrument, "CHUNK", 4)
-    given: dict[str, Any] = {"likelihood": "bernoulli", "encoder": halves(trunk), "x": binary}
+@pytest.mark.usefixtures("no_figures")
+def test_interrupted_pieces_are_used(tmp_path: Path, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instrument, "CHUNK", 2)
     with monkeypatch.context() as patch:
         patch.setattr(Measurement, "save", lambda *_, **__: (_ for _ in ()).throw(VemError("the disk is full")))
         with pytest.raises(VemError, match="disk is full"):
-            measure(decoder, directory=tmp_path, **given)
+            measure(directory=tmp_path, **given)
     found = count_kept(monkeypatch)
-    measure(decoder, directory=tmp_path, **given)
+    measure(directory=tmp_path, **given)
     assert sum(found) == 3

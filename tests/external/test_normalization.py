@@ -134,30 +134,6 @@ def test_the_excess_of_a_mean_is_that_of_enumeration(device: torch.device) -> No
     assert found.excess == pytest.approx(float(log_p(every, z).logsumexp(1)), abs=1e-9)
 
 
-class Autoregressive(nn.Module):
-    """Normalized, with pixels that depend on one another given z."""
-
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        logits = z @ weights(z.device, z.dtype) + 3 * F.pad(x, (1, -1))
-        return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
-
-
-def correlated(x: Tensor, z: Tensor) -> Tensor:
-    scale = torch.eye(D, device=z.device, dtype=z.dtype) + 0.3 * torch.ones(D, D, device=z.device, dtype=z.dtype).tril()
-    return torch.distributions.MultivariateNormal(z @ weights(z.device, z.dtype), scale_tril=scale).log_prob(x)
-
-
-@pytest.mark.parametrize(
-    ("log_p", "kind"),
-    [(Autoregressive(), "binary"), (correlated, "real")],
-)
-def test_what_cannot_be_told_is_not_judged(
-    log_p: Callable[[Tensor, Tensor], Tensor], kind: str, device: torch.device, dtype: torch.dtype
-) -> None:
-    found = check(log_p, kind, data(kind, device, dtype))
-    assert found.passed is None and found.excess is None and "cannot be tested cheaply" in found.detail, found.detail
-
-
 def test_grey_levels_under_a_bernoulli(device: torch.device) -> None:
     found = check(lambda x, z: -bernoulli(x, z).sum(-1), "binary", data("real", device, torch.float32))
     assert found.passed is False and "100% of the entries" in found.detail and "Binarize" in found.detail

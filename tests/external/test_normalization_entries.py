@@ -206,6 +206,10 @@ NOT_FREE: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
     "words": (lambda x, z: (x * level(z).log_softmax(-1)).sum(-1), COUNTS),
     "covariance": (correlated, NORMAL),
     "autoregressive": (lambda x, z: td.Normal(level(z) + F.pad(x, (1, -1)), 1.0).log_prob(x).sum(-1), NORMAL),
+    "autoregressive bits": (
+        lambda x, z: td.Bernoulli(logits=level(z) + 3 * F.pad(x, (1, -1))).log_prob(x).sum(-1),
+        (NORMAL > 0).double(),
+    ),
     "autoregressive counts": (
         lambda x, z: td.Poisson(1 + F.pad(x, (1, -1))).log_prob(x).sum(-1) + 0 * z.sum(-1),
         COUNTS,

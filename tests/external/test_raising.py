@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from measure_support import drawn, measure
 from torch import Tensor, nn
 from torch.distributions import Distribution, HalfNormal, MultivariateNormal, Normal, Uniform
 
@@ -15,19 +16,8 @@ from vem.errors import VemError
 from vem.external.measurement import Measurement
 from vem.external.model import ForeignModel, foreign_model
 from vem.external.raising import Raising, raised
-from vem.noise import generator
 
 D = 4
-TINY = [
-    *("evaluation=gaps", "evaluation.num_data=6", "evaluation.draws=20", "evaluation.best.draws=20"),
-    *("evaluation.best.evaluations=30", "evaluation.best.rounds=2", "evaluation.annealing.temperatures=8"),
-    *("evaluation.annealing.chains=4", "evaluation.annealing.pilot_temperatures=4"),
-    *("evaluation.annealing.pilot_chains=4", "evaluation.diagnostics.points=10"),
-]
-
-
-def drawn(*shape: int, key: str = "x") -> Tensor:
-    return torch.randn(*shape, generator=generator("cpu", key))
 
 
 class TwoHeads(nn.Module):
@@ -53,10 +43,6 @@ def normal(decoder: nn.Module) -> Any:
 def mean_of_best(result: Measurement) -> float:
     (found,) = result.evaluation["test"]["families"].values()
     return found["best_elbo"]["mean"]
-
-
-def measure(*arguments: Any, evaluation: list[str] = TINY, **options: Any) -> Measurement:
-    return vem.measure(*arguments, evaluation=evaluation, progress=False, **options)
 
 
 def test_the_pairs_that_raise_are_found_and_no_others() -> None:
@@ -129,7 +115,7 @@ def test_faults_of_the_program_are_not_swallowed() -> None:
 @pytest.mark.parametrize(("size", "slope"), [(1, 12.0), (3, 12.0)])  # quadrature, annealing
 def test_the_usual_two_headed_decoder_is_measured(size: int, slope: float) -> None:
     decoder = TwoHeads(size, slope)
-    x = decoder(0.1 * drawn(6, size, key="z"))[0] + 0.5 * drawn(6, D)
+    x = decoder(0.1 * drawn(2, size, key="z"))[0] + 0.5 * drawn(2, D)
     result = measure(decoder, likelihood=normal(decoder), latent_dim=size, x=x)
     bound = result.evaluation["test"]["log_marginal"]["lower"]["mean"]
     assert math.isfinite(bound) and bound >= mean_of_best(result) - 0.1
@@ -139,10 +125,10 @@ def test_the_usual_two_headed_decoder_is_measured(size: int, slope: float) -> No
 
 def test_a_q_where_the_likelihood_raises_has_no_finite_elbo() -> None:
     decoder = TwoHeads(3, 12.0)
-    x = drawn(6, D)
+    x = drawn(2, D)
     result = measure(decoder, likelihood=normal(decoder), x=x, encoder=lambda x: (x[:, :3] * 0 - 9, x[:, :3] * 0 - 4))
     (check,) = (found for found in result.evaluation["test"]["checks"] if found["name"] == "finite")
-    assert not check["passed"] and "elbo: 6 data" in check["detail"] and "note: log p(x | z) raised at" in str(result)
+    assert not check["passed"] and "elbo: 2 data" in check["detail"] and "note: log p(x | z) raised at" in str(result)
     assert math.isfinite(result.evaluation["test"]["log_marginal"]["lower"]["mean"])
 
 

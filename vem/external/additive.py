@@ -26,9 +26,6 @@ RELIABLE = 1.0  # nats of stated error beyond which nothing is concluded
 NOT_FREE = "as of one-hot codes"
 
 
-UNTOLD = "whether p(x | z) normalizes cannot be tested cheaply:"
-
-
 class Normalization(NamedTuple):
     """Whether p(x | z) sums or integrates to one over x, at one z."""
 
@@ -58,14 +55,19 @@ def dependent(x: Tensor) -> str | None:
     """Why the entries of these data cannot vary one at a time: one-hot, shares, counts of a fixed total."""
     if bool((x < 0).any()) or x.shape[1] < 2:
         return None
-    for size in [d for d in range(2, x.shape[1] + 1) if x.shape[1] % d == 0]:
-        for grouped in (x.view(len(x), -1, size), x.view(len(x), size, -1).mT):
-            sums = grouped.sum(-1)
-            alike = float(sums.max() - sums.min()) <= 1e-5 * float(sums.max())
-            # Data that are all the same sum to the same by chance.
-            if sums.numel() > 1 and float(sums.min()) > 0 and alike and bool((grouped != grouped[:1, :1]).any()):
-                return f"{size} entries of x sum to {float(sums.max()):.4g} in every datum, {NOT_FREE}"
+    for grouped in _groups(x):
+        sums = grouped.sum(-1)
+        alike = float(sums.max() - sums.min()) <= 1e-5 * float(sums.max())
+        # Data that are all the same sum to the same by chance.
+        if sums.numel() > 1 and float(sums.min()) > 0 and alike and bool((grouped != grouped[:1, :1]).any()):
+            return f"{grouped.shape[-1]} entries of x sum to {float(sums.max()):.4g} in every datum, {NOT_FREE}"
     return None
+
+
+def _groups(x: Tensor) -> Iterator[Tensor]:
+    """The entries of x [N, D] in groups [N, ·, size] of every size: neighbours, and those a constant apart."""
+    for size in [d for d in range(2, x.shape[1] + 1) if x.shape[1] % d == 0]:
+        yield from (x.view(len(x), -1, size), x.view(len(x), size, -1).mT)
 
 
 def _verdict(log_p: LogP, x: Tensor, eps: float) -> Normalization:
@@ -74,7 +76,8 @@ def _verdict(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     if not bool(value.isfinite().any()):
         return untold("every datum is impossible at a z from the prior")
     base = x[value.argmax()]
-    summed = terms(log_p, _mixed(x, base), eps)
+    mixed = torch.where(signs(ROWS, x) > 0, x[torch.arange(ROWS, device=x.device) % len(x)], base)
+    summed = terms(log_p, mixed, eps)
     if summed is None and NEEDED * x.shape[1] ** 2 > MOST_NUMBERS:
         return untold(f"it would take {NEEDED * x.shape[1]} evaluations of log p(x | z)")
     one = OneEntry(log_p, base, summed)
@@ -86,52 +89,46 @@ def _verdict(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     size = len(one.base)
     rounding = 2 * eps * (abs(one.here) + 1) * size
     tolerance = min(1e-4, 0.002 / size)
-    tried: list[tuple[Line | Lattice, float, Integrals]] = []
+    tried: list[tuple[Line | Lattice, Integrals]] = []
     for support in supports(one.at(one.base), x):  # what it tries must not mark what lies beyond as refused
         found = integrals(one, support, known, 1.0, tolerance)
-        total = _with_atoms(one, support, found.total, found.each, 1.0)
         allowed = SLACK + rounding + found.error
-        if abs(total) <= allowed < RELIABLE:
-            return Normalization(True, f"entry by entry, over x {support}: p(x | z) comes to one within {allowed:.2g} "
-                             "nats a datum.", total)  # fmt: skip
-        tried.append((support, total, found))
+        if abs(found.total) <= allowed < RELIABLE:
+            said = f"entry by entry, over x {support}: p(x | z) comes to one within {allowed:.2g} nats a datum."
+            return Normalization(True, said, found.total)
+        tried.append((support, found))
     if not tried:
         return untold("log p(x | z) is no density over what the data may be")
     if _multinomial(one, known):
         return untold(f"log p(x | z) is linear in the entries of x, {NOT_FREE}, or of words in a text")
-    named = _named(one, [support for support, *_ in tried], known, tolerance, rounding)
-    support, total, found = tried[0]
+    named = _named(one, [support for support, _ in tried], known, tolerance, rounding)
+    support, found = tried[0]
     near = MARGIN * (SLACK + rounding) + 1e-4 * size
-    if any(abs(t) <= near + MARGIN * f.error for _, t, f in tried if not f.open_end):
+    if any(abs(f.total) <= near + MARGIN * f.error for _, f in tried if not f.open_end):
         return untold(f"its sum or integral lies within {near:.2g} nats of one, or its error does")
-    if named is not None:
-        return failed(total, f"over x {support}", named)
-    if any(f.error + rounding > RELIABLE or f.open_end for *_, f in tried):
+    if named is None and any(f.error + rounding > RELIABLE or f.open_end for _, f in tried):
         return untold("its sums or integrals over one entry do not converge")
-    if total < 0 and not _confirmed(one, found, support, known, tolerance):
+    if named is None and found.total < 0 and not _confirmed(one, found, support, known, tolerance):
         return untold("p(x | z) has peaks too narrow for a quadrature")
-    return failed(total, f"over x {support}", "a term or a constant is missing, or it is another function than a "
-                   "log-density")  # fmt: skip
+    unnamed = "a term or a constant is missing, or it is another function than a log-density"
+    return failed(found.total, f"over x {support}", named or unnamed)
 
 
-def _mixed(x: Tensor, base: Tensor) -> Tensor:
-    """Rows whose entries come from the base or from another data point, at random."""
-    signs = prior_draws(ROWS, x.shape[1], x).sign()
-    others = x[torch.arange(ROWS, device=x.device) % len(x)]
-    return torch.where(signs > 0, others, base)
+def signs(num: int, x: Tensor) -> Tensor:
+    """Random ±1 [num, D] for data x [..., D]; the same at every call."""
+    return prior_draws(num, x.shape[-1], x).sign()
 
 
 def _dependence(one: OneEntry, x: Tensor, eps: float) -> str | None:
     """Whether changes of several entries at once add up; they are values of other data."""
     size = len(one.base)
     every = torch.arange(size, device=x.device)
-    signs = prior_draws(DIRECTIONS, size, x).sign()
     others = [x[n % len(x)] for n in range(1, DIRECTIONS + 1)]
     if len(x) < 2 or all(bool((other == one.base).all()) for other in others):
         whole = bool((x == x.round()).all())
         step = torch.ones_like(one.base) if whole else 0.1 * one.base.abs().clamp_min(0.1)
         others = [one.base + step] * DIRECTIONS
-    for other, sign in zip(others, signs, strict=True):
+    for other, sign in zip(others, signs(DIRECTIONS, x), strict=True):
         value = torch.where(sign > 0, other, one.base)
         alone = torch.where(value != one.base, one(every, value), 0)
         moved = float(one.log_p(value[None])) - one.here
@@ -150,21 +147,12 @@ def _uphill(one: OneEntry, known: Tensor, sign: float = 1.0) -> OneEntry:
     There log p is smallest in size, and rounding costs least.
     """
     entry = torch.arange(len(one.base), device=known.device)
-    value = sign * one(entry.expand_as(known).flatten(), known.flatten()).view_as(known)
+    value = sign * one(entry, known)
     value = torch.where(value.isfinite(), value, -torch.inf)
     best = value.argmax(0)
     base = torch.where(value[best, entry] > 0, known[best, entry], one.base)
     found = one.at(base)
     return found if math.isfinite(found.here) else one
-
-
-def _with_atoms(one: OneEntry, support: Line | Lattice, total: float, each: Tensor, factor: float) -> float:
-    """The total with the masses of the atoms: each entry's integral and the masses are added before the product."""
-    if isinstance(support, Lattice) or not support.atoms:
-        return total
-    entry = torch.arange(len(each), device=each.device)
-    masses = [one(entry, torch.full_like(each, atom), factor) for atom in support.atoms]
-    return total + float((torch.stack([each, *masses]).logsumexp(0) - each).sum())
 
 
 def _multinomial(one: OneEntry, known: Tensor) -> bool:
@@ -176,12 +164,7 @@ def _multinomial(one: OneEntry, known: Tensor) -> bool:
     slope = first - zero
     if not bool(slope.isfinite().all()) or float(((third - zero) - 3 * slope).abs().max()) > 1e-3:
         return False
-    share, size = slope.exp(), len(slope)
-    for groups in [d for d in range(2, size + 1) if size % d == 0]:
-        for sums in (share.view(-1, groups).sum(1), share.view(groups, -1).sum(0)):
-            if float((sums - 1).abs().max()) < 1e-2:
-                return True
-    return False
+    return any(float((grouped.sum(-1) - 1).abs().max()) < 1e-2 for grouped in _groups(slope.exp()[None]))
 
 
 def _named(
@@ -194,21 +177,19 @@ def _named(
         side = down if factor < 0 else one
         for support in tried:
             found = integrals(side, support, known, factor, tolerance)
-            total = _with_atoms(side, support, found.total, found.each, factor)
-            if abs(total) <= SLACK + rounding * abs(factor) + found.error < RELIABLE:
+            if abs(found.total) <= SLACK + rounding * abs(factor) + found.error < RELIABLE:
                 return fault
     for share in (1, size) if isinstance(tried[0], Lattice) and tried[0].step == 1.0 else ():
-        mended = OneEntry(_with_factorial(one.log_p, share), one.base)
-        if abs(integrals(mended, tried[0], known, 1.0, tolerance).total) <= SLACK + rounding * share:
+
+        def mended(rows: Tensor, share: int = share) -> Tensor:
+            return share * one.log_p(rows) - torch.lgamma(rows + 1).sum(-1)
+
+        found = integrals(OneEntry(mended, one.base), tried[0], known, 1.0, tolerance)
+        if abs(found.total) <= SLACK + rounding * share:
             fault = "−log x! an entry is missing (torch's poisson_nll_loss leaves it out)"
             fault += f", and it is the mean over the {size} entries of x" if share > 1 else ""
             return f"{fault}. Add −torch.lgamma(x + 1)"
     return None
-
-
-def _with_factorial(log_p: LogP, share: float) -> LogP:
-    """share · log p − Σ log x!."""
-    return lambda rows: share * log_p(rows) - torch.lgamma(rows + 1).sum(-1)
 
 
 def _confirmed(one: OneEntry, found: Integrals, support: Line | Lattice, known: Tensor, tolerance: float) -> bool:
@@ -233,7 +214,7 @@ def faults(size: int) -> Iterator[tuple[float, str]]:
 
 def untold(why: str) -> Normalization:
     """Not decided by a cheap test, and why."""
-    return Normalization(None, f"{UNTOLD} {why.rstrip('.')}.", None)
+    return Normalization(None, f"whether p(x | z) normalizes cannot be tested cheaply: {why.rstrip('.')}.", None)
 
 
 def failed(excess: float, over: str, fault: str) -> Normalization:

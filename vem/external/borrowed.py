@@ -20,11 +20,7 @@ from vem.noise import fill, generator
 
 
 def name_of(source: Any) -> str:
-    """What to call it in a message.
-
-    >>> name_of(nn.Identity()), name_of(len)
-    ('Identity', 'len')
-    """
+    """What to call it in a message."""
     return getattr(source, "__qualname__", type(source).__name__)
 
 
@@ -34,70 +30,39 @@ def module_of(source: Any) -> nn.Module | None:
     return owner if isinstance(owner, nn.Module) else None
 
 
-class Exported(nn.Module):
-    """A module of torch.export: its mode was fixed when it was exported, and to change it raises."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *arguments: Any) -> Any:
-        """What the module gives."""
-        return self.module(*arguments)
-
-    def train(self, mode: bool = True) -> Exported:
-        """Nothing changes."""
-        return self
-
-
 def _evaluated(module: nn.Module) -> nn.Module:
     try:
         return module.eval()
-    except NotImplementedError:
-        return Exported(module)
+    except NotImplementedError:  # of torch.export: its mode was fixed when it was exported, and to change it raises
+        vars(module).update(train=lambda mode=True: module, eval=lambda: module)
+        return module
 
 
 FIXED = re.compile(r"Guard failed|is invalid for input of size|Got invalid dimensions|INVALID_ARGUMENT", re.IGNORECASE)
 
 
-def fixed_batch(error: Exception, shape: tuple[int, ...]) -> str:
-    """What helps where a network was exported for one batch size; nothing where the error does not look like it.
-
-    >>> fixed_batch(RuntimeError("out of memory"), (3,))
-    ''
-    """
-    if not FIXED.search(str(error)):
-        return ""
-    sizes = ", ".join(map(str, (2, *shape)))
-    return (
-        f" If it was exported or traced with a fixed batch size, vem needs other ones: export it with a dynamic "
-        f"batch, torch.export.export(module.eval(), (torch.zeros({sizes}),), dynamic_shapes=({{0: torch.export.Dim("
-        "'batch')},)).module(); TorchScript: torch.jit.script in the place of trace; ONNX: dynamic_axes."
-    )
-
-
 def called(function: Callable[..., Any], *arguments: Tensor, failed: tuple[str, str]) -> Any:
-    """What the user's function gives for these tensors; ``failed`` says before and after the error what is wrong.
-
-    Raises:
-        VemError: whatever it raises.
-    """
+    """What the user's function gives for these tensors; VemError if it raises, with ``failed`` before and after it."""
     try:
         return function(*arguments)
     except VemError:
         raise
     except Exception as error:  # a user's module, or the checks of a distribution, may raise anything here
-        fixed = fixed_batch(error, tuple(arguments[-1].shape[1 if len(arguments) == 1 else -1 :]))
+        fixed = ""
+        if FIXED.search(str(error)):
+            sizes = ", ".join(map(str, (2, *arguments[-1].shape[1 if len(arguments) == 1 else -1 :])))
+            fixed = (
+                " If it was exported or traced with a fixed batch size, vem needs other ones: export it with a dynamic "
+                f"batch, torch.export.export(module.eval(), (torch.zeros({sizes}),), dynamic_shapes=({{0: torch.export."
+                "Dim('batch')},)).module(); TorchScript: torch.jit.script in the place of trace; ONNX: dynamic_axes."
+            )
         raise VemError(f"{failed[0]}: {error}. {failed[1]}{fixed}") from error
 
 
 def frozen(source: Any) -> Any:
     """A copy in evaluation mode whose parameters need no gradient; a method of a module becomes the copy's.
 
-    What is neither is given back as it is: a function's closure cannot be copied.
-
-    Raises:
-        VemError: the module cannot be copied.
+    What is neither is given back as it is: a function's closure cannot be copied. VemError if the module cannot be.
     """
     owner = module_of(source)
     if owner is None:
@@ -130,11 +95,7 @@ def place(source: Any, x: Tensor) -> tuple[torch.device, torch.dtype]:
 
 
 def as_data(x: Any, source: Any) -> Tensor:
-    """x [N, *X] (a tensor or an array) on the device and in the type of ``source``'s parameters.
-
-    Raises:
-        VemError: no data, no event axis, or numbers that are not finite.
-    """
+    """x [N, *X] (a tensor or an array) where ``source``'s parameters are; VemError if it is no finite data."""
     try:
         x = torch.as_tensor(x).detach()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -148,20 +109,12 @@ def as_data(x: Any, source: Any) -> Tensor:
 
 
 def few(rows: Tensor) -> str:
-    """The first row numbers, for a message.
-
-    >>> few(torch.arange(9))
-    '0, 1, 2, 3, 4, …'
-    """
+    """The first row numbers, for a message: 0, 1, 2, 3, 4, …"""
     return ", ".join(map(str, rows[:5].tolist())) + (", …" if len(rows) > 5 else "")
 
 
 def point(z: Tensor) -> str:
-    """A z [H] for a message.
-
-    >>> point(torch.tensor([0.5, -1.0]))
-    '[0.50, -1.00]'
-    """
+    """A z [H] for a message: [0.50, -1.00]."""
     return "[" + ", ".join(f"{v:.2f}" for v in z[:4].tolist()) + (", …]" if len(z) > 4 else "]")
 
 

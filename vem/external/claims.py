@@ -27,10 +27,7 @@ def check_claims(q: Any, name: str, x: Tensor) -> None:
     A flow over a Gaussian: its log|det dz/dε| is that of its derivatives. Any other distribution: continuous
     draws do not share a number; a density that comes with the draws is that of log_prob; over all real z
     E_q[1 + (z_h − m_h) ∂_h log q(z)] = 0, by parts, for every h; for H ≤ 2 also E_q[r(z) / q(z)] = 1, r a mixture of
-    Gaussians around other draws.
-
-    Raises:
-        VemError: they do not agree; by how much.
+    Gaussians around other draws. VemError if they do not agree; by how much.
     """
     fault = next(_faults(q, x), None)
     if fault is not None:
@@ -49,7 +46,10 @@ def _faults(q: Any, x: Tensor) -> Iterator[str]:
         z, log_q, _ = (part.detach() for part in q.draws(noise))
         yield from _ties(z)
         yield from _together(q, noise)
-        if _everywhere(q):
+        support: Any = support_of(q.q)
+        while hasattr(support, "base_constraint"):
+            support = support.base_constraint
+        if type(support).__name__ in ("_Real", "_RealVector"):  # z has no end that its density does not fall off to
             yield from _by_parts(q, z)
             if z.shape[-1] <= 2:
                 yield from _total(z, log_q)
@@ -84,14 +84,6 @@ def _together(q: DistributionPosterior, noise: Tensor) -> Iterator[str]:
             f"the log-density that comes with the draws and log_prob there differ for {share}, by up to "
             f"{float(most):.3g} nats"
         )
-
-
-def _everywhere(q: DistributionPosterior) -> bool:
-    """Whether z has no end that its density does not fall off to."""
-    support: Any = support_of(q.q)
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return type(support).__name__ in ("_Real", "_RealVector") or support is torch.distributions.constraints.real
 
 
 def _by_parts(q: DistributionPosterior, z: Tensor) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,11 +54,8 @@ class ForeignEncoder:
         q = self._posterior(x, None)
         # The mean stands for every kind of q: it has one row of H numbers for each data point.
         self.latent_dim = int(q.mean().shape[-1])
-        self.family: Family | None = None
-        if isinstance(q, DiagonalGaussianPosterior):
-            self.family = DiagonalGaussian(self.latent_dim)
-        elif isinstance(q, FullGaussianPosterior):
-            self.family = FullGaussian(self.latent_dim)
+        kinds = ((DiagonalGaussianPosterior, DiagonalGaussian), (FullGaussianPosterior, FullGaussian))
+        self.family: Family | None = next((make(self.latent_dim) for kind, make in kinds if isinstance(q, kind)), None)
         self._check_steady(x, q)
         check_claims(q, self.name, x)
 
@@ -82,39 +79,39 @@ class ForeignEncoder:
         output = called(self.encoder, x.to(*place(self.encoder, x)), failed=failed)
         named = pair_of(output, self.name)
         output = output if named is None else named
-        if isinstance(output, Distribution):
-            q = from_distribution(output, x, self.name)
-        else:
-            q = _from_pair(output, x, self.name)
+        known: Any = from_distribution if isinstance(output, Distribution) else _from_pair
+        q: Posterior = known(output, x, self.name)
         _check_width(q, rows, self.name)
         return q
 
     def _check_steady(self, x: Tensor, q: Posterior) -> None:
         """The same q again, and for each data point alone: nothing random, no batch statistics."""
         z = q.draws(noise_of(q, 2, x, "encoder")).z
-        value, again = _fingerprint(q, z), _fingerprint(self._posterior(x, None), z)
-        if not _near(again, value):
-            self._unsteady("is random: two calls on the same x give two q. Is there dropout")
-        alone = [_fingerprint(self._posterior(x[[i]], None), z[:, [i]]) for i in range(len(x))]
-        if not _near(torch.cat(alone, 1), value):
-            self._unsteady("gives a datum another q alone than in a batch. Are rows mixed up, or is there a batch norm")
+        value = _fingerprint(q, z)
+        absolute, relative = ROUNDING
 
-    def _unsteady(self, fault: str) -> NoReturn:
-        raise VemError(
-            f"encoder={self.name} {fault} in training mode? One λ for each datum is expected, which depends on it "
-            "alone: call eval() on the module behind it, or pass that module, or a method of it, as encoder=."
-        )
+        def compare(other: Tensor, fault: str) -> None:
+            if not bool(((other - value).abs() <= absolute + relative * value.abs()).all()):
+                raise VemError(
+                    f"encoder={self.name} {fault} in training mode? One λ for each datum is expected, which depends on "
+                    "it alone: call eval() on the module behind it, or pass that module or a method of it as encoder=."
+                )
+
+        again = _fingerprint(self._posterior(x, None), z)
+        compare(again, "is random: two calls on the same x give two q. Is there dropout")
+        alone = [_fingerprint(self._posterior(x[[i]], None), z[:, [i]]) for i in range(len(x))]
+        mixed = "gives a datum another q alone than in a batch. Are rows mixed up, or is there a batch norm"
+        compare(torch.cat(alone, 1), mixed)
 
 
 def _from_pair(output: Any, x: Tensor, name: str) -> DiagonalGaussianPosterior:
     if not isinstance(output, tuple | list) or len(output) != 2 or not all(isinstance(t, Tensor) for t in output):
+        came = f"a {type(output).__name__}"
         if isinstance(output, Tensor):
             came = f"one tensor {list(output.shape)}. If it holds both, split it: lambda x: encoder(x).chunk(2, -1)"
         elif isinstance(output, tuple | list):
             kinds = ", ".join(str(list(t.shape)) if isinstance(t, Tensor) else type(t).__name__ for t in output)
             came = f"{len(output)} things ({kinds}). Pick the two: lambda x: encoder(x)[-2:], say"
-        else:
-            came = f"a {type(output).__name__}"
         raise VemError(f"encoder={name} gives {came}; {MEANT}.")
     mean, log_variance = output
     if mean.shape != log_variance.shape:
@@ -150,8 +147,3 @@ def _check_width(q: Posterior, rows: Tensor | None, name: str) -> None:
 def _fingerprint(q: Posterior, z: Tensor) -> Tensor:
     """log q(z) [S, B], or where q cannot tell, the sum of its mean."""
     return q.frozen_log_q(z) if isinstance(q, PathPosterior) else q.mean().sum(-1).expand(z.shape[:-1])
-
-
-def _near(value: Tensor, other: Tensor) -> bool:
-    absolute, relative = ROUNDING
-    return bool(((value - other).abs() <= absolute + relative * other.abs()).all())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,7 +63,9 @@ class OneEntry:
         return other
 
     def __call__(self, entry: Tensor, value: Tensor, factor: float = 1.0) -> Tensor:
-        """factor · g [M] of entries [M] at values [M]; what is impossible is so whatever the factor."""
+        """factor · g of entries at values, of any shape together; what is impossible is so whatever the factor."""
+        shape = value.shape
+        entry, value = entry.expand(shape).flatten(), value.flatten()
         self.values -= len(value)
         if self.values < 0:
             raise Crowded
@@ -72,11 +74,10 @@ class OneEntry:
         g = torch.full_like(value, -torch.inf)
         found = self._all_at_once(entry[inside], value[inside])
         if found is None:
-            for index in inside.split(max(1, NUMBERS // len(self.base))):
-                g[index] = self._of(entry[index], value[index]) - self.here
-        else:
-            g[inside] = found
-        return torch.where(g.isfinite(), factor * g, -torch.inf)
+            some = inside.split(max(1, NUMBERS // len(self.base)))
+            found = torch.cat([self._of(entry[index], value[index]) for index in some]) - self.here
+        g[inside] = found
+        return torch.where(g.isfinite(), factor * g, -torch.inf).view(shape)
 
     def _all_at_once(self, entry: Tensor, value: Tensor) -> Tensor | None:
         """The same from as few rows as one entry has values, where the terms are known and nothing is refused."""
@@ -92,11 +93,11 @@ class OneEntry:
             parts = [self.terms(part) for part in rows.split(max(1, NUMBERS // len(self.base)))]
         except Exception:  # some value is refused: which one is found one by one
             return None
-        self._spend(rows.numel())
+        self._spend(rows)
         return (torch.cat(parts) - self.of_base)[row, entry]
 
-    def _spend(self, numbers: int) -> None:
-        self.numbers += numbers
+    def _spend(self, rows: Tensor) -> None:
+        self.numbers += rows.numel()
         if self.numbers > MOST_NUMBERS:
             raise TooMany(f"it would take more than {MOST_NUMBERS // len(self.base)} evaluations of log p(x | z)")
 
@@ -108,12 +109,17 @@ class OneEntry:
             return out
         rows = self.base.repeat(len(inside), 1)
         rows[torch.arange(len(rows), device=rows.device), entry] = value
-        self._spend(rows.numel())
+        self._spend(rows)
         try:
             out[inside] = self.log_p(rows)
         except Exception as error:  # whatever the user's function makes of an x that is not in the data
             if len(inside) == 1:
-                self._refuse(entry, value, error)
+                self.refused += 1
+                if self.refused > MOST_REFUSED * (1 + len(self.base)):
+                    raise TooMany(f"log p(x | z) refuses an x that is not in the data ({error})") from error
+                above = value > self.base[entry]
+                self.high[entry] = torch.where(above, value, self.high[entry])
+                self.low[entry] = torch.where(above, self.low[entry], value)
                 return out
             # Entry by entry, from the base outward, so that the nearest that is refused is found first.
             order = (value - self.base[entry]).abs().argsort()
@@ -122,21 +128,13 @@ class OneEntry:
                 out[inside[half]] = self._of(entry[half], value[half])
         return out
 
-    def _refuse(self, entry: Tensor, value: Tensor, error: Exception) -> None:
-        self.refused += 1
-        if self.refused > MOST_REFUSED * (1 + len(self.base)):
-            raise TooMany(f"log p(x | z) refuses an x that is not in the data ({error})") from error
-        above = value > self.base[entry]
-        self.high[entry] = torch.where(above, value, self.high[entry])
-        self.low[entry] = torch.where(above, self.low[entry], value)
-
 
 class Integrals(NamedTuple):
     """What came of the entries; float64."""
 
-    total: float  # log ∫ p(x | z)^factor dx; ∞ where it does not converge
+    total: float  # log ∫ p(x | z)^factor dx, with the masses of atoms; ∞ where it does not converge
     error: float  # of total
-    each: Tensor  # [D] log ∫ exp(factor · g_i)
+    each: Tensor  # [D] log ∫ exp(factor · g_i), with the masses of atoms
     open_end: bool  # an integrand is not small where the range ends, and it cannot be told whether it converges
 
 
@@ -174,8 +172,7 @@ def _over_the_line(
     def integrand(z: Tensor, datum: Tensor) -> Tensor:
         u = z[..., 0]
         w = centre[datum] + scale[datum] * u.sinh()
-        g = log_density(datum.expand_as(u).flatten(), w.flatten()).view_as(u)
-        f = g + scale[datum].log() + u.cosh().log()
+        f = log_density(datum, w) + scale[datum].log() + u.cosh().log()
         return torch.where(f.isnan() | (f == torch.inf), -torch.inf, f)
 
     half = torch.tensor(EDGES, dtype=torch.float64, device=device)
@@ -187,7 +184,8 @@ def _over_the_line(
     ends = torch.tensor([-REACH, -REACH / 2, REACH / 2, REACH], dtype=torch.float64, device=device)
     f = integrand(ends[:, None, None].expand(-1, size, 1), every)
     rising = torch.maximum(f[0] - f[1], f[3] - f[2])
-    return _joined(one, found, torch.maximum(f[0], f[3]), rising, factor)
+    masses = [one(every, torch.full_like(f[0], atom), factor) for atom in support.atoms]
+    return _joined(one, found, torch.maximum(f[0], f[3]), rising, factor, masses)
 
 
 def located(log_density: Callable[[Tensor, Tensor], Tensor], data: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -201,12 +199,11 @@ def located(log_density: Callable[[Tensor, Tensor], Tensor], data: Tensor, size:
     offset = torch.cat([-power.flip(0), power])[:, None] * spread
     points, scale = data, spread
     for _ in range(PASSES):
-        value = log_density(entry.expand_as(points).flatten(), points.flatten()).view_as(points)
+        value = log_density(entry, points)
         best = value.argmax(0)
         centre, top = points[best, entry], value[best, entry]
         points = torch.cat([centre + offset, centre[None]])
-    value = log_density(entry.expand_as(offset).flatten(), (centre + offset).flatten()).view_as(offset)
-    fallen = torch.where(value < top - 1, offset.abs(), torch.inf).amin(0)
+    fallen = torch.where(log_density(entry, centre + offset) < top - 1, offset.abs(), torch.inf).amin(0)
     return centre, torch.where(fallen.isfinite(), fallen, scale * 10.0**DECADES)
 
 
@@ -221,7 +218,7 @@ def _sums(one: OneEntry, support: Lattice, data: Tensor, factor: float, toleranc
     def term(entry: Tensor, k: Tensor) -> Tensor:
         inside = (k >= (-last if support.both_ways else 0)) & (k <= last)
         g = torch.full_like(k, -torch.inf)
-        g[inside] = one(entry[inside], support.first + support.step * k[inside], factor)
+        g[inside] = one(entry.expand_as(k)[inside], support.first + support.step * k[inside], factor)
         return g
 
     def integrand(z: Tensor, datum: Tensor) -> Tensor:
@@ -240,14 +237,13 @@ def _sums(one: OneEntry, support: Lattice, data: Tensor, factor: float, toleranc
     edges = up.unique()
     every = torch.arange(size, device=device)
     known = ((data - support.first) / support.step).round().clamp(-last if support.both_ways else 0, last)
-    value = term(every.expand_as(known).flatten(), known.flatten()).view_as(known)
+    value = term(every, known)
     best = value.argmax(0)
     hint = Hint(known[best, every][:, None], value[best, every])
     found = _refined(integrand, cut(edges, finer), hint, tolerance)
     if support.last is not None:
-        return _joined(
-            one, found, torch.full_like(found.log_integral, -torch.inf), torch.zeros_like(found.log_integral), factor
-        )
+        nothing = torch.full_like(found.log_integral, -torch.inf)
+        return _joined(one, found, nothing, nothing, factor)
     far = torch.tensor([last / 4, last - 2], dtype=torch.float64, device=device)
     f = integrand(far[:, None, None].expand(-1, size, 1), every) + far[:, None].log()
     return _joined(one, found, f[1], f[1] - f[0], factor)
@@ -257,11 +253,7 @@ def _sums(one: OneEntry, support: Lattice, data: Tensor, factor: float, toleranc
 
 
 def cut(edges: Tensor, parts: int) -> Tensor:
-    """Each tile cut into so many.
-
-    >>> cut(torch.tensor([0.0, 1.0, 4.0]), 2)
-    tensor([0.0000, 0.5000, 1.0000, 2.5000, 4.0000])
-    """
+    """Each tile cut into so many."""
     share = torch.arange(parts, dtype=edges.dtype, device=edges.device) / parts
     return torch.cat([(edges[:-1, None] + edges.diff()[:, None] * share).flatten(), edges[-1:]])
 
@@ -285,12 +277,13 @@ def _refined(integrand: cubature.Integrand, edges: Tensor, hint: Hint, tolerance
     return cubature.refine(f, tiles, hint, tolerance=tolerance, eps=eps, max_points=NUMBERS, near=0.0)
 
 
-def _joined(one: OneEntry, found: cubature.Found, end: Tensor, rising: Tensor, factor: float) -> Integrals:
-    each = found.log_integral
-    height = end - each  # of the integrand where the range ends
-    infinite = (height > -OPEN_END) & (rising > -1e-3)
-    if bool(infinite.any()):
+def _joined(
+    one: OneEntry, found: cubature.Found, end: Tensor, rising: Tensor, factor: float, masses: Sequence[Tensor] = ()
+) -> Integrals:
+    """The entries together; where an integrand has the height ``end`` at the end of its range, and rises there."""
+    high = end - found.log_integral > -OPEN_END
+    each = torch.stack([found.log_integral, *masses]).logsumexp(0)
+    if bool((high & (rising > -1e-3)).any()):
         return Integrals(math.inf, 0.0, each, False)
-    total = factor * one.here + float(each.sum())
-    error = float(found.error.sum())
-    return Integrals(total, error, each, bool((height > -OPEN_END).any()) or not math.isfinite(total + error))
+    total, error = factor * one.here + float(each.sum()), float(found.error.sum())
+    return Integrals(total, error, each, bool(high.any()) or not math.isfinite(total + error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -26,10 +27,7 @@ def pair_of(output: Any, name: str) -> tuple[Tensor, Tensor] | Distribution | No
     """(mean, log variance), or the distribution, that an object's fields name; None where it has no fields.
 
     A mapping, a NamedTuple, a dataclass, or an object with attributes. Whether a width is a variance, a standard
-    deviation or the log of one is told by its name alone.
-
-    Raises:
-        VemError: the names do not say it, or say it twice; a width that is not positive.
+    deviation or the log of one is told by its name alone; VemError if that does not say it, or says it twice.
     """
     fields = _fields(output)
     if fields is None:
@@ -53,9 +51,10 @@ def pair_of(output: Any, name: str) -> tuple[Tensor, Tensor] | Distribution | No
         if isinstance(output, tuple) and not means and not widths:
             return None  # names that say nothing: the order does
         raise VemError(f"{_came(output, fields, name)} A mean and a width are not plain from these names.")
-    for kind, several in (("mean", [tensors[key] for key in means]), ("width", widths)):
-        if any(not _same(several[0], other) for other in several[1:]):
-            raise VemError(f"{_came(output, fields, name)} More than one is a {kind}, and they differ.")
+    for kind, (one, *others) in (("mean", [tensors[key] for key in means]), ("width", widths)):
+        for other in others:
+            if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True):
+                raise VemError(f"{_came(output, fields, name)} More than one is a {kind}, and they differ.")
     return tensors[means[0]], widths[0]
 
 
@@ -72,18 +71,13 @@ def _fields(output: Any) -> dict[str, Any] | None:
 
 
 def _plain(key: str) -> str:
-    key = key.lower()
-    for prefix in PREFIXES:
-        key = key.removeprefix(prefix)
-    return key
+    return reduce(str.removeprefix, PREFIXES, key.lower())
 
 
 def _log_variance(key: str, value: Tensor, name: str) -> Tensor | None:
-    if key in LOG_VARIANCES:
-        return value
-    if key in LOG_SCALES:
-        return 2 * value
-    if key not in (*SCALES, *VARIANCES):
+    if key in (*LOG_VARIANCES, *LOG_SCALES):
+        return value if key in LOG_VARIANCES else 2 * value
+    if key not in WIDTHS:
         return None
     if not bool((value > 0).all()):
         raise VemError(
@@ -91,10 +85,6 @@ def _log_variance(key: str, value: Tensor, name: str) -> Tensor | None:
             f"numbers (the least is {float(value.min()):.3g}): a width must be. If it is the log of one, name it so."
         )
     return value.log() if key in VARIANCES else 2 * value.log()
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and bool(torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True))
 
 
 def _came(output: Any, fields: Mapping[str, Any], name: str) -> str:

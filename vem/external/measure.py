@@ -86,7 +86,8 @@ def measure(
         VemError: shapes that do not fit (what came, what was expected), a log-likelihood that does not
             normalize, numbers that are not finite, a q without variance, an unknown setting.
     """
-    section = _section(evaluation)
+    overrides = [f"evaluation={evaluation}"] if isinstance(evaluation, str) else list(evaluation)
+    section = _section(overrides)
     conform(seed, int, "seed")
     place = None if directory is None else own_folder(directory)
     data = _data(x, likelihood if module_of(likelihood) else decoder)
@@ -97,7 +98,7 @@ def measure(
         size = strategy.latent_dim
     model = foreign_model(decoder, likelihood, first, latent_dim=size, scale=scale, log_prior=log_prior)
     not_tested = {name: _not_tested(model, part, likelihood) for name, part in data.items()}
-    section = _fitting(section, evaluation, model, strategy, data)
+    section = _fitting(section, overrides, model, strategy, data)
     settings: Evaluation = instantiate(section, "evaluation")
     state = _state(model, strategy, data)
     made = measuring.fingerprint(section, seed, state)
@@ -158,11 +159,7 @@ def _measured(
 
 
 def _data(x: Any, source: Any) -> dict[str, Tensor]:
-    """x by split, on the device of ``source`` and in its type.
-
-    Raises:
-        VemError: no data, a split that is not known, or data of several shapes.
-    """
+    """x by split, on the device of ``source`` and in its type; of one shape in all splits."""
     parts = dict(x) if isinstance(x, Mapping) else {"test": x}
     for name in parts:
         choice(name, records.SPLITS, "the split of x")
@@ -184,10 +181,9 @@ def table_name(source: Any, otherwise: str) -> str:
 
 
 def _not_tested(model: GenerativeModel, x: Tensor, likelihood: Any) -> list[str]:
-    """The cheap tests of ∫ p(x | z) dx = 1 and, where the prior is the user's, ∫ p(z) dz = 1: what they could not tell.
+    """What the cheap tests of ∫ p(x | z) dx = 1 and ∫ p(z) dz = 1, of a prior of the user's, could not tell.
 
-    Raises:
-        VemError: one fails, and by how much.
+    One that fails is a VemError, which says by how much.
     """
     kind: Any = KINDS.get(likelihood) if isinstance(likelihood, str) else None
     found, out = check_likelihood(model, x, kind), []
@@ -204,13 +200,8 @@ def _not_tested(model: GenerativeModel, x: Tensor, likelihood: Any) -> list[str]
     return out
 
 
-def _section(evaluation: str | Sequence[str]) -> dict[str, Any]:
-    """The ``evaluation`` section of the config for these overrides.
-
-    Raises:
-        VemError: an override that is not understood or sets something else, or a section that measures nothing.
-    """
-    overrides = _overrides(evaluation)
+def _section(overrides: Sequence[str]) -> dict[str, Any]:
+    """The ``evaluation`` section of the config for these overrides, which may set nothing else."""
     messages.only(overrides, ("evaluation",), "A model that is trained elsewhere has no other settings.")
     section: dict[str, Any] = messages.composed(overrides)["evaluation"]
     check_targets({"evaluation": section}, [])
@@ -220,16 +211,12 @@ def _section(evaluation: str | Sequence[str]) -> dict[str, Any]:
     return section
 
 
-def _overrides(evaluation: str | Sequence[str]) -> list[str]:
-    return [f"evaluation={evaluation}"] if isinstance(evaluation, str) else list(evaluation)
-
-
 def _fitting(
-    section: Mapping[str, Any], evaluation: str | Sequence[str], model: Any, strategy: Inference, splits: Iterable[str]
+    section: Mapping[str, Any], overrides: Sequence[str], model: Any, strategy: Inference, splits: Iterable[str]
 ) -> dict[str, Any]:
     """The section less what this model cannot do, for the splits that there are."""
     out = dict(section)
-    if not any(override.startswith("evaluation.splits") for override in _overrides(evaluation)):
+    if not any(override.startswith("evaluation.splits") for override in overrides):
         out["splits"] = list(splits)
     if out.get("simulated") is not None and not can_sample(model):
         log.info("no bidirectional Monte Carlo: this model cannot sample.")

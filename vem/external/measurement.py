@@ -84,11 +84,7 @@ class Measurement(Result):
 
 
 def own_folder(directory: str | PathLike[str]) -> Path:
-    """The directory, made if it is not there.
-
-    Raises:
-        VemError: it cannot be made, or it is that of a run, whose record must not be lost.
-    """
+    """The directory, made if it is not there; VemError if it is that of a run, whose record must not be lost."""
     path = Path(directory)
     if any((path / name).exists() for name in (records.CHECKPOINT, records.OVERRIDES)):
         raise VemError(f"{path} is the directory of a run of python -m vem.run: name another one.")

@@ -56,7 +56,7 @@ def foreign_model(
             other data are in the batch; data, outputs and likelihood do not fit; something needed is missing.
     """
     x = as_data(x, likelihood if module_of(likelihood) else decoder)
-    model: Any
+    model: nn.Module
     if isinstance(likelihood, str):
         model = _decoder_model(decoder, likelihood, x, latent_dim, scale, log_prior)
     elif scale is not None:
@@ -97,18 +97,10 @@ class ForeignModel(nn.Module):
         self.event_shape, self.latent_size = tuple(event_shape), latent_size
         self.prior_kind = "standard_normal" if log_prior is None else "foreign"
         self.can_sample = sample is not None
-        self._log_likelihood = Raising(log_likelihood, LOG_LIKELIHOOD)
-        self._log_prior = None if log_prior is None else Raising(log_prior, LOG_PRIOR)
+        self.log_likelihood = Raising(log_likelihood, LOG_LIKELIHOOD)  # x [B, *X], z [S, B, H] → [S, B]
+        self.log_prior = log_standard_normal if log_prior is None else Raising(log_prior, LOG_PRIOR)  # z → [S, B]
         self._sample, self._decode = sample, decode
         self.owner = owner  # a submodule: its parameters and its mode go with this model's
-
-    def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z) [S, B]."""
-        return log_standard_normal(z) if self._log_prior is None else self._log_prior(z)
-
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x | z) [S, B]."""
-        return self._log_likelihood(x, z)
 
     def decode(self, z: Tensor) -> Tensor:
         """E[x | z], where the user's object has it."""
@@ -145,16 +137,11 @@ class ForeignModel(nn.Module):
         return []
 
 
-class LogitsOf(nn.Module):
-    """The logits of a decoder that gives probabilities, clamped to [ε, 1 − ε]."""
+class Logits(nn.Module):
+    """Probabilities as logits, clamped to [ε, 1 − ε]."""
 
-    def __init__(self, decoder: nn.Module) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, z: Tensor) -> Tensor:
-        """z [N, H] → logits [N, *X]."""
-        probabilities: Tensor = self.decoder(z)
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """Both [N, *X]."""
         eps = torch.finfo(probabilities.dtype).eps
         return probabilities.clamp(eps, 1 - eps).logit()
 
@@ -198,11 +185,10 @@ def _decoder_model(
     choice(likelihood, LIKELIHOODS, "likelihood")
     if not callable(decoder):
         raise VemError(f"decoder={decoder!r} cannot be called: give a module or a function z [N, H] → [N, *X].")
-    size, event_shape = _known(latent_dim), tuple(x.shape[1:])
-    name = name_of(decoder)
-    decoder = frozen(decoder)
+    size, event_shape, name = _known(latent_dim), tuple(x.shape[1:]), name_of(decoder)
+    decoder, gaussian = frozen(decoder), likelihood == "gaussian"
     check_outputs(outputs_of(decoder, name, prior_draws(PROBES, size, x)), name, likelihood)
-    if likelihood != "gaussian":
+    if not gaussian:
         if scale is not None:
             raise VemError(
                 f"scale={_shown(scale)} belongs to likelihood='gaussian', and likelihood={likelihood!r} has none."
@@ -215,12 +201,10 @@ def _decoder_model(
     if not isinstance(decoder, nn.Module):
         decoder = _Called(decoder, x)
     if likelihood == "bernoulli_probs":
-        decoder = LogitsOf(decoder)
-    gaussian = likelihood == "gaussian"
+        decoder = nn.Sequential(decoder, Logits())
     sigma = _scale(scale, event_shape, x) if gaussian else torch.ones(())
-    model = DeepLatentModel(
-        event_shape, size, decoder, "gaussian" if gaussian else "bernoulli", float(sigma) if sigma.dim() == 0 else 1.0
-    )
+    width = float(sigma) if sigma.dim() == 0 else 1.0
+    model = DeepLatentModel(event_shape, size, decoder, "gaussian" if gaussian else "bernoulli", width)
     if sigma.dim():
         model.likelihood = PixelGaussian(event_shape, sigma)
     if log_prior is None:
@@ -239,11 +223,12 @@ def _own_model(source: Any, x: Tensor, latent_dim: int | None, log_prior: Any) -
         if own.latent != "real":
             raise VemError(f"z of {name_of(source)} is an index: its log p(x) is a sum over all values, not measured.")
         return _guarded(own)
-    own_size = getattr(source, "latent_size", getattr(source, "latent_dim", None))
+    if latent_dim is None:
+        latent_dim = getattr(source, "latent_size", getattr(source, "latent_dim", None))
     return ForeignModel(
         own.log_likelihood,
         x.shape[1:],
-        _known(latent_dim if latent_dim is not None else own_size),
+        _known(latent_dim),
         log_prior or getattr(own, "log_prior", None),
         getattr(own, "sample", None) if log_prior is None else None,
         getattr(own, "decode", None),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vem.errors import VemError
 from vem.evaluation.elbo import spread
-from vem.external.additive import NOT_FREE, SLACK, Normalization, entrywise, failed, faults, untold
+from vem.external.additive import DIRECTIONS, NOT_FREE, SLACK, Normalization, entrywise, failed, faults, signs, untold
 from vem.external.borrowed import as_data, few, prior_draws
 from vem.external.entries import LogP
 from vem.external.raising import density_of
@@ -22,7 +22,6 @@ from vem.models.modes import evaluating
 
 MOST = 20_000  # decoder evaluations beyond which the test is not cheap
 NUMBERS = 2**18  # entries of x evaluated at once
-DIRECTIONS = 4  # random ones, along which independence and the quadratic are verified
 PLACES, SMALL = 3, 256  # z that are tried; entries of x beyond which one is
 ROWS = 64  # data whose values are looked at
 GENERIC = "a constant is missing"
@@ -159,11 +158,6 @@ def _one_by_one(log_p: LogP, base: Tensor, values: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _signs(num: int, like: Tensor) -> Tensor:
-    """Random ±1, [num, D]; the same at every call."""
-    return prior_draws(num, len(like), like).sign()
-
-
 def _tolerance(value: Tensor, eps: float, size: int) -> float:
     """Nats: rounding of ``size`` differences to one and the same log p as large as ``value``, so that it adds up."""
     return SLACK + 2 * eps * float(value.abs().max()) * size
@@ -175,7 +169,7 @@ def _binary(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     change = _one_by_one(log_p, x, 1 - x) - here
     if not bool(change.isfinite().all() & here.isfinite().all()):
         return untold("log p(x | z) is infinite for some x at a z from the prior")
-    flipped = (_signs(DIRECTIONS, x) > 0).double()
+    flipped = (signs(DIRECTIONS, x) > 0).double()
     moved = log_p((x - flipped).abs())
     tolerance = _tolerance(torch.cat([here, moved]), eps, size)
     if float((moved - here - flipped @ change).abs().max()) > tolerance:
@@ -191,14 +185,13 @@ def _binary(log_p: LogP, x: Tensor, eps: float) -> Normalization:
 def _real(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     size, x = len(x), x.double()
     step = torch.full_like(x, max(float(x.std()) if size > 1 else 1.0, 0.1))
-    slope, curvature, here = _differences(log_p, x, step)
-    for _ in range(5):  # a step too short for this σ drowns in rounding; a quadratic allows any
-        short = curvature.abs() * step.square() < 1e3 * eps * (1 + here.abs())
-        if not bool(short.any()):
-            break
-        step = torch.where(short, 10 * step, step)
+    flat = torch.zeros_like(x, dtype=torch.bool)
+    for _ in range(6):  # a step too short for this σ drowns in rounding; a quadratic allows any
+        step = torch.where(flat, 10 * step, step)
         slope, curvature, here = _differences(log_p, x, step)
-    flat = curvature.abs() * step.square() < 1e3 * eps * (1 + here.abs())
+        flat = curvature.abs() * step.square() < 1e3 * eps * (1 + here.abs())
+        if not bool(flat.any()):
+            break
     if bool((flat & (slope.abs() * step < 1e3 * eps * (1 + here.abs()))).any()):
         pixels = few(flat.nonzero().flatten())
         return Normalization(False, f"log p(x | z) {FLAT} {pixels} of x: no density.", math.inf)
@@ -211,7 +204,7 @@ def _real(log_p: LogP, x: Tensor, eps: float) -> Normalization:
     mode, precision = mode - slope / curvature, curvature.abs()
     here = log_p(mode[None])
     reach = torch.tensor([1.0, 2.0] * (DIRECTIONS // 2), device=x.device, dtype=x.dtype)
-    moved = log_p(mode + reach[:, None] * _signs(DIRECTIONS, x) * precision.rsqrt())
+    moved = log_p(mode + reach[:, None] * signs(DIRECTIONS, x) * precision.rsqrt())
     tolerance = _tolerance(torch.cat([here, moved]), eps, size)
     off = (moved - here + sign * 0.5 * size * reach.square()).abs()
     if not bool((off <= tolerance + 1e-3 * size * reach.square()).all()):
@@ -227,13 +220,8 @@ def _real(log_p: LogP, x: Tensor, eps: float) -> Normalization:
         if abs(found - constant) <= tolerance:
             return failed(found, "over x", f"−½ log 2π an entry is missing, {constant:.2f} nats in all")
         if abs(float(here)) <= tolerance:
-            sigma = float(precision.rsqrt().median())
-            return failed(
-                found,
-                "over x",
-                f"−½ log 2πσ² an entry is missing: a squared error was taken for a log-density. As it stands σ is "
-                f"{sigma:.3g}; add {-found:.2f} nats",
-            )
+            fault = "−½ log 2πσ² an entry is missing: a squared error was taken for a log-density. As it stands σ is "
+            return failed(found, "over x", f"{fault}{float(precision.rsqrt().median()):.3g}; add {-found:.2f} nats")
     return _verdict(excess, tolerance, size, "real x: ∫ p(x | z) dx comes")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.distributions import (
@@ -10,6 +12,7 @@ from torch.distributions import (
     LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
+    Transform,
     TransformedDistribution,
 )
 from torch.distributions.constraints import Constraint
@@ -30,21 +33,17 @@ MEAN_DRAWS = 256  # behind the mean of a distribution that does not know it
 def from_distribution(q: Distribution, x: Tensor, name: str) -> Posterior:
     """The posterior [B, H] that this distribution stands for, for the data x [B, *X]; ``name`` of its encoder.
 
-    Raises:
-        VemError: its shape is not [B, H], it is not continuous, or its draws or its log_prob are of another shape,
-            or not finite.
+    VemError if it is not continuous, or it, its draws or its log_prob are of another shape or not finite.
     """
     shape = tuple(q.batch_shape + q.event_shape)
     check_rows(shape, len(x), name)
     inner = _unwrapped(q)
-    gaussian = _gaussian(inner)
-    if isinstance(gaussian, DiagonalGaussianPosterior):
-        return DiagonalGaussianPosterior(gaussian.location.to(x), gaussian.log_scale.to(x))
-    if isinstance(gaussian, FullGaussianPosterior):
-        return FullGaussianPosterior(gaussian.location.to(x), gaussian.scale_tril.to(x))
+    gaussian = _gaussian(inner, x)
+    if gaussian is not None:
+        return gaussian
     # A subclass that draws in its own way is not the transport of its base.
     if isinstance(inner, TransformedDistribution) and type(inner).rsample is TransformedDistribution.rsample:
-        base = _gaussian(_unwrapped(inner.base_dist))
+        base = _gaussian(_unwrapped(inner.base_dist), None)
         maps = all(t.bijective and t.domain.event_dim <= 1 >= t.codomain.event_dim for t in inner.transforms)
         if base is not None and maps and tuple(base.location.shape) == shape:
             return TransportedPosterior(base, inner, x)
@@ -54,11 +53,7 @@ def from_distribution(q: Distribution, x: Tensor, name: str) -> Posterior:
 
 
 def check_rows(shape: tuple[int, ...], num_data: int, name: str) -> None:
-    """Is this [B, H], one row of numbers for each of ``num_data`` data?
-
-    Raises:
-        VemError: it is not.
-    """
+    """VemError if this is not [B, H], one row of numbers for each of ``num_data`` data."""
     if len(shape) == 2 and shape[0] == num_data:
         return
     if shape == (num_data,):
@@ -79,14 +74,16 @@ def _unwrapped(q: Distribution) -> Distribution:
     return q
 
 
-def _gaussian(q: Distribution) -> DiagonalGaussianPosterior | FullGaussianPosterior | None:
+def _gaussian(q: Distribution, like: Tensor | None) -> DiagonalGaussianPosterior | FullGaussianPosterior | None:
+    """q as vem's own, in its own type or that of ``like``; None if it is none."""
+    if not isinstance(q, Normal | LowRankMultivariateNormal | MultivariateNormal):
+        return None
+    like = q.loc if like is None else like
     if isinstance(q, Normal):
-        return DiagonalGaussianPosterior(q.loc, q.scale.log())
-    if isinstance(q, LowRankMultivariateNormal):
-        return FullGaussianPosterior(q.loc, torch.linalg.cholesky(q.covariance_matrix))
-    if isinstance(q, MultivariateNormal):
-        return FullGaussianPosterior(q.loc, q.scale_tril)
-    return None
+        return DiagonalGaussianPosterior(q.loc.to(like), q.scale.log().to(like))
+    low_rank = isinstance(q, LowRankMultivariateNormal)
+    scale_tril = torch.linalg.cholesky(q.covariance_matrix) if low_rank else q.scale_tril
+    return FullGaussianPosterior(q.loc.to(like), scale_tril.to(like))
 
 
 def _log_prob(q: Distribution, z: Tensor) -> Tensor:
@@ -118,11 +115,7 @@ class TransportedPosterior(GaussianPosterior):
     def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
         """z [S, B, H] and log|dz/dε| [S, B]."""
         z, log_det = self.base.transport(eps.to(self.base.location))
-        for transform in self.flow.transforms:
-            image = transform(z)
-            change = transform.log_abs_det_jacobian(z, image)
-            log_det = log_det + (change.sum(-1) if change.dim() == z.dim() else change)
-            z = image
+        z, log_det = _moved(z, log_det, self.flow.transforms)
         return z.to(eps), log_det.to(eps)
 
     def mean(self) -> Tensor:
@@ -131,14 +124,20 @@ class TransportedPosterior(GaussianPosterior):
 
     def frozen_log_q(self, z: Tensor) -> Tensor:
         """log q(z) [S, B], −∞ where the flow does not reach; λ came without a graph."""
-        image, log_det = z.to(self.base.location), 0.0
-        for transform in reversed(self.flow.transforms):
-            before = transform.inv(image)
-            change = transform.log_abs_det_jacobian(before, image)
-            log_det = log_det + (change.sum(-1) if change.dim() == z.dim() else change)
-            image = before
-        log_q = self.base.frozen_log_q(image) - log_det
+        back = [step.inv for step in reversed(self.flow.transforms)]
+        eps, change = _moved(z.to(self.base.location), torch.zeros_like(z[..., 0]), back)
+        log_q = self.base.frozen_log_q(eps) + change
         return torch.where(log_q.isnan(), -torch.inf, log_q).to(z)
+
+
+def _moved(z: Tensor, log_det: Tensor, steps: Sequence[Transform]) -> tuple[Tensor, Tensor]:
+    """z [S, B, H] through these transforms in turn, and ``log_det`` [S, B] and the log of their determinants."""
+    for step in steps:
+        image = step(z)
+        change = step.log_abs_det_jacobian(z, image)
+        log_det = log_det + (change.sum(-1) if change.dim() == z.dim() else change)
+        z = image
+    return z, log_det
 
 
 class DistributionPosterior:

@@ -28,11 +28,7 @@ STEPS = (1e-2, 1e-1)  # of z; the longer one for a decoder that computes in half
 
 @torch.no_grad()
 def outputs_of(decoder: Callable[[Tensor], Any], name: str, z: Tensor) -> Tensor:
-    """The decoder's output at z [N, H].
-
-    Raises:
-        VemError: the decoder does not take z, or gives something else than one tensor with a row for each z.
-    """
+    """The decoder's output at z [N, H]; VemError if it does not take z, or is not one tensor with a row for each."""
     size = z.shape[-1]
     must = f"It must map [N, latent_dim] to [N, *event shape of x]; latent_dim={size}."
     output = called(decoder, z, failed=(f"decoder={name} does not take z [N, {size}]", must))
@@ -55,23 +51,19 @@ def outputs_of(decoder: Callable[[Tensor], Any], name: str, z: Tensor) -> Tensor
 
 
 def check_outputs(outputs: Tensor, name: str, likelihood: str) -> None:
-    """Do these outputs [N, *X] look like what the likelihood takes them for: logits, probabilities?
-
-    Raises:
-        VemError: they do not.
-    """
+    """VemError if these outputs [N, *X] do not look like what the likelihood takes: logits, probabilities."""
     low, high = float(outputs.min()), float(outputs.max())
+    came = f"decoder={name} gives numbers from {low:.3g} to {high:.3g} on {len(outputs)} draws from the prior"
     # A decoder that gives the same number everywhere (0 before training) says nothing.
     if likelihood == "bernoulli" and 0 <= low < high <= 1:
         raise VemError(
-            f"decoder={name} gives numbers from {low:.3g} to {high:.3g} on {len(outputs)} draws from the prior: these "
-            "are probabilities (does it end in a sigmoid?), and likelihood='bernoulli' takes logits. Say "
-            "likelihood='bernoulli_probs'."
+            f"{came}: these are probabilities (does it end in a sigmoid?), and likelihood='bernoulli' takes logits. "
+            "Say likelihood='bernoulli_probs'."
         )
     if likelihood == "bernoulli_probs" and not 0 <= low <= high <= 1:
         raise VemError(
-            f"decoder={name} gives numbers from {low:.3g} to {high:.3g} on {len(outputs)} draws from the prior, and "
-            "likelihood='bernoulli_probs' takes probabilities. If they are logits, say likelihood='bernoulli'."
+            f"{came}, and likelihood='bernoulli_probs' takes probabilities. If they are logits, say "
+            "likelihood='bernoulli'."
         )
 
 
@@ -79,17 +71,15 @@ def check_outputs(outputs: Tensor, name: str, likelihood: str) -> None:
 def probe(model: Any, x: Tensor) -> None:
     """Look at log p(x | z), log p(z) and the sampler of a model in evaluation mode; x [N, *X].
 
-    Raises:
-        VemError: a shape that was not expected; values that are random, that depend on what else is in the batch,
-            or that are NaN or +∞ for some z from the prior; a gradient in z that is cut or wrong.
+    VemError for a shape that was not expected; values that are random, that depend on what else is in the batch,
+    or that are NaN or +∞ for some z from the prior; a gradient in z that is cut or wrong.
     """
     size = model.latent_size
     rows = torch.arange(DATA, device=x.device) % len(x)
     z = prior_draws(DRAWS * DATA, size, x).reshape(DRAWS, DATA, size)
-    value = _density(model.log_likelihood, "log_likelihood(x, z)", x[rows], z)
-    _check_shape(value, "log_likelihood(x, z)", x.shape[1:], f"x {list(x[rows].shape)}, z {list(z.shape)}")
+    value = _density(model.log_likelihood, "log_likelihood(x, z)", x.shape[1:], x=x[rows], z=z)
     _check_steady(model, x[rows], z, value)
-    _check_shape(_density(model.log_prior, "log_prior(z)", z), "log_prior(z)", z.shape[2:], f"z {list(z.shape)}")
+    _density(model.log_prior, "log_prior(z)", z.shape[2:], z=z)
     data = x[:8]
     z = prior_draws(PROBES, size, x)[:, None].expand(-1, len(data), -1)
     for name, found in (("log p(x | z)", model.log_likelihood(data, z)), ("log p(z)", model.log_prior(z))):
@@ -105,23 +95,21 @@ def probe(model: Any, x: Tensor) -> None:
         _check_sample(model, x)
 
 
-def _density(function: Callable[..., Any], name: str, *arguments: Tensor) -> Tensor:
-    shapes = " and ".join(str(list(a.shape)) for a in arguments)
+def _density(function: Callable[..., Any], name: str, event: torch.Size, **arguments: Tensor) -> Tensor:
+    """What it gives, which must be of shape [S, B]; summed over the ``event``."""
+    shapes = [f"{key} {list(a.shape)}" for key, a in arguments.items()]
     must = (
         "It must take x [B, *X] and z [S, B, H], S draws for each datum, and give [S, B]; a decoder that takes [N, H] "
         "gets z.flatten(0, 1)."
     )
-    value = called(function, *arguments, failed=(f"{name} fails on tensors of shape {shapes}", must))
+    fails = f"{name} fails on tensors of shape {' and '.join(str(list(a.shape)) for a in arguments.values())}"
+    value = called(function, *arguments.values(), failed=(fails, must))
     if not isinstance(value, Tensor):
         raise VemError(f"{name} gives a {type(value).__name__}: a tensor [S, B] was expected.")
-    return value
-
-
-def _check_shape(value: Tensor, name: str, event: torch.Size, given: str) -> None:
     s, b = DRAWS, DATA
     shape = tuple(value.shape)
     if shape == (s, b):
-        return
+        return value
     known = {
         (b, s): "[B, S] came, [S, B] was expected: transpose it.",
         (s, b, *event): "one number for each entry of the event came: sum over the event.",
@@ -132,7 +120,7 @@ def _check_shape(value: Tensor, name: str, event: torch.Size, given: str) -> Non
         (): "one number came: keep one for each draw and datum, do not sum or average over them.",
     }
     raise VemError(
-        f"{name} gives shape {list(shape)}, and [S, B] = {[s, b]} was expected for {given}"
+        f"{name} gives shape {list(shape)}, and [S, B] = {[s, b]} was expected for {', '.join(shapes)}"
         + (f": {known[shape]}" if shape in known else ".")
     )
 
@@ -179,10 +167,9 @@ def _check_gradient(model: Any, x: Tensor) -> None:
         moved = torch.maximum(moved, change.abs() - rounding)
     if not bool(known.any()) or 2 * int((wrong & known).sum()) <= int(known.sum()):
         return
-    if bool((gradient[known] == 0).all()):
-        fault = "log p(x | z) changes with z and has no gradient in z"
-    else:
-        fault = "the gradient of log p(x | z) in z is wrong"
+    cut = bool((gradient[known] == 0).all())
+    no_gradient = "log p(x | z) changes with z and has no gradient in z"
+    fault = no_gradient if cut else "the gradient of log p(x | z) in z is wrong"
     share = f"{int((wrong & known).sum())} of {int(known.sum())}"
     raise VemError(
         f"{fault}, at {share} pairs of x and a z from the prior (log p changes by up to "

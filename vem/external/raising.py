@@ -130,8 +130,8 @@ def raised(model: Any) -> list[str]:
 
 def density_of(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """The user's log p(x | z) as it is: what it raises is raised."""
-    found = vars(model).get("log_likelihood", vars(model).get("_log_likelihood"))
-    return found.function if isinstance(found, Raising) else model.log_likelihood
+    found = model.log_likelihood
+    return found.function if isinstance(found, Raising) else found
 
 
 @contextmanager
