@@ -18,7 +18,7 @@ from torch import Tensor
 
 import vem
 from vem.contracts import GenerativeModel, Posterior
-from vem.evaluation.bounds.annealing import forward
+from vem.evaluation.bounds.annealing import follow
 from vem.evaluation.bounds.annealing_path import Annealing, pilot
 from vem.evaluation.bounds.annealing_path import Path as AnnealingPath
 from vem.evaluation.bounds.hmc import JITTER, Refresh, Target, frozen, refreshes
@@ -109,7 +109,7 @@ class Case:
         """log w [C, B] by vem."""
         with frozen(self.model):
             start, leapfrog = self.target(self.eps), self.settings.leapfrog
-            return forward(self.target, self.path, start, iter(self.noise), leapfrog).log_weight
+            return follow(self.target, self.path, start, iter(self.noise), leapfrog).log_weight
 
     def uncached(self) -> Tensor:
         """log w [C, B] by the formulas."""

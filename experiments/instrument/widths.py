@@ -21,8 +21,9 @@ from torch import Tensor
 import vem
 from vem.ascent.best import BestSettings, best_q
 from vem.contracts import Batch, LogMarginal, Posterior
-from vem.evaluation.bounds.annealing import enclose
+from vem.evaluation.bounds.annealing import anneal
 from vem.evaluation.bounds.annealing_path import Annealing
+from vem.evaluation.measured import Streams
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior
 from vem.noise import fill, generator
 
@@ -94,22 +95,23 @@ def measure(directory: Path, args: argparse.Namespace) -> list[Any]:
     run = vem.load(directory)
     start, name = Start(run, args.seed), directory.name
 
-    def streams(stage: str) -> tuple[torch.Generator, torch.Generator]:
-        return generator("cpu", args.seed, name, stage, "pilot"), generator("cpu", args.seed, name, stage, "run")
+    def streams(stage: str) -> Streams:
+        keys = {"pilot": "pilot", "annealing": "run"}
+        return {purpose: generator("cpu", args.seed, name, stage, key) for purpose, key in keys.items()}.__getitem__
 
     settings = Annealing()
     begun = time.perf_counter()
-    pilot_stream, stream = streams("best")
+    noise = streams("best")
     dtype = next(run.model.parameters()).dtype
     with torch.no_grad():
-        z, x = run.model.sample(fill(run.model.sample_noise(args.num), stream, dtype))
-        best = enclose(run.model, z, x, start(x), settings, pilot_stream, stream)
+        z, x = run.model.sample(fill(run.model.sample_noise(args.num), noise("annealing"), dtype))
+        best = anneal(run.model, x, start(x), settings, noise, z=z)
     parts = [table(name, "best", settings.temperatures, best, start.gradients, time.perf_counter() - begun)]
     z, x = z[: args.prior_num], x[: args.prior_num]
     for temperatures in PRIOR_BUDGETS if len(x) else ():
         settings = replace(PRIOR, temperatures=temperatures)
         begun = time.perf_counter()
-        found = enclose(run.model, z, x, None, settings, *streams(f"prior {temperatures}"))
+        found = anneal(run.model, x, None, settings, streams(f"prior {temperatures}"), z=z)
         parts.append(table(name, "prior", temperatures, found, 0.0, time.perf_counter() - begun))
     return parts
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
 from gap_cases import Fixed
 from oracle_models import (
+    Bimodal,
     FactorizedBernoulli,
     Shell,
     bimodal,
     factorized_bernoulli,
     gaussian_posterior_model,
     rotation,
-)
+)  # fmt: skip
 from torch import Tensor, nn
 
 from vem.ascent import best as search_of_best
@@ -40,9 +42,13 @@ THOROUGH = BestSettings(tolerance=0.001, evaluations=300, rounds=8)
 STARVED = BestSettings(evaluations=3, rounds=1, steps=2)
 
 
-def find(model: GenerativeModel, family: Family, x: Tensor, settings: BestSettings, seed: int = 0) -> BestQ:
-    """The search from the prior alone."""
-    return best_q(model, family, x, {"prior": prior_params(family, x)}, settings, generator(x.device, seed, "best"))
+def find(
+    model: GenerativeModel, family: Family, x: Tensor, settings: BestSettings | None = None, seed: int = 0,
+    tick: Any = lambda: None, **starts: Tensor,
+) -> BestQ:  # fmt: skip
+    """The search from the prior alone, or from these λ."""
+    starts = starts or {"prior": prior_params(family, x)}
+    return best_q(model, family, x, starts, settings or BestSettings(), generator(x.device, seed, "best"), tick)
 
 
 def bounds_of(model: GenerativeModel, family: Family, x: Tensor, *key: int | str) -> ElboOracle:
@@ -109,19 +115,25 @@ def test_the_judge_is_right() -> None:
     model, x = bernoulli_case(10.0, FullGaussian, size=4, num=3)
     family, g = FullGaussian(4), generator("cpu", "judge")
     params = 0.5 * torch.randn(3, family.num_params, generator=g, dtype=torch.float64)
-    z, log_q, _ = family(params).draws(torch.randn(200_000, 3, 4, generator=g, dtype=torch.float64))
+    z, log_q, _ = family(params).draws(torch.randn(50_000, 3, 4, generator=g, dtype=torch.float64))
     bounds = (model.log_prior(z) + model.log_likelihood(x, z) - log_q).detach()
-    assert bool(((bounds.mean(0) - model.bound_of(x, *moments(family, params))).abs() < 4 * bounds.std(0) / 447).all())
+    off = (bounds.mean(0) - model.bound_of(x, *moments(family, params))).abs()
+    assert bool((off < 4 * bounds.std(0) / 50_000**0.5).all())
     gaussian, y = gaussian_posterior_model(100, 4, num=3)
     log_p = gaussian.log_prior(z) + gaussian.log_likelihood(y, z)
     kl = gaussian.log_marginal(y) - (log_p - log_q).mean(0)
     torch.testing.assert_close(gaussian_excess(gaussian, y, family, params), kl.detach(), rtol=0.02, atol=0.0)
 
 
-@pytest.mark.parametrize("make", [DiagonalGaussian, FullGaussian])
-@pytest.mark.parametrize("condition", [10, 100, 1000])
+@pytest.mark.parametrize(
+    ("condition", "make", "dtype"),
+    [
+        (10, DiagonalGaussian, torch.float64), (100, FullGaussian, torch.float32),
+        (1000, DiagonalGaussian, torch.float32), (1000, FullGaussian, torch.float64),
+    ],
+)  # fmt: skip
 def test_excess_on_a_gaussian_posterior(condition: int, make: type, dtype: torch.dtype, device: torch.device) -> None:
-    model, x = gaussian_posterior_model(condition, SIZE, dtype=dtype, num=4)
+    model, x = gaussian_posterior_model(condition, SIZE, dtype=dtype, num=2)
     model, x, family = model.to(device), x.to(device), make(SIZE)
     for settings, most in ((BestSettings(), 0.02), (THOROUGH, 0.002)):
         found = find(model, family, x, settings)
@@ -131,11 +143,20 @@ def test_excess_on_a_gaussian_posterior(condition: int, make: type, dtype: torch
         assert bool((excess <= 3 * settings.tolerance)[found.converged.cpu()].all())
 
 
-def assert_gap_within(model: FactorizedBernoulli, x: Tensor, family: Family, settings: BestSettings) -> BestQ:
+@pytest.mark.parametrize(
+    ("slope", "make", "size", "num", "score_draws"),
+    [
+        (1, FullGaussian, SIZE, 10, 2_000), (3, DiagonalGaussian, SIZE, 10, 6_000), (3, FullGaussian, SIZE, 10, 6_000),
+        (10, DiagonalGaussian, 20, 8, 20_000), (30, DiagonalGaussian, 20, 8, 60_000),
+        (10, FullGaussian, 20, 5, 32_000), (30, FullGaussian, 10, 2, 120_000),
+    ],
+)  # fmt: skip
+def test_gap_of_a_factorized_bernoulli_posterior(slope: int, make: type, size: int, num: int, score_draws: int) -> None:
     """The measured approximation gap is within 0.02 nats of the quadrature's, and every error is as it says."""
+    model, x = bernoulli_case(slope, make, size, num)
+    family, settings = make(size), BestSettings(score_draws=score_draws)
     found = find(model, family, x, settings)
-    error = (found.mc_variance.sum().sqrt() / len(x)).item()
-    assert error <= 0.005
+    assert (found.mc_variance.sum().sqrt() / len(x)).item() <= 0.005
     log_marginal, best = model.log_marginal_exact(x), model.best_bound(x)
     measured, true = (log_marginal - found.elbo).mean().item(), (log_marginal - best).mean().item()
     assert abs(measured - true) <= 0.02, (measured, true)
@@ -143,28 +164,7 @@ def assert_gap_within(model: FactorizedBernoulli, x: Tensor, family: Family, set
     assert excess.mean() <= 0.02 and excess.min() > -1e-5
     assert abs(off_by(found, model.bound_of(x, *moments(family, found.params)))) < 4
     assert bool((excess <= 3 * settings.tolerance)[found.converged].all())
-    return found
-
-
-@pytest.mark.parametrize(
-    ("slope", "make", "score_draws"),
-    [
-        (1, DiagonalGaussian, 2_000), (1, FullGaussian, 2_000), (3, DiagonalGaussian, 6_000),
-        (3, FullGaussian, 6_000), (10, DiagonalGaussian, 40_000),
-        pytest.param(30, DiagonalGaussian, 140_000, marks=pytest.mark.slow),
-    ],
-)  # fmt: skip
-def test_gap_of_a_factorized_bernoulli_posterior(slope: int, make: type, score_draws: int) -> None:
-    model, x = bernoulli_case(slope, make, num=10 if slope < 30 else 8)
-    found = assert_gap_within(model, x, make(SIZE), BestSettings(score_draws=score_draws))
-    assert bool(found.converged.all())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("slope", "num", "score_draws"), [(10, 5, 80_000), (30, 2, 560_000)])
-def test_gap_of_the_full_gaussian(slope: int, num: int, score_draws: int) -> None:
-    model, x = bernoulli_case(slope, FullGaussian, num=num)
-    assert_gap_within(model, x, FullGaussian(SIZE), BestSettings(score_draws=score_draws))
+    assert bool(found.converged.all()) or (make is FullGaussian and slope >= 10)
 
 
 def shell_excess(model: Shell, x: Tensor, params: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def shell_excess(model: Shell, x: Tensor, params: Tensor) -> Tensor:
 
 def test_a_posterior_that_is_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """All hangs on |ε|: judged by draws of one length, the search stops far too low and says it is there."""
-    model, x = Shell(SIZE, 2.0), torch.full((6, 1), float(SIZE), dtype=torch.float64)
+    model, x = Shell(SIZE, 2.0), torch.full((4, 1), float(SIZE), dtype=torch.float64)
     family = DiagonalGaussian(SIZE)
 
     def of_one_length(spec: NoiseSpec, stream: torch.Generator, dtype: torch.dtype) -> Tensor:
@@ -182,13 +182,13 @@ def test_a_posterior_that_is_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
         return eps * SIZE**0.5 / eps.norm(dim=-1, keepdim=True)
 
     with torch.no_grad():
-        found = find(model, family, x, BestSettings(score_draws=4000))
+        found = find(model, family, x, BestSettings(score_draws=2000))
         excess = shell_excess(model, x, found.params)
         assert found.converged.double().mean() >= 0.5
         assert bool((excess <= 3 * BestSettings().tolerance)[found.converged].all())
         assert abs(off_by(found, model.bound_of(x, found.params))) < 4
         best = model.best_params(x, found.params)
-        again = best_q(model, family, x, {"best": best}, BestSettings(), generator("cpu", "again"))
+        again = find(model, family, x, seed=1, best=best)
         assert (model.bound_of(x, best) - model.bound_of(x, again.params)).max() < 0.02
         for place in (search_of_best, elbo_oracle):
             monkeypatch.setattr(place, "spherical", of_one_length)
@@ -209,14 +209,14 @@ def test_a_starved_search_owns_up(make: type) -> None:
     assert bool((found.certificate > 10 * STARVED.tolerance).all())
 
 
-@pytest.mark.parametrize("evaluations", [6, 11, 21, 41, 81])
+@pytest.mark.parametrize("evaluations", [6, 21, 81])
 def test_a_datum_that_says_it_converged_has(evaluations: int) -> None:
     """Budgets from far too small to nearly enough."""
     settings = BestSettings(evaluations=evaluations, rounds=2, steps=5)
-    cases = [(gaussian_posterior_model(1000, SIZE, num=8), gaussian_excess)]
-    cases += [(bernoulli_case(slope, DiagonalGaussian, num=8), bernoulli_excess) for slope in (3, 30)]
-    family = DiagonalGaussian(SIZE)
+    cases = [(gaussian_posterior_model(1000, SIZE, num=5), gaussian_excess)]
+    cases += [(bernoulli_case(slope, DiagonalGaussian, 20, 5), bernoulli_excess) for slope in (3, 30)]
     for (model, x), excess_of in cases:
+        family = DiagonalGaussian(model.latent_size)
         found = find(model, family, x, settings)
         excess = excess_of(model, x, family, found.params)
         assert bool((excess <= 3 * settings.tolerance)[found.converged].all())
@@ -225,7 +225,7 @@ def test_a_datum_that_says_it_converged_has(evaluations: int) -> None:
 
 
 def test_a_climb_that_ran_out_of_evaluations_is_taken_up_again() -> None:
-    model, x = gaussian_posterior_model(1000, SIZE, num=8)
+    model, x = gaussian_posterior_model(1000, SIZE, num=4)
     family, settings = DiagonalGaussian(SIZE), BestSettings(evaluations=61)
     once = climb_only(model, family, x, settings)
     found = find(model, family, x, settings)
@@ -240,7 +240,7 @@ def test_the_certificate_is_as_large_as_what_is_missing() -> None:
     family = FullGaussian(6)
     for slope in (3, 30):
         model, x = bernoulli_case(slope, FullGaussian, size=6, num=8)
-        for rounds in (2, 4):
+        for rounds in (1, 3):
             found = find(model, family, x, BestSettings(draws=24, tolerance=1e-4, steps=10, rounds=rounds))
             certificates.append(found.certificate)
             excesses.append(bernoulli_excess(model, x, family, found.params))
@@ -275,7 +275,7 @@ def test_never_worse_than_its_start() -> None:
     model, x = bernoulli_case(10.0, DiagonalGaussian, size=20, num=20)
     family, start = DiagonalGaussian(20), exact_params(model, x)
     settings = BestSettings(draws=40, evaluations=50, steps=2, rounds=1, tolerance=1e-3)
-    found = best_q(model, family, x, {"best": start}, settings, generator("cpu", "start"))
+    found = find(model, family, x, settings, best=start)
     excess = bernoulli_excess(model, x, family, found.params)
     assert excess.mean() < 0.002
     # The certificate is that of the q which is reported: what the search made of the start, where it lost.
@@ -292,8 +292,8 @@ def test_never_worse_than_its_start() -> None:
 def test_several_starts_are_no_worse_than_the_best_of_them() -> None:
     model, x = bernoulli_case(10.0, DiagonalGaussian, size=10, num=10)
     family = DiagonalGaussian(10)
-    starts = {"prior": prior_params(family, x), "best": exact_params(model, x), "far": 5 + prior_params(family, x)}
-    found = best_q(model, family, x, starts, STARVED, generator("cpu", "starts"))
+    origin = prior_params(family, x)
+    found = find(model, family, x, STARVED, prior=origin, best=exact_params(model, x), far=5 + origin)
     assert bernoulli_excess(model, x, family, found.params).max() < 0.01
     assert bool((found.start_spread > 0.1).all())
 
@@ -302,7 +302,7 @@ def test_a_datum_does_not_depend_on_its_neighbours() -> None:
     model, x = gaussian_posterior_model(100, 10, num=4)
     other = torch.cat([x[:1], 10 * x[1:]])
     family = DiagonalGaussian(10)
-    one, two = (find(model, family, data, BestSettings()) for data in (x, other))
+    one, two = (find(model, family, data) for data in (x, other))
     # The draws differ once a neighbour has taken another path; the optimum of a Gaussian posterior does not.
     torch.testing.assert_close(one.params[0], two.params[0], rtol=0, atol=0.01)
     assert gaussian_excess(model, other, family, two.params).max() < 0.002
@@ -330,17 +330,14 @@ def test_work_is_counted_and_announced() -> None:
     model.__class__ = Counting
     ticks: list[int] = []
     family = DiagonalGaussian(5)
-    found = best_q(
-        model, family, x, {"prior": prior_params(family, x)}, BestSettings(draws=10), generator("cpu"),
-        lambda: ticks.append(1),
-    )  # fmt: skip
+    found = find(model, family, x, BestSettings(draws=10), tick=lambda: ticks.append(1))
     assert found.decoder_gradients.sum() == counted and len(ticks) > 40
 
     def stop() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        best_q(model, family, x, {"prior": prior_params(family, x)}, BestSettings(), generator("cpu"), stop)
+        find(model, family, x, tick=stop)
 
 
 # --- planted faults
@@ -398,7 +395,7 @@ def test_the_last_iterate_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_bound_is_not_scored_on_the_noise_that_found_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """400 data and ten draws each: optimism of a few hundredths of a nat is many standard errors."""
     model, x = bernoulli_case(10.0, DiagonalGaussian, size=5, num=400)
-    family, settings = DiagonalGaussian(5), BestSettings(draws=10, score_draws=10, steps=5, rounds=3)
+    family, settings = DiagonalGaussian(5), BestSettings(draws=10, score_draws=10, evaluations=15, steps=5, rounds=1)
 
     def errors_above() -> float:
         found = find(model, family, x, settings)
@@ -440,9 +437,12 @@ def test_data_do_not_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
         assert errors().square().mean().sqrt() > 1.5
 
 
+def a_light_and_a_heavy_mode() -> tuple[Bimodal, Tensor]:
+    return bimodal(tilt=1.0, scale=0.3)[0], torch.tensor([[2.0, 0.0], [2.5, -0.4], [3.0, 0.3]], dtype=torch.float64)
+
+
 def test_a_start_in_the_wrong_mode_is_left_for_the_right_one() -> None:
-    model, _ = bimodal(tilt=1.0, scale=0.3)
-    x = torch.tensor([[2.0, 0.0], [2.5, -0.4], [3.0, 0.3]], dtype=torch.float64)
+    model, x = a_light_and_a_heavy_mode()
     left, _ = model.modes(x)
     family = DiagonalGaussian(2)
     middle = -model.tilt.item() / 2
@@ -454,7 +454,7 @@ def test_a_start_in_the_wrong_mode_is_left_for_the_right_one() -> None:
         # A q within one mode has L ≤ the log mass of that mode.
         return bool((elbo > light + 4 * variance.sqrt()).all())
 
-    alone = best_q(model, family, x, {"q": wrong}, BestSettings(), generator("cpu", "wrong"))
+    alone = find(model, family, x, q=wrong)
     assert not finds_the_mode(alone.elbo, alone.mc_variance) and bool(alone.converged.all())
     families, streams = {"diagonal_gaussian": family}, lambda purpose: generator("cpu", purpose)
     searched = search(model, x, family(wrong), families, BestSettings(), streams, Progress())
@@ -469,8 +469,7 @@ def test_the_second_start_is_climbed_too_where_it_may_overtake(
     behind: float, overtakes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The screening puts the light mode first: the search is not bound by that, unless the heavy one is far behind."""
-    model, _ = bimodal(tilt=1.0, scale=0.3)
-    x = torch.tensor([[2.0, 0.0], [2.5, -0.4], [3.0, 0.3]], dtype=torch.float64)
+    model, x = a_light_and_a_heavy_mode()
     family = DiagonalGaussian(2)
     light, heavy = (family.start(mode, torch.full_like(mode, 0.02)) for mode in model.modes(x))
 
@@ -478,8 +477,7 @@ def test_the_second_start_is_climbed_too_where_it_may_overtake(
         return torch.stack([light, heavy]), torch.tensor([[0.0], [-behind]], dtype=torch.float64).expand(2, len(x))
 
     monkeypatch.setattr(search_of_best, "screen", light_first)
-    starts = {"light": light, "heavy": heavy}
-    found = best_q(model, family, x, starts, BestSettings(), generator("cpu", "second"))
+    found = find(model, family, x, light=light, heavy=heavy)
     assert bool(((found.params[:, 0] > -0.5) == overtakes).all()) and bool((found.start_spread == behind).all())
 
 
@@ -496,13 +494,14 @@ def test_a_decoder_in_training_mode_is_measured_without_its_dropout() -> None:
     model.train()
     family = DiagonalGaussian(5)
     strategy = Fixed(lambda x: family(prior_params(family, x)), family, "optimization")
-    instrument = Instrument(model, strategy, Evaluation(best=BestSettings(score_draws=1000)), seed=0)
+    settings = BestSettings(score_draws=1000, evaluations=30, rounds=1)
+    instrument = Instrument(model, strategy, Evaluation(best=settings), seed=0)
     found = instrument.run({"test": SplitData(x, False)}).evaluation["test"]["families"]["diagonal_gaussian"]
     assert model.training
     truth = float(plain.best_bound(x).mean())
     allowed = 4 * found["best_elbo"]["mc_se"] + 0.02
     assert abs(found["best_elbo"]["mean"] - truth) < allowed
-    unguarded = find(model, DiagonalGaussian(5), x, BestSettings(score_draws=1000, rounds=2))
+    unguarded = find(model, DiagonalGaussian(5), x, settings)
     assert abs(float(unguarded.elbo.mean()) - truth) > allowed
 
 
@@ -549,9 +548,7 @@ def test_a_family_with_draws_alone_is_climbed_too() -> None:
     model, x = bernoulli_case(10.0, DiagonalGaussian, size=10, num=10)
     gaussian, skewed = DiagonalGaussian(10), SinhArcsinh(10)
     mean, scale = model.best_gaussian(x)
-    found = best_q(
-        model, skewed, x, {"gaussian": skewed.start(mean, scale)}, BestSettings(score_draws=2000), generator("cpu")
-    )
+    found = find(model, skewed, x, BestSettings(score_draws=2000), gaussian=skewed.start(mean, scale))
     error = found.mc_variance.sqrt()
     below = model.best_bound(x)
     assert bool((found.elbo > below - 4 * error).all()) and bool((found.elbo < model.log_marginal_exact(x)).all())
@@ -585,28 +582,20 @@ def breaking(num: int) -> tuple[Breaking, LinearGaussian, Tensor]:
 def test_proposals_without_numbers_are_avoided(make: type) -> None:
     model, sound, x = breaking(6)
     family = make(5)
-    starts = {
-        "narrow": family.start(torch.ones(6, 5).double(), torch.full((6, 5), 0.1).double()),
-        "broken": 10 + prior_params(family, x),
-    }
-    found = best_q(model, family, x, starts, BestSettings(), generator("cpu", "nan"))
+    narrow = family.start(torch.ones(6, 5).double(), torch.full((6, 5), 0.1).double())
+    found = find(model, family, x, narrow=narrow, broken=10 + prior_params(family, x))
     assert bool(found.params.isfinite().all()) and bool(found.elbo.isfinite().all())
     assert gaussian_excess(sound, x, family, found.params).max() < 0.02
 
 
-def test_no_start_with_numbers_is_an_error() -> None:
+def test_no_start_or_no_result_with_numbers_is_an_error() -> None:
     model, _, x = breaking(6)
     family = DiagonalGaussian(5)
-    starts = {"far": 10 + prior_params(family, x), "lost": torch.full_like(prior_params(family, x), torch.nan)}
-    for some in (starts, {"far": starts["far"]}):
+    origin = prior_params(family, x)
+    for lost in ({}, {"lost": torch.full_like(origin, torch.nan)}):
         with pytest.raises(VemError, match=r"no start of the best q has a finite bound for 6 of 6 data.*\[0, 1, 2"):
-            best_q(model, family, x, some, BestSettings(), generator("cpu"))
-
-
-def test_a_result_without_numbers_is_an_error() -> None:
-    model, _, x = breaking(2)
-    family = DiagonalGaussian(5)
-    wide = prior_params(family, x)
+            find(model, family, x, far=10 + origin, **lost)
+    wide = origin[:2].clone()
     wide[0, 5:] = -5.0
     with torch.no_grad(), pytest.raises(VemError, match=r"not finite at draws of the best q for 1 of 2 data.*\[1\]"):
-        bounds_of(model, family, x, "nan").score(wide, 4000)
+        bounds_of(model, family, x[:2], "nan").score(wide, 4000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from gap_cases import Case, by_hand, case, family, measure
 
 from vem.contracts import LogMarginal
 from vem.evaluation.bounds.importance import LogMeanExp
-from vem.evaluation.checks import Check, as_json, check, width_check
+from vem.evaluation.checks import as_json, check, width_check
 from vem.evaluation.elbo import joined, prior_scores, scored
 from vem.evaluation.gaps import summarize
 from vem.evaluation.measured import ESS, MC_VARIANCE, Measured
@@ -49,8 +50,8 @@ def test_right_measurements_pass() -> None:
 @pytest.mark.parametrize("off", [0.0, 0.1])
 @pytest.mark.parametrize("latent", [1, 10])
 def test_no_false_alarm_on_the_real_estimators(off: float, latent: int, dtype: torch.dtype) -> None:
-    """20 splits each; with ``off`` 0 q is q* and every inequality is an equality, held against noise alone."""
-    for seed in range(20):
+    """10 splits each; with ``off`` 0 q is q* and every inequality is an equality, held against noise alone."""
+    for seed in range(10):
         of = case(latent, dims=latent + 4, off=off, seed=seed, dtype=dtype)
         assert failed(measure(of, of.data(300, seed), draws=5, seed=seed)) == {}
 
@@ -116,68 +117,160 @@ def test_a_point_mass_as_q_star_is_caught() -> None:
     assert "point mass" in detail and "diagonal_gaussian" in detail and "L[q]" not in detail
 
 
-def test_a_search_that_fails_on_few_data_is_caught_though_the_mean_looks_right() -> None:
-    """The wrong mode for 2 of 400 data: the mean gap is still 3.4 nats."""
-    best = HONEST["best"].clone()
-    best[[7, 11]] = LEVEL[[7, 11]] - 5
-    noise = torch.full((NUM,), 0.01)
-    detail = failed(by_hand(LEVEL, best, noise=noise))["best_above_q"]
-    assert "2 of 400 data" in detail and "rows 7, 11" in detail and "more steps" in detail
-    best[11] = LEVEL[11] + 1
-    assert failed(by_hand(LEVEL, best, noise=noise)) == {}  # one datum may be chance
+def changed(values: torch.Tensor, places: Any, to: Any) -> torch.Tensor:
+    """A copy with other numbers at some places."""
+    out = values.clone()
+    out[places] = torch.as_tensor(to, dtype=out.dtype)
+    return out
 
 
-def test_a_richer_family_that_comes_out_worse_is_caught() -> None:
-    detail = failed(by_hand(**HONEST | {"rich": HONEST["best"] - 0.3 + 0.01 * normal(NUM)}))["richer_family"]
-    assert "-0.3" in detail and "full_gaussian" in detail
-    noise = torch.full((NUM,), 1.0)  # 0.1 nats is within 4 · √2 / √400
-    close = HONEST | {"rich": HONEST["best"] - 0.1}
-    assert "richer_family" not in failed(by_hand(**close, noise=noise))
-    assert "richer_family" in failed(by_hand(**close, noise=noise / 100))
+def noisy(variance: float, **fields: torch.Tensor) -> Measured:
+    return by_hand(LEVEL, noise=torch.full((NUM,), variance), **fields)
 
 
-def test_a_crossed_interval_is_caught() -> None:
-    """The larger of several bounds, datum by datum, can exceed the upper one."""
-    crossed = by_hand(LEVEL, low=LEVEL + 5, high=LEVEL + 4 + 0.5 * normal(NUM))
-    assert "interval_ordered" in failed(crossed)
-    touching = by_hand(LEVEL, low=LEVEL + 5 + normal(NUM), high=LEVEL + 5.05 + normal(NUM, seed=1))
-    assert "interval_ordered" not in failed(touching)
+def weighted(ess: Any, num: int | None = None) -> Measured:
+    """A bound of so many effective samples, of ``num`` or of very many; Var[log w̄] by the delta method."""
+    ess = torch.full((NUM,), ess) if isinstance(ess, float) else ess
+    variance = 1 / ess if num is None else (num / ess - 1) / (num - 1)
+    return by_hand(LEVEL, low=LEVEL + 5, **{ESS: ess, MC_VARIANCE: variance})
 
 
-def test_an_upper_bound_below_the_best_q_is_caught() -> None:
-    detail = failed(by_hand(LEVEL, LEVEL + 3, LEVEL + 1, LEVEL + 1.5))["best_below_upper"]
-    assert "-1.5 nats" in detail
+def searched(open_: torch.Tensor, gains: torch.Tensor) -> Measured:
+    found = family(HONEST["best"], converged=open_, certificate=gains)
+    return by_hand(**HONEST)._replace(families={"diagonal_gaussian": found})
 
 
-def test_a_poor_estimate_of_log_p_makes_no_negative_gap() -> None:
-    """Naive Monte Carlo from the prior lies far below L[q*]."""
-    assert "poorer than the ELBO" in failed(by_hand(LEVEL, LEVEL + 1, LEVEL - 50))["lower_above_best"]
+def by_quadrature(best: float, low: float, error: torch.Tensor | None) -> Measured:
+    return by_hand(LEVEL, LEVEL + best, LEVEL + low, LEVEL + low, **({} if error is None else {"error": error}))
 
 
-@pytest.mark.parametrize(
-    ("ess", "num", "passes"),
-    [
-        (400.0, 5000, True),
-        (9.0, 5000, False),
-        (1.5, 5000, False),
-        (6.0, 8, True),
-        (3.5, 8, False),
-        (math.nan, 8, False),
-    ],
-)
-def test_too_few_effective_samples_are_caught(ess: float, num: int, passes: bool) -> None:
-    """Few chains with nearly equal weights are enough, few effective ones of many samples are not."""
-    variance = torch.full((NUM,), (num / ess - 1) / (num - 1))  # of log w̄, by the delta method
-    low = by_hand(LEVEL, low=LEVEL + 5, **{ESS: torch.full((NUM,), ess), MC_VARIANCE: variance})
-    assert ("effective_samples" not in failed(low)) == passes
+def bound(low: torch.Tensor, variance: torch.Tensor | float = 0.0, high: torch.Tensor | None = None) -> LogMarginal:
+    return LogMarginal(low, high, "by hand", {MC_VARIANCE: torch.zeros_like(low) + variance})
 
 
-def test_a_tail_of_data_with_few_effective_samples_is_caught() -> None:
-    ess = torch.full((NUM,), 300.0)
-    ess[: NUM // 10] = 2.0
-    low = by_hand(LEVEL, low=LEVEL + 5, **{ESS: ess, MC_VARIANCE: 1 / ess})
-    detail = failed(low)["effective_samples"]
-    assert "10.0% of the data have fewer than 10" in detail and "rows 0, 1, 2, 3, 4 and 35 more" in detail
+def beside(main: LogMarginal, **others: LogMarginal) -> Measured:
+    """The bound that the gaps are taken from, and others beside it."""
+    assert main.lower is not None
+    return by_hand(main.lower - 5.0, main.lower - 1.0)._replace(log_marginal=main, others=others)
+
+
+def below_prior(share: float) -> Measured:
+    """So many of the data 20 nats below the ELBO of the prior as q, the others 30 nats above it."""
+    split = by_hand(changed(LEVEL, slice(int(share * NUM)), LEVEL[: int(share * NUM)] - 50))
+    scores = split.scores._replace(prior_elbo=LEVEL - 30, prior_variance=torch.ones(NUM))
+    return split._replace(scores=scores)
+
+
+SMALL, LOST = 3 * normal(NUM, seed=1), [7, 130, 200, 399]
+NOISE = 0.02 * normal(NUM)
+# Annealing from one mode, and naive Monte Carlo, which reaches them all.
+ANNEALED, NAIVE = bound(SMALL[:20] - 3.857, 0.01), bound(SMALL[:20] - 2.502 + 12.5 * NOISE[:20], 0.25**2)
+WOBBLE, ERROR = 0.01 * normal(NUM), torch.full((NUM,), 0.004)
+OPEN, GAINS = changed(torch.ones(NUM), slice(100, 140), 0), torch.full((NUM,), 0.2)
+MISSED = changed(HONEST["best"], [7, 11], LEVEL[[7, 11]] - 5)
+
+# What is planted, the check that catches it, and what it says.
+FAULTS: dict[str, tuple[Measured, str, list[str]]] = {
+    # The wrong mode for 2 of 400 data: the mean gap is still 3.4 nats.
+    "a search that fails on few data": (
+        noisy(0.01, best=MISSED), "best_above_q", ["2 of 400 data", "rows 7, 11", "more steps"]
+    ),
+    "a richer family that comes out worse": (
+        by_hand(**HONEST | {"rich": HONEST["best"] - 0.3 + WOBBLE}), "richer_family", ["-0.3", "full_gaussian"]
+    ),
+    "a little worse, beyond the noise": (
+        noisy(0.01, best=HONEST["best"], rich=HONEST["best"] - 0.1), "richer_family", []
+    ),
+    # The larger of several bounds, taken for each data point, can exceed the upper one.
+    "a crossed interval": (by_hand(LEVEL, low=LEVEL + 5, high=LEVEL + 4 + 50 * WOBBLE), "interval_ordered", []),
+    "an upper bound below L[q*]": (
+        by_hand(LEVEL, LEVEL + 3, LEVEL + 1, LEVEL + 1.5), "best_below_upper", ["-1.5 nats"]
+    ),
+    # Naive Monte Carlo from the prior lies far below L[q*].
+    "a poor estimate of log p": (
+        by_hand(LEVEL, LEVEL + 1, LEVEL - 50), "lower_above_best", ["poorer than the ELBO"]
+    ),
+    # Few chains with nearly equal weights are enough, few effective ones of many samples are not.
+    **{f"{ess} of {num} effective samples": (weighted(ess, num), "effective_samples", [])
+       for ess, num in ((9.0, 5000), (1.5, 5000), (3.5, 8), (math.nan, 8))},
+    "a tail of data with few effective samples": (
+        weighted(changed(torch.full((NUM,), 300.0), slice(NUM // 10), 2.0)), "effective_samples",
+        ["10.0% of the data have fewer than 10", "rows 0, 1, 2, 3, 4 and 35 more"],
+    ),
+    "more than quadrature states": (by_quadrature(1, 0.997, None), "best_below_upper", []),
+    "more than quadrature states, as a gap": (by_quadrature(1, 0.997, None), "lower_above_best", []),
+    "coarse quadrature": (by_quadrature(1, 2, changed(ERROR, 17, 0.2)), "quadrature", ["1 data above 0.01 (row 17)"]),
+    "a search that did not converge": (
+        searched(OPEN, GAINS), "converged", ["10.0%", "rows 100, 101", "would gain 0.2 nats"]
+    ),
+    "certificates that are not finite": (
+        searched(OPEN, changed(GAINS, slice(3), [-math.inf, math.nan, math.inf])), "converged",
+        ["would gain 0.2 nats in the mean (3 data not finite)"],
+    ),
+    **{f"one datum of {value:g} nats": (by_hand(changed(LEVEL, 13, value)), "outliers", ["elbo: 1 data (row 13)"])
+       for value in (-1_628_517.0 * 1000, 1e7, -20_000.0)},
+    "a bound that misses modes": (
+        beside(ANNEALED, prior=NAIVE), "lower_bounds_agree", ["main − prior = -1.", "start it at the prior"]
+    ),
+    "whatever the better one is called": (beside(ANNEALED, older=NAIVE), "lower_bounds_agree", ["main − older"]),
+    "the best q of a further family above it": (
+        by_hand(SMALL - 3, SMALL - 2, SMALL, rich=SMALL + 0.3, noise=torch.full((NUM,), 1e-4)), "lower_bounds_agree",
+        ["L[q*] of full_gaussian"],
+    ),
+    # 1 % of the data lack log 2; their mean of 0.007 nats would pass.
+    "a few data with a mode too few": (
+        beside(bound(changed(SMALL + NOISE, LOST, (SMALL + NOISE)[LOST] - math.log(2)), 4e-4),
+               importance=bound(SMALL, 1e-4)),
+        "lower_bounds_agree", ["4 of 400 data", "(rows 7, 130, 200, 399)"],
+    ),
+    "an exact value that is exceeded": (
+        beside(bound(SMALL, high=SMALL), importance=bound(SMALL + 0.5, 1e-3)), "lower_bounds_agree", []
+    ),
+    "many data below the prior": (below_prior(0.06), "better_than_prior", ["24 of 400 data", "rows 0, 1"]),
+    "two that do not hide each other": (by_hand(changed(LEVEL, [3, 5], -1e6)), "outliers", ["rows 3, 5"]),
+    "one that differs": (by_hand(changed(torch.full((50,), -3.0), 4, 2000.0)), "outliers", []),
+    **{f"best_elbo {value}": (by_hand(**HONEST | {"best": changed(HONEST["best"], 9, value)}), "finite",
+                              ["best_elbo.diagonal_gaussian: 1 data (row 9)"])
+       for value in (math.nan, -math.inf, math.inf)},
+    **{f"elbo {value}": (by_hand(torch.full((4,), value)), "finite", []) for value in (math.nan, math.inf)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught_and_named(fault: str) -> None:
+    measured, name, words = FAULTS[fault]
+    found = failed(measured)
+    assert name in found and [word for word in words if word not in found[name]] == []
+    if fault.startswith("best_elbo"):
+        assert set(found) == {name}  # the other checks go on without it
+
+
+HONEST_ENOUGH: dict[str, tuple[Measured, Thresholds | None]] = {
+    "one datum below may be chance": (noisy(0.01, best=changed(MISSED, 11, LEVEL[11] + 1)), None),
+    # 0.1 nats is within 4 · √2 / √400
+    "a little worse, within the noise": (noisy(1.0, best=HONEST["best"], rich=HONEST["best"] - 0.1), None),
+    "touching bounds": (
+        by_hand(LEVEL, low=LEVEL + 5 + normal(NUM), high=LEVEL + 5.05 + normal(NUM, seed=1)), None
+    ),
+    **{f"{ess} of {num} effective samples": (weighted(ess, num), None) for ess, num in ((400.0, 5000), (6.0, 8))},
+    "what quadrature states of its own error": (by_quadrature(1, 0.997, ERROR), None),
+    "as many open searches as are allowed": (searched(OPEN, GAINS), Thresholds(unconverged=0.2)),
+    "a poor bound beside a good one": (beside(NAIVE, importance=ANNEALED), None),
+    "a further family below the bound": (by_hand(SMALL - 3, SMALL - 2, SMALL, rich=SMALL - 0.01), None),
+    "noise about an exact value": (
+        beside(bound(SMALL, high=SMALL), importance=bound(SMALL + 1.5 * NOISE, 1e-3)), None
+    ),
+    "bounds of unknown noise, one not finite": (
+        beside(bound(SMALL, math.nan), importance=bound(changed(SMALL - 0.1, 3, -math.inf), math.nan)), None
+    ),
+    "few data below the prior": (below_prior(0.04), None),
+    "equal data": (by_hand(torch.full((50,), -3.0)), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HONEST_ENOUGH)
+def test_what_is_within_its_errors_passes(case: str) -> None:
+    assert failed(*HONEST_ENOUGH[case]) == {}
 
 
 def rate_of_failure(chains: int, spread: float, num: int, repeats: int = 200) -> tuple[float, float]:
@@ -193,8 +286,7 @@ def rate_of_failure(chains: int, spread: float, num: int, repeats: int = 200) ->
     return failed_ / repeats, spread**2 / 2 - float(columns[0].mean())
 
 
-@pytest.mark.parametrize("num", [20, 100])
-@pytest.mark.parametrize("chains", [4, 8, 16])
+@pytest.mark.parametrize(("chains", "num"), [(4, 100), (8, 20), (8, 100), (16, 20)])
 def test_few_chains_are_judged_by_their_bias_not_by_chance(chains: int, num: int) -> None:
     """Below half the allowed bias fewer than 2 % false alarms, above twice of it more than 98 % detected."""
     low = {4: 0.4, 8: 0.6, 16: 0.7}[chains]
@@ -211,49 +303,6 @@ def test_many_samples_of_which_few_are_effective_are_thin_though_the_delta_metho
     assert bias > 0.1 and failing > 0.9
     alarms, bias = rate_of_failure(5000, 1.5, 20, repeats=20)
     assert bias < 0.01 and alarms == 0
-
-
-def test_quadrature_that_is_too_coarse_says_so() -> None:
-    """What it states of its own error is forgiven to the inequalities, and is a check of its own."""
-    error = torch.full((NUM,), 0.004)
-    fine = by_hand(LEVEL, LEVEL + 1, LEVEL + 0.997, LEVEL + 0.997, error=error)
-    assert failed(fine) == {}
-    assert {"best_below_upper", "lower_above_best"} == set(
-        failed(by_hand(LEVEL, LEVEL + 1, LEVEL + 0.997, LEVEL + 0.997))
-    )
-    error[17] = 0.2
-    coarse = by_hand(LEVEL, LEVEL + 1, LEVEL + 2, LEVEL + 2, error=error)
-    assert "1 data above 0.01 (row 17)" in failed(coarse)["quadrature"]
-    assert summarize(coarse)["log_marginal"]["error"]["max"] == pytest.approx(0.2)
-
-
-def test_a_search_that_did_not_converge_says_so() -> None:
-    open_ = torch.ones(NUM)
-    open_[100:140] = 0
-    starved = by_hand(**HONEST)
-    found = family(HONEST["best"], converged=open_, certificate=torch.full((NUM,), 0.2))
-    starved = starved._replace(families={"diagonal_gaussian": found})
-    detail = failed(starved)["converged"]
-    assert "10.0%" in detail and "rows 100, 101" in detail and "0.2 nats" in detail
-    assert failed(starved, Thresholds(unconverged=0.2)) == {}
-    gains = torch.full((NUM,), 0.2)
-    gains[:3] = torch.tensor([-math.inf, math.nan, math.inf])
-    odd = starved._replace(families={"diagonal_gaussian": found._replace(certificate=gains)})
-    assert "would gain 0.2 nats in the mean (3 data not finite)" in failed(odd)["converged"]
-
-
-@pytest.mark.parametrize("value", [-1_628_517.0 * 1000, 1e7, -20_000.0])
-def test_one_datum_that_carries_the_mean_is_caught(value: float) -> None:
-    elbo = LEVEL.clone()
-    elbo[13] = value
-    detail = failed(by_hand(elbo))["outliers"]
-    assert "elbo: 1 data (row 13)" in detail
-
-
-def test_two_such_data_do_not_hide_each_other() -> None:
-    elbo = LEVEL.clone()
-    elbo[[3, 5]] = -1e6
-    assert "rows 3, 5" in failed(by_hand(elbo))["outliers"]
 
 
 @pytest.mark.parametrize("name", ["normal", "laplace", "lognormal", "minus_lognormal"])
@@ -275,13 +324,6 @@ def test_ordinary_tails_are_no_outliers(name: str) -> None:
     assert alarms < 10
 
 
-def test_equal_data_have_no_outlier_and_one_that_differs_is_one() -> None:
-    assert failed(by_hand(torch.full((50,), -3.0))) == {}
-    differs = torch.full((50,), -3.0)
-    differs[4] = 2000.0
-    assert "outliers" in failed(by_hand(differs))
-
-
 @pytest.mark.parametrize("tied", [0.3, 0.55, 0.75])
 @pytest.mark.parametrize("wobble", [0.0, 1e-3])
 def test_values_that_are_mostly_equal_make_no_outliers_of_the_others(tied: float, wobble: float) -> None:
@@ -296,15 +338,6 @@ def test_values_that_are_mostly_equal_make_no_outliers_of_the_others(tied: float
 def test_any_limit_finds_an_end() -> None:
     for limit in (0.0, 0.1, 0.6, 1.0, 3.0):
         outliers(torch.cat([torch.zeros(60), normal(40)]), limit)
-
-
-@pytest.mark.parametrize("value", [math.nan, -math.inf, math.inf])
-def test_what_is_not_finite_is_caught_and_the_other_checks_go_on(value: float) -> None:
-    best = HONEST["best"].clone()
-    best[9] = value
-    names = failed(by_hand(**HONEST | {"best": best}))
-    assert set(names) == {"finite"} and "best_elbo.diagonal_gaussian: 1 data (row 9)" in names["finite"]
-    assert "finite" in failed(by_hand(torch.full((4,), value)))
 
 
 # --- absolute: better than a q that does not look at x
@@ -330,9 +363,7 @@ def of_width(log_scale: float, num: int, draws: int = 10, seed: int = 0) -> Meas
     return Measured(joined(torch.arange(num), [scored(of.model, x, q, draws, seed, "t", 0, 5)], None, None))
 
 
-@pytest.mark.parametrize("draws", [1, 2, 10])
-@pytest.mark.parametrize("num", [20, 1000])
-@pytest.mark.parametrize("log_scale", [6.0, 2.0, 20.0])
+@pytest.mark.parametrize(("log_scale", "num", "draws"), [(6.0, 20, 1), (2.0, 1000, 2), (20.0, 1000, 1), (2.0, 20, 10)])
 def test_a_q_that_is_absurd_for_every_datum_is_caught(log_scale: float, num: int, draws: int) -> None:
     """No datum is an outlier among others as absurd: only an absolute floor tells."""
     assert set(failed(of_width(log_scale, num, draws))) == {"better_than_prior"}
@@ -340,24 +371,12 @@ def test_a_q_that_is_absurd_for_every_datum_is_caught(log_scale: float, num: int
 
 def test_no_false_alarm_of_a_q_that_is_the_prior_or_better() -> None:
     """A collapsed posterior is the floor itself: an equality, held against noise alone."""
-    for seed in range(40):
+    for seed in range(20):
         assert failed(of_width(0.0, 100, seed=seed)) == {}
     of = case(latent=4, dims=8, off=0.05)
     x = of.data(300, 0)
     part = scored(of.model, x, of.posterior(x), 5, 0, "t", 0, 5)
     assert failed(Measured(joined(torch.arange(300), [part], None, None))) == {}
-
-
-@pytest.mark.parametrize(("share", "passes"), [(0.04, True), (0.06, False)])
-def test_few_data_below_the_prior_are_forgiven(share: float, passes: bool) -> None:
-    floor = LEVEL - 30
-    elbo = LEVEL.clone()
-    elbo[: int(share * NUM)] = floor[: int(share * NUM)] - 20
-    split = by_hand(elbo)
-    scores = split.scores._replace(prior_elbo=floor, prior_variance=torch.ones(NUM))
-    found = failed(split._replace(scores=scores))
-    assert ("better_than_prior" not in found) == passes
-    assert passes or ("24 of 400 data" in found["better_than_prior"] and "rows 0, 1" in found["better_than_prior"])
 
 
 # --- the interval on simulated data
@@ -401,69 +420,6 @@ def test_the_rule_fires_at_its_number_of_standard_errors() -> None:
     assert fires == [False, True]
 
 
-# --- no bound from below lies above the one that the gaps are taken from
-
-
-NAME = "lower_bounds_agree"
-
-
-def bound(low: torch.Tensor, variance: torch.Tensor | float = 0.0, high: torch.Tensor | None = None) -> LogMarginal:
-    return LogMarginal(low, high, "by hand", {MC_VARIANCE: torch.zeros_like(low) + variance})
-
-
-def found(main: LogMarginal, measured: Measured | None = None, **others: LogMarginal) -> Check:
-    assert main.lower is not None
-    elbo = main.lower - 5.0
-    split = (measured or by_hand(elbo, elbo + 4.0))._replace(log_marginal=main, others=others)
-    (one,) = (part for part in check(split) if part.name == NAME)
-    return one
-
-
-def test_a_bound_that_misses_modes_is_caught_by_any_other() -> None:
-    """The numbers of the issue: annealing −3.857, the prior −2.502 ± 0.25."""
-    level = 3 * normal(20, seed=1)
-    main, prior = bound(level - 3.857, 0.01), bound(level - 2.502 + 0.25 * normal(20), 0.25**2)
-    bad = found(main, prior=prior)
-    assert not bad.passed and "main − prior = -1.3" in bad.detail and "start it at the prior" in bad.detail
-    assert found(prior, importance=main).passed  # the other way round: a poor bound beside a good one
-    for other in ("importance", "annealing of old"):
-        assert not found(main, **{other: prior}).passed
-
-
-def test_the_best_q_of_a_further_family_is_one_of_them() -> None:
-    level = 3 * normal(50, seed=1)
-    split = by_hand(level - 3.0, level - 2.0, level, rich=level + 0.3, noise=torch.full((50,), 1e-4))
-    assert split.log_marginal is not None
-    bad = found(split.log_marginal, split)
-    assert not bad.passed and "L[q*] of full_gaussian" in bad.detail
-    fine = by_hand(level - 3.0, level - 2.0, level, rich=level - 0.01)
-    assert fine.log_marginal is not None and found(fine.log_marginal, fine).passed
-
-
-def test_a_few_data_with_a_mode_too_few_are_named() -> None:
-    """1 % of the data lack log 2; their mean of 0.007 nats would pass."""
-    level, lost = 3 * normal(400, seed=1), torch.tensor([7, 130, 200, 399])
-    low = level + 0.02 * normal(400)
-    low[lost] -= math.log(2)
-    bad = found(bound(low, 4e-4), importance=bound(level, 1e-4))
-    assert not bad.passed and "4 of 400 data" in bad.detail and "(rows 7, 130, 200, 399)" in bad.detail
-
-
-def test_exact_values_are_exceeded_by_no_bound() -> None:
-    level = 3 * normal(30, seed=1)
-    assert not found(bound(level, high=level), importance=bound(level + 0.5, 1e-3)).passed
-    assert found(bound(level, high=level), importance=bound(level + 0.03 * normal(30), 1e-3)).passed
-
-
-def test_numbers_that_are_not_finite_or_not_there_are_no_alarm() -> None:
-    level = 3 * normal(30, seed=1)
-    gone = level.clone()
-    gone[3] = -torch.inf
-    assert found(bound(level, math.nan), importance=bound(gone - 0.1, math.nan)).passed
-    alone = by_hand(level - 1.0, level - 0.5, level)
-    assert all(part.name != NAME for part in check(alone))
-
-
 @pytest.mark.parametrize(("width", "draws"), [(0.3, 1000), (0.05, 500), (0.02, 200)])
 @pytest.mark.parametrize("spread", [0.1, 0.5])
 def test_bounds_that_are_right_raise_no_alarm(width: float, draws: int, spread: float) -> None:
@@ -484,5 +440,5 @@ def test_bounds_that_are_right_raise_no_alarm(width: float, draws: int, spread: 
     for i in range(repeats):
         here = slice(i * data, (i + 1) * data)
         ours, its = (bound(t.log_mean()[here], t.variance()[here]) for t in (main, naive))
-        alarms += not found(ours, prior=its).passed
+        alarms += "lower_bounds_agree" in failed(beside(ours, prior=its))
     assert alarms == 0

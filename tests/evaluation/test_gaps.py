@@ -18,7 +18,7 @@ from vem.evaluation.paired import between, estimate, gap, raised, sample
 from vem.families.gaussian import DiagonalGaussianPosterior
 from vem.models.mixture import Mixture
 
-REPEATS, DATA = 500, 120
+REPEATS, DATA = 400, 80
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -26,7 +26,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_nominal_95_percent_intervals_cover_the_truth() -> None:
-    """500 repeats: fresh data from the model, fresh draws of both q, 4 each; every gap and the generalization gap."""
+    """400 repeats: fresh data from the model, fresh draws of both q, 4 each; every gap and the generalization gap."""
     here, there = case(off=0.1, seed=1), case(off=0.15, seed=1)
     splits = {
         name: measure(of, of.data(REPEATS * DATA * size, seed), draws=4, seed=seed)
@@ -255,17 +255,6 @@ def test_what_is_not_finite_is_null_with_a_reason(value: float) -> None:
     assert found["gaps"]["inference"]["mean"] == pytest.approx(1.0)
 
 
-def test_the_error_of_one_datum_is_not_known() -> None:
-    one = torch.tensor([-3.0], dtype=torch.float64)
-    found = summarize(by_hand(one, one + 1, one + 2))
-    json.dumps(found, allow_nan=False)
-    json.dumps(across_splits({"train": by_hand(one, one + 1), "test": by_hand(one, one + 1)}), allow_nan=False)
-    assert found["gaps"]["amortization"]["mean"] == 1.0
-    assert (
-        found["gaps"]["amortization"]["se"]["value"] is None and found["gaps"]["amortization"]["ci95"]["value"] is None
-    )
-
-
 def test_one_draw_has_no_monte_carlo_error_but_one_over_data() -> None:
     level = normal(30)
     nan = torch.full_like(level, torch.nan)
@@ -306,26 +295,24 @@ def test_no_data_at_all() -> None:
 
 
 def test_a_number_of_some_data_is_raised_to_all() -> None:
-    """4000 repeats: M of N fresh data are measured; the mean is unbiased, and its error is that of the repeats."""
-    total, measured, noise = 60, 20, 0.4
-    means, errors, monte_carlo = [], [], []
-    for z, known, found in zip(
-        normal(4000, total, seed=1), normal(4000, total, seed=2), normal(4000, measured, seed=3), strict=True
+    """2000 repeats: M of N fresh data are measured; the mean is unbiased, and its error is that of the repeats."""
+    total, measured, noise, repeats = 60, 20, 0.4, 2000
+    found = []
+    for z, known, error in zip(
+        normal(repeats, total, seed=1), normal(repeats, total, seed=2), normal(repeats, measured, seed=3), strict=True
     ):
         a, v = 2 * z - 3, 2.4 * z[:measured].square() + z[:measured] - 1  # E[v] = 1.4, correlated with a
         whole = sample(a + noise * known, torch.full((total,), noise**2))
-        values = sample(v + noise * found, torch.full((measured,), noise**2))
-        part = sample(whole.values[:measured], whole.mc_variance[:measured])
-        numbers = raised(whole, part, values)
-        means.append(numbers["mean"])
-        errors.append(numbers["se"])
-        monte_carlo.append(numbers["mc_se"])
-    spread = torch.tensor(means, dtype=torch.float64)
-    assert float(spread.mean()) == pytest.approx(1.4, abs=4 * float(spread.std()) / 4000**0.5)
-    assert sum(e**2 for e in errors) / 4000 == pytest.approx(float(spread.var()), rel=0.08)
+        values = sample(v + noise * error, torch.full((measured,), noise**2))
+        found.append(raised(whole, sample(whole.values[:measured], whole.mc_variance[:measured]), values))
+    means, errors, monte_carlo = (
+        torch.tensor([numbers[key] for numbers in found], dtype=torch.float64) for key in ("mean", "se", "mc_se")
+    )
+    assert float(means.mean()) == pytest.approx(1.4, abs=4 * float(means.std()) / repeats**0.5)
+    assert float(errors.square().mean()) == pytest.approx(float(means.var()), rel=0.12)  # of which √(2/2000) is 3 %
     weights = [1 / measured - 1 / total] * measured + [1 / total] * (total - measured)
     expected = noise * (sum(w**2 for w in weights) + 1 / measured) ** 0.5
-    assert monte_carlo == pytest.approx([expected] * 4000)
+    torch.testing.assert_close(monte_carlo, torch.full_like(monte_carlo, expected))
 
 
 def test_raised_from_all_data_is_the_mean() -> None:

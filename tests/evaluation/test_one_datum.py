@@ -12,6 +12,7 @@ from gap_cases import by_hand
 
 import vem
 from vem.evaluation.checks import as_json, check, not_judged
+from vem.evaluation.gaps import across_splits, summarize
 from vem.evaluation.measured import ESS
 from vem.evaluation.paired import Sample, between, gap, overshoot, raised, sample, shortfall
 from vem.evaluation.surgery import surgery_terms
@@ -66,6 +67,9 @@ def test_an_error_that_is_not_known_judges_nothing(held, mean):
 
 
 def test_paired_answers_are_there_without_their_errors():
+    one = by_hand(ONE, ONE + 1, ONE + 2)
+    for found in (summarize(one), across_splits({"train": one, "test": one})):
+        json.dumps(found, allow_nan=False)
     pair = sample(ONE + 2).minus(sample(ONE))
     for found in (gap(pair), between(sample(ONE + 2), sample(ONE)), raised(sample(ONE), sample(ONE), sample(ONE + 2))):
         assert found["mean"] == pytest.approx(2.0 if "ci95" in found else -88.0)

@@ -56,11 +56,3 @@ def test_a_bar_on_a_terminal(
 
 def test_no_bar_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert drawn(monkeypatch, tmp_path, 0, io.StringIO()) == ""
-
-
-def test_a_stop_is_raised_at_the_next_tick() -> None:
-    def stop() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Progress(stop=stop).tick()

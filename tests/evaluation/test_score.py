@@ -9,18 +9,16 @@ import torch
 
 from vem.contracts import TrainingSet
 from vem.data.linear_gaussian import linear_gaussian
-from vem.evaluation.elbo import SplitScores, score, spread
+from vem.evaluation.elbo import score, spread
 from vem.evaluation.gaps import summarize
 from vem.evaluation.measured import Measured
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
-from vem.models.mixture import Mixture
 from vem.models.networks import MLPFactory
 from vem.noise import generator
 from vem.numerics import mean_and_se
 from vem.objectives.elbo import ELBO
 from vem.strategies.amortized import Amortized
-from vem.strategies.exact_em import ExactEM
 
 
 def ready(device: torch.device, num: int = 700) -> tuple[LinearGaussian, Amortized, torch.Tensor]:
@@ -31,26 +29,10 @@ def ready(device: torch.device, num: int = 700) -> tuple[LinearGaussian, Amortiz
     return model, strategy, x
 
 
-def test_exact_em_scores_log_p_of_x(device: torch.device) -> None:
-    """With exact q every gap is zero: kl + log p(x) = reconstruction in the mean over q."""
-    model, _, x = ready(device)
-    strategy = ExactEM(ELBO())
-    strategy.setup(model, TrainingSet(x, False), generator(device, 1))
-    scores = score(model, strategy, x, spread(700, 700), training_rows=True, draws=200, seed=0, name="train")
-    assert scores.elbo is not None and scores.log_marginal is not None and scores.mc_variance is not None
-    error = scores.mc_variance.sum().sqrt() / 700
-    assert abs((scores.elbo - scores.log_marginal).mean()) < 4 * error + 1e-9
-    mixture = Mixture((5,), 3).to(device, torch.float64)
-    strategy.setup(mixture, TrainingSet(x, False), generator(device, 1))
-    exact = score(mixture, strategy, x, spread(700, 700), training_rows=True, draws=1, seed=0, name="train")
-    torch.testing.assert_close(exact.elbo, exact.log_marginal, rtol=0, atol=1e-9)
-    assert summarize(Measured(exact))["elbo"]["mc_se"] == 0.0
-
-
 def test_the_monte_carlo_error_is_that_of_repeated_calls(device: torch.device) -> None:
     model, strategy, x = ready(device, num=50)
     means, errors = [], []
-    for seed in range(60):
+    for seed in range(30):
         scores = score(model, strategy, x, spread(50, 50), training_rows=False, draws=8, seed=seed, name="test")
         assert scores.elbo is not None and scores.mc_variance is not None
         means.append(scores.elbo)
@@ -62,11 +44,8 @@ def test_the_monte_carlo_error_is_that_of_repeated_calls(device: torch.device) -
 def test_the_same_call_gives_the_same_numbers(device: torch.device) -> None:
     model, strategy, x = ready(device)
 
-    def call(seed: int, name: str, batch_size: int = 500) -> torch.Tensor:
-        rows = spread(600, 700)
-        found = score(
-            model, strategy, x, rows, training_rows=False, draws=2, seed=seed, name=name, batch_size=batch_size
-        ).elbo
+    def call(seed: int, name: str) -> torch.Tensor:
+        found = score(model, strategy, x, spread(600, 700), training_rows=False, draws=2, seed=seed, name=name).elbo
         assert found is not None and found.dtype == torch.float64 and found.device.type == "cpu"
         return found
 
@@ -90,11 +69,7 @@ def test_terms_add_up_and_rows_are_those_asked_for(device: torch.device) -> None
 def test_the_summary_carries_its_errors(device: torch.device) -> None:
     model, strategy, x = ready(device)
     one = score(model, strategy, x, spread(20, 700), training_rows=False, draws=1, seed=0, name="test")
-    text = summarize(Measured(one))
-    assert text["elbo"]["mc_se"] == {
-        "value": None,
-        "reason": "the Monte Carlo variance is not known: one draw has no spread (set evaluation.draws > 1)",
-    }
+    assert "evaluation.draws > 1" in summarize(Measured(one))["elbo"]["mc_se"]["reason"]
     many = score(model, strategy, x, spread(20, 700), training_rows=False, draws=5, seed=0, name="test")
     assert many.elbo is not None and many.mc_variance is not None
     text = summarize(Measured(many))
@@ -102,13 +77,6 @@ def test_the_summary_carries_its_errors(device: torch.device) -> None:
     assert (text["num_data"], text["elbo"]["mean"], text["elbo"]["se"]) == (20, mean, se)
     assert text["elbo"]["mc_se"] == pytest.approx(float(many.mc_variance.sum()) ** 0.5 / 20)
     assert text["log_marginal"]["kind"] == "exact" and text["log_marginal"]["lower"] == text["log_marginal"]["upper"]
-
-
-def test_a_number_that_is_not_finite_becomes_a_reason() -> None:
-    bad = torch.tensor([0.0, -torch.inf], dtype=torch.float64)
-    text = summarize(Measured(SplitScores(torch.arange(2), bad, bad, bad, torch.zeros(2), None, None)))
-    assert text["elbo"]["mean"] == {"value": None, "reason": "1 of 2 data have no finite value"}
-    assert text["log_marginal"] is None
 
 
 @pytest.mark.parametrize("num", [1, 3, 10, 99, 100, 1000])

@@ -3,106 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
-from gap_cases import Fixed
-from oracle_models import FactorizedBernoulli, simulate
-from torch import Tensor, nn
+from gap_cases import Fixed, diagonal
+from oracle_models import Coordinates, FactorizedBernoulli, Sphere, simulate
+from torch import Tensor
 
 from vem.ascent.best import BestSettings
-from vem.contracts import LogMarginal, NoiseSpec
-from vem.evaluation.bounds.annealing import anneal, enclose, forward, with_starts
+from vem.contracts import LogMarginal
+from vem.evaluation.bounds.annealing import anneal, follow, with_starts
 from vem.evaluation.bounds.annealing_path import Annealing, pilot
 from vem.evaluation.bounds.hmc import Target, refreshes, starting_point
 from vem.evaluation.bounds.modes import MixtureTarget, find_modes, mixture_of
 from vem.evaluation.checks import check
 from vem.evaluation.instrument import QUADRATURE, Instrument, SplitData
-from vem.evaluation.progress import never
 from vem.evaluation.settings import Evaluation, Prior
 from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, log_standard_normal
 from vem.noise import generator
 
-LINE = torch.linspace(-9, 9, 180_001, dtype=torch.float64)
+
+def streams(name: str) -> torch.Generator:
+    return generator("cpu", 0, name)
 
 
-class Coordinates(nn.Module):
-    """x_i = f(z_i) + σ ε_i, z ~ N(0, I): p(x) is a product of integrals over one coordinate."""
-
-    prior_kind = "standard_normal"
-    latent: Literal["real", "index"] = "real"
-
-    def __init__(self, size: int, f: Callable[[Tensor], Tensor] = torch.abs, scale: Any = 0.1) -> None:
-        super().__init__()
-        self.latent_size, self.event_shape, self.f = size, (size,), f
-        self.scale = scale if callable(scale) else lambda z: torch.full_like(z, scale)
-
-    def log_prior(self, z: Tensor) -> Tensor:
-        return log_standard_normal(z)
-
-    def terms(self, x: Tensor, z: Tensor) -> Tensor:
-        scale = self.scale(z)
-        return -0.5 * ((x - self.f(z)) / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)
-
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.terms(x, z).sum(-1)
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.f(z)
-
-    def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
-        shape = (num, self.latent_size)
-        return {"z": NoiseSpec("normal", shape), "x": NoiseSpec("normal", shape)}
-
-    def sample(self, noise: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return noise["z"], self.f(noise["z"]) + self.scale(noise["z"]) * noise["x"]
-
-    def log_marginal_exact(self, x: Tensor) -> Tensor:
-        found = torch.zeros(len(x), dtype=torch.float64)
-        for column in x.double().T:
-            joint = self.terms(column[:, None], LINE) - 0.5 * LINE.square() - 0.5 * math.log(2 * math.pi)
-            found += joint.logsumexp(1) + math.log(float(LINE[1] - LINE[0]))
-        return found
-
-
-class Shell(Coordinates):
-    """x = |z| + σ ε: the posterior is a shell around 0, with no mode at all."""
-
-    def terms(self, x: Tensor, z: Tensor) -> Tensor:
-        return super().terms(x, z.norm(dim=-1, keepdim=True))
-
-    def log_marginal_exact(self, x: Tensor) -> Tensor:
-        """By the radius, which has a chi distribution."""
-        r, h = LINE[LINE > 0], self.latent_size
-        chi = (h - 1) * r.log() - 0.5 * r.square() - (0.5 * h - 1) * math.log(2) - math.lgamma(0.5 * h)
-        joint = Coordinates.terms(self, x.double(), r) + chi
-        return joint.logsumexp(1) + math.log(float(LINE[1] - LINE[0]))
-
-
-def streams(name: str, seed: int = 0) -> torch.Generator:
-    return generator("cpu", seed, name)
-
-
-def bound(model: Any, x: Tensor, q: DiagonalGaussianPosterior, seed: int = 0, **settings: Any) -> LogMarginal:
-    budget = Annealing(**{"modes": 64} | settings)
-    return anneal(
-        model, x, q, budget, streams("pilot", seed), streams("annealing", seed), never, streams("modes", seed)
-    )
+def bound(model: Any, x: Tensor, q: DiagonalGaussianPosterior, z: Tensor | None = None, **settings: Any) -> LogMarginal:
+    return anneal(model, x, q, Annealing(**{"modes": 64} | settings), streams, z=z)
 
 
 def at(x: Tensor, z: Any, scale: float = 0.1) -> DiagonalGaussianPosterior:
     """A q around one z: what a search that found one mode gives."""
-    centre = torch.zeros_like(x) + torch.as_tensor(z, dtype=x.dtype)
-    return DiagonalGaussianPosterior(centre, torch.full_like(centre, math.log(scale)))
+    return diagonal(torch.zeros_like(x) + torch.as_tensor(z, dtype=x.dtype), scale)
 
 
 def some(size: int, num: int = 8) -> Tensor:
     return 0.4 + 0.8 * torch.rand(num, size, generator=torch.Generator().manual_seed(size))
 
 
-@pytest.mark.parametrize(("size", "most"), [(3, 64), (5, 64), (8, 300)])
+@pytest.mark.parametrize(("size", "most"), [(3, 64), (8, 300)])
 def test_as_many_modes_as_there_are_signs(size: int, most: int) -> None:
     """The decoder of |z|: 2^H equal modes, of which annealing from one q* finds one and loses H log 2."""
     model, x = Coordinates(size), some(size, 8 if size < 8 else 2)
@@ -142,9 +81,9 @@ def test_two_modes_of_unequal_weight() -> None:
 
 def test_a_shell_without_modes() -> None:
     """q* sits at one place of it; where climbs end elsewhere no line between them stays high."""
-    model, x = Shell(3), torch.tensor([[1.0], [1.5], [2.0], [2.5]])
+    model, x = Sphere(3), torch.tensor([[1.0], [1.5], [2.0], [2.5]])
     truth = model.log_marginal_exact(x)
-    q = DiagonalGaussianPosterior(torch.cat([x, 0 * x, 0 * x], 1), torch.full((4, 3), math.log(0.1)))
+    q = diagonal(torch.cat([x, 0 * x, 0 * x], 1), 0.1)
     alone, found = bound(model, x, q, modes=1), bound(model, x, q)
     error = found.diagnostics["mc_variance"].sqrt()
     assert bool(((found.lower - truth).abs() < 4 * error + 0.1).all()) and float(error.max()) < 0.4
@@ -200,7 +139,7 @@ def test_weights_from_a_mixture_average_to_p_of_x() -> None:
     path = pilot(target.drawn(8, stream), settings, stream).path
     here = target.drawn(chains, stream)
     noise = refreshes(stream, (chains, 2, 2), torch.float64)
-    run = forward(here, path, starting_point(here, next(noise).momentum), noise, 3)
+    run = follow(here, path, starting_point(here, next(noise).momentum), noise, 3)
     weights = (run.log_weight - model.log_marginal_exact(x)).exp()
     assert bool(((weights.mean(0) - 1).abs() < 4 * weights.std(0) / math.sqrt(chains)).all())
     # One component's own density in the place of Q's would be caught: the shares are then not what the chains had.
@@ -215,19 +154,13 @@ def test_bidirectional_bounds_from_a_mixture_enclose_the_truth() -> None:
     truth = model.log_marginal_exact(x)
     wide: dict[int, Tensor] = {}
     for modes in (1, 64):
-        noise = (streams(name) for name in ("pilot", "annealing"))
-        found = enclose(model, z, x, at(x, x), Annealing(modes=modes), *noise, never, streams("modes"))
-        assert found.lower is not None and found.upper is not None
-        wide[modes] = found.upper - found.lower
-        error = 4 * float((found.lower - truth).std()) / math.sqrt(len(x)) + 1e-3
-        assert float((found.lower - truth).mean()) < error
-        above = 4 * float((found.upper - truth).std()) / math.sqrt(len(x)) + 1e-3
+        found = bound(model, x, at(x, x), z, modes=modes)
+        low, high = found.lower - truth, found.upper - truth
+        wide[modes] = high - low
+        assert float(low.mean()) < 4 * float(low.std()) / math.sqrt(len(x)) + 1e-3
+        above = 4 * float(high.std()) / math.sqrt(len(x)) + 1e-3
         if modes > 1:
-            assert (
-                above < 0.2
-                and float((found.upper - truth).mean()) > -above
-                and float((truth - found.lower).mean()) < 0.1
-            )
+            assert above < 0.2 and float(high.mean()) > -above and float(low.mean()) > -0.1
             assert with_starts(found.kind, found.diagnostics).startswith("bidirectional, annealing from")
     assert wide[64].mean() < 0.1 and wide[1].mean() > 0.5
 

@@ -22,10 +22,10 @@ from vem.config import moved, sources
 from vem.config.build import Built, build, identified, make_data, parts_of
 from vem.config.targets import check_targets, conform
 from vem.errors import VemError, at_least
-from vem.evaluation.instrument import snake
 from vem.evaluation.pictures import pictures
 from vem.evaluation.progress import FOLDER as KEPT
 from vem.evaluation.progress import drop_pieces
+from vem.evaluation.search import snake
 from vem.models.units import units_of
 from vem.report.figures.run import draw_run
 from vem.report.runs import flat_settings

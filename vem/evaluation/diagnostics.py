@@ -34,9 +34,8 @@ def diagnose(
       ``se``: see :func:`vem.evaluation.surgery.surgery`; for an index z exact, by enumeration, with ``se`` 0;
     - ``components_used`` (an index z): components that are the likeliest one of at least one data point.
 
-    q is found on the noise that :func:`vem.evaluation.elbo.score` finds it on, and kept for all data in the
-    model's type: 24 MB for 60,000 diagonal Gaussians of H = 50 in float32, 600 MB for full ones, which
-    ``num_data`` bounds. What a family or a q that is not finite cannot give is null with its reason.
+    q is that of :func:`vem.evaluation.elbo.score`, kept for all data: 24 MB for 60,000 diagonal Gaussians of H = 50 in
+    float32, 600 MB for full ones. What a family or a q that is not finite cannot give is null with its reason.
 
     Raises:
         VemError: ``points`` or ``num_data`` below 1.

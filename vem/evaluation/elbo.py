@@ -1,4 +1,4 @@
-"""The ELBO of a split with its errors, datum by datum."""
+"""The ELBO of the data points of a split, with its errors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ BATCH = 500  # data for which q is found and scored together
 
 
 class SplitScores(NamedTuple):
-    """One row per evaluated data point, nats, on the host; None where the method has no such number."""
+    """The data points of a split that were evaluated, nats, on the host; None where the method has no such number."""
 
     rows: Tensor  # [N] row numbers in the split
-    elbo: Tensor | None  # [N]
-    reconstruction: Tensor | None  # [N]
-    kl: Tensor | None  # [N]
-    mc_variance: Tensor | None  # [N] variance of elbo over the draws, of the mean over draws
-    log_marginal: Tensor | None  # [N] exact, where the model is tractable
-    reason: str | None  # why there is no ELBO
+    elbo: Tensor | None = None  # [N]
+    reconstruction: Tensor | None = None  # [N]
+    kl: Tensor | None = None  # [N]
+    mc_variance: Tensor | None = None  # [N] variance of elbo over the draws, of the mean over draws
+    log_marginal: Tensor | None = None  # [N] exact, where the model is tractable
+    reason: str | None = None  # why there is no ELBO
     prior_elbo: Tensor | None = None  # [N] the ELBO of the prior as q, E_p(z)[log p(x | z)]: the floor for any q
     prior_variance: Tensor | None = None  # [N] variance of prior_elbo over its draws, of their mean
 
@@ -54,13 +54,14 @@ def inferred(
     model: GenerativeModel, strategy: Inference, x: Tensor, rows: Tensor, *, training_rows: bool, seed: int, name: str,
     batch_size: int = BATCH, first: int = 0,
 ) -> Iterator[Inferred]:  # fmt: skip
-    """q for ``rows`` of the data x [N, *X] of a split, batch by batch.
+    """q for ``rows`` of the data x [N, *X] of a split, batch by batch; nothing for a method that has no ELBO.
 
-    ``training_rows``: the strategy sees the row numbers (and answers with stored rows, if it has them);
-    otherwise the data are held out. The noise depends only on ``seed``, ``name``, the number of the batch and
-    its size, so that the same call finds the same q, and work that was cut off can go on: ``first`` is the
-    number of the first batch.
+    ``training_rows``: the strategy sees the row numbers (and answers with the λ of training data, if it has them);
+    otherwise the data are held out. The noise depends only on ``seed``, ``name``, the number of the batch (from
+    ``first``) and its size: the same call finds the same q, and work that was cut off can go on.
     """
+    if strategy.no_elbo is not None:
+        return
     for number, index in enumerate(torch.split(rows.to(x.device), batch_size), first):
         batch = Batch(x[index], index if training_rows else None)
         stream = generator(x.device, seed, name, "find", number)
@@ -78,14 +79,12 @@ def score(
     q is found as :func:`inferred` says, on one stream of noise, and scored on another.
     """
     at_least(draws, 1, "draws")
-    parts: list[dict[str, Tensor]] = []
     exact = None
     with evaluating(model):
-        if strategy.no_elbo is None:
-            found = inferred(
-                model, strategy, x, rows, training_rows=training_rows, seed=seed, name=name, batch_size=batch_size
-            )
-            parts = [scored(model, q.batch.x, q.posterior, draws, seed, name, n) for n, q in enumerate(found)]
+        found = inferred(
+            model, strategy, x, rows, training_rows=training_rows, seed=seed, name=name, batch_size=batch_size
+        )
+        parts = [scored(model, q.batch.x, q.posterior, draws, seed, name, n) for n, q in enumerate(found)]
         if isinstance(model, TractableModel):
             batches = torch.split(rows.to(x.device), batch_size)
             exact = torch.cat([model.log_marginal(x[index]).double().cpu() for index in batches])
@@ -136,9 +135,7 @@ def draws_of_prior(model: GenerativeModel, x: Tensor, num: int, stream: torch.Ge
 def joined(rows: Tensor, parts: list[dict[str, Tensor]], exact: Tensor | None, reason: str | None) -> SplitScores:
     """The batches of a split as one."""
     columns = {key: torch.cat([part[key] for part in parts]) for key in (parts[0] if parts else ())}
-    elbo, reconstruction, kl, variance = map(columns.get, ("elbo", "reconstruction", "kl", "mc_variance"))
-    floor = (columns.get("prior_elbo"), columns.get("prior_variance"))
-    return SplitScores(rows.cpu(), elbo, reconstruction, kl, variance, exact, reason, *floor)
+    return SplitScores(rows.cpu(), **columns, log_marginal=exact, reason=reason)
 
 
 def merged(one: SplitScores, other: SplitScores) -> SplitScores:

@@ -27,9 +27,9 @@ def summarize(measured: Measured, thresholds: Thresholds | None = None) -> dict[
         inference gap      log p(x) − L[q]  =  (log p(x) − L[q*])  +  (L[q*] − L[q])
                                                approximation gap     amortization or optimization gap
 
-    Every gap is a mean of differences paired datum by datum. With only a lower bound on log p(x) the
-    approximation and inference gaps are at least what is shown: ``identified`` = [value, null]. Each of the
-    ``others``, which gate nothing, says whether its effective samples allow to trust it (``thresholds``).
+    Every gap is a mean of paired differences. With only a lower bound on log p(x) the approximation and inference gaps
+    are at least what is shown: ``identified`` = [value, null]. Each of the ``others``, which gate nothing, says whether
+    its effective samples allow to trust it (``thresholds``).
 
     Source: Cremer, Li and Duvenaud, 2018, eq. 3–5.
     """
@@ -88,16 +88,11 @@ def _family_entry(measured: Measured, name: str) -> dict[str, Any]:
     """The best q of one family: what the family costs, and how far its search can be trusted."""
     found = measured.families[name]
     best, own = best_of(found), best_elbo(measured)
-    entry: dict[str, Any] = {
-        "own": name == measured.own,
-        "best_elbo": _level(measured, best),
-        "approximation": _below_marginal(measured, best, NO_BEST),
-        "certificate": _certificate(found),
-        "converged": number(float(found.converged.double().mean())),
-    }
-    for key in ("start_spread", "gradient_norm", "steps"):
-        values = getattr(found, key)
-        entry[key] = _mean_and_most(values)
+    entry: dict[str, Any] = {"own": name == measured.own, "best_elbo": _level(measured, best)}
+    entry["approximation"] = _below_marginal(measured, best, NO_BEST)
+    entry["certificate"] = _certificate(found)
+    entry["converged"] = number(float(found.converged.double().mean()))
+    entry |= {key: _mean_and_most(getattr(found, key)) for key in ("start_spread", "gradient_norm", "steps")}
     if own is not None and name != measured.own:
         entry["gain_over_own"] = gap(best.minus(own))  # L[q*] of this family − L[q*] of the strategy's own
     return entry
@@ -157,8 +152,7 @@ def _trust(bound: LogMarginal, limits: Thresholds) -> dict[str, Any]:
 def simulated(bound: LogMarginal, gradients: Tensor) -> dict[str, Any]:
     """How wide the interval for log p(x) is on data that the model made, ready for JSON; nats per data point.
 
-    ``bound`` lower and upper [N]; ``gradients`` [N] that it took. The widths are means of upper − lower; the interval
-    holds for simulated data.
+    ``bound`` lower and upper [N]; ``gradients`` [N] that it took.
     """
     assert bound.lower is not None and bound.upper is not None
     width = (bound.upper - bound.lower).double()
@@ -176,7 +170,7 @@ def simulated(bound: LogMarginal, gradients: Tensor) -> dict[str, Any]:
 def across_splits(per_split: Mapping[str, Measured]) -> dict[str, Any]:
     """How the gaps of held-out data differ from those of the training data, for ``valid`` and ``test``.
 
-    - ``amortization_generalization``: held-out amortization gap minus the training one (stored rows have none);
+    - ``amortization_generalization``: held-out amortization gap minus the training one (the λ of a table have none);
     - ``model_generalization``: training minus held-out mean of L[q*] and of log p(x).
 
     Two samples of data, so that variances add: Welch's interval.
@@ -190,7 +184,7 @@ def across_splits(per_split: Mapping[str, Measured]) -> dict[str, Any]:
     for name, held_out in per_split.items():
         if name == "train" or not len(held_out.scores.rows) or not len(train.scores.rows):
             continue
-        amortization = number(None, "there is no encoder: L[q*] − L[q] of stored rows is an optimization gap")
+        amortization = number(None, "there is no encoder: L[q*] − L[q] of stored λ is an optimization gap")
         if train.gap_name == "amortization":
             amortization = _difference(_amortization(held_out), _amortization(train), NO_BEST)
         # Two lower bounds limit their difference from neither side: how loose each of them is is not known.
@@ -218,19 +212,17 @@ def _difference(one: Sample | None, other: Sample | None, reason: str, identifie
     return number(None, reason) if one is None or other is None else between(one, other, identified)
 
 
-# --- one number for each data point
+# --- one number for each data point; None where it is not known
 
 
 def elbo(measured: Measured) -> Sample | None:
-    """L[q]; None where the method has none."""
-    scores = measured.scores
-    return None if scores.elbo is None else sample(scores.elbo, scores.mc_variance)
+    """L[q]."""
+    return _sampled(measured.scores.elbo, measured.scores.mc_variance)
 
 
 def prior_elbo(measured: Measured) -> Sample | None:
-    """The ELBO of the prior as q; None where it was not measured."""
-    scores = measured.scores
-    return None if scores.prior_elbo is None else sample(scores.prior_elbo, scores.prior_variance)
+    """The ELBO of the prior as q."""
+    return _sampled(measured.scores.prior_elbo, measured.scores.prior_variance)
 
 
 def best_of(found: FamilyScores) -> Sample:
@@ -239,7 +231,7 @@ def best_of(found: FamilyScores) -> Sample:
 
 
 def best_elbo(measured: Measured) -> Sample | None:
-    """L[q*] of the strategy's own family; None where it was not searched for."""
+    """L[q*] of the strategy's own family."""
     return None if measured.own is None else best_of(measured.families[measured.own])
 
 
@@ -257,14 +249,18 @@ def lower(measured: Measured) -> Sample | None:
 
 
 def bound_of(bound: LogMarginal | None) -> Sample | None:
-    """The lower end of what is known of log p(x), with its Monte Carlo variance; None where there is none."""
-    return None if bound is None or bound.lower is None else sample(bound.lower, bound.diagnostics.get(MC_VARIANCE))
+    """The lower end of what is known of log p(x), with its Monte Carlo variance."""
+    return None if bound is None else _sampled(bound.lower, bound.diagnostics.get(MC_VARIANCE))
 
 
 def upper(measured: Measured) -> Tensor | None:
-    """The upper bound on log p(x) [N], or its exact value; None where there is none."""
+    """The upper bound on log p(x) [N], or its exact value."""
     bound = log_marginal(measured)
     return None if bound is None or bound.upper is None else bound.upper.double()
+
+
+def _sampled(values: Tensor | None, variance: Tensor | None) -> Sample | None:
+    return None if values is None else sample(values, variance)
 
 
 # --- per_datum.csv
@@ -276,33 +272,29 @@ def per_datum(split: str, measured: Measured, labels: Tensor | None) -> list[dic
     Columns of the strategy's own family have no suffix, those of another end in ``.FAMILY``.
     """
     scores = measured.everything or measured.scores
-    rows, known = scores.rows.tolist(), measured.scores.rows.tolist()
-    columns: dict[str, list[Any]] = {"row": rows}
-    columns["label"] = [None] * len(rows) if labels is None else labels.cpu()[scores.rows].tolist()
-
-    def add(name: str, values: Tensor | None, of: list[int] = known) -> None:
-        if values is not None:  # an empty cell where L[q] alone is known
-            cells = dict(zip(of, values.double().expand(len(of)).tolist(), strict=True))
-            columns[name] = [cells.get(row) for row in rows]
-
-    for name in ("elbo", "reconstruction", "kl"):
-        add(name, getattr(scores, name), rows)
-    add("elbo_mc_se", None if scores.mc_variance is None else scores.mc_variance.sqrt(), rows)
-    bounds = {"": log_marginal(measured), **{f".{name}": other for name, other in measured.others.items()}}
+    rows = scores.rows.tolist()
+    known: dict[str, Tensor | None] = {}  # of the data that more is known of than L[q]
     # The own family first: best_elbo stands beside elbo.
     for name, found in sorted(measured.families.items(), key=lambda item: item[0] != measured.own):
         end = "" if name == measured.own else f".{name}"
-        add(f"best_elbo{end}", found.elbo)
-        add(f"best_elbo_mc_se{end}", found.mc_variance.sqrt())
+        known |= {f"best_elbo{end}": found.elbo, f"best_elbo_mc_se{end}": found.mc_variance.sqrt()}
         for key in ("certificate", "start_spread", "gradient_norm", "steps", "converged"):
-            add(f"{key}{end}", getattr(found, key))
+            known[f"{key}{end}"] = getattr(found, key)
+    bounds = {"": log_marginal(measured), **{f".{name}": other for name, other in measured.others.items()}}
     for end, bound in bounds.items():
-        if bound is None:
-            continue
-        add(f"log_marginal_lower{end}", bound.lower)
-        add(f"log_marginal_upper{end}", bound.upper)
-        noise, modes = bound.diagnostics.get(MC_VARIANCE), bound.diagnostics.get(MODES)
-        add(f"log_marginal_mc_se{end}", None if noise is None else noise.sqrt())
-        add(f"ess{end}", bound.diagnostics.get(ESS))
-        add(f"modes{end}", modes if modes is not None and bool((modes > 1).any()) else None)
-    return [{"split": split, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
+        if bound is not None:
+            noise, modes = bound.diagnostics.get(MC_VARIANCE), bound.diagnostics.get(MODES)
+            known[f"log_marginal_lower{end}"], known[f"log_marginal_upper{end}"] = bound.lower, bound.upper
+            known[f"log_marginal_mc_se{end}"] = None if noise is None else noise.sqrt()
+            known[f"ess{end}"] = bound.diagnostics.get(ESS)
+            known[f"modes{end}"] = modes if modes is not None and bool((modes > 1).any()) else None
+    columns: dict[str, list[Any]] = {"split": [split] * len(rows), "row": rows}
+    columns["label"] = [None] * len(rows) if labels is None else labels.cpu()[scores.rows].tolist()
+    noise = None if scores.mc_variance is None else scores.mc_variance.sqrt()
+    all_: dict[str, Tensor | None] = {name: getattr(scores, name) for name in ("elbo", "reconstruction", "kl")}
+    for of, some in ((scores.rows, all_ | {"elbo_mc_se": noise}), (measured.scores.rows, known)):
+        for name, values in some.items():
+            if values is not None:  # an empty cell where L[q] alone is known
+                cells = dict(zip(of.tolist(), values.double().expand(len(of)).tolist(), strict=True))
+                columns[name] = [cells.get(row) for row in rows]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -11,31 +11,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vem.contracts import Family, GenerativeModel, Inference, LogMarginal, Posterior, TractableModel
+from vem.contracts import GenerativeModel, Inference, LogMarginal, Posterior, TractableModel
 from vem.errors import VemError
 from vem.evaluation import gaps
-from vem.evaluation.bounds.annealing import anneal, enclose, with_starts
-from vem.evaluation.bounds.importance import exact, importance_bound, prior_monte_carlo
+from vem.evaluation.bounds.annealing import anneal, with_starts
+from vem.evaluation.bounds.importance import importance_bound, prior_monte_carlo
 from vem.evaluation.bounds.quadrature import quadrature
-from vem.evaluation.checks import as_json, check_all, not_judged, width_check
+from vem.evaluation.checks import as_json, check, not_judged, width_check
 from vem.evaluation.diagnostics import diagnose
 from vem.evaluation.elbo import BATCH, inferred, joined, merged, score, scored, spread
-from vem.evaluation.measured import FamilyScores, Measured, Result, as_piece, from_pieces, join
+from vem.evaluation.measured import MC_VARIANCE, FamilyScores, Measured, Result, Streams, as_piece, from_pieces, join
 from vem.evaluation.pictures import NUM_SHOWN, planes
 from vem.evaluation.progress import Piece, Progress
-from vem.evaluation.search import Searched, Streams, check_families, search
+from vem.evaluation.search import Searched, check_families, families_of, search
 from vem.evaluation.settings import Evaluation
-from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, FullGaussian, FullGaussianPosterior
 from vem.models.modes import evaluating
 from vem.noise import fill, generator
 
 PRIOR_DRAWS = 5  # of the check that q is no worse than the prior, for each data point
 CHUNK = 100  # data of long work that are kept together: what a stop can cost
 QUADRATURE = 2  # largest H for which log p(x) is a quadrature
-FAMILY_OF: tuple[tuple[type, Callable[[int], Family]], ...] = (
-    (DiagonalGaussianPosterior, DiagonalGaussian),
-    (FullGaussianPosterior, FullGaussian),
-)
 NOT_NEEDED = "log p(x) is exact here, or a quadrature with an error of its own"
 
 
@@ -45,15 +40,6 @@ class SplitData(NamedTuple):
     x: Tensor  # [N, *X]
     training_rows: bool  # the strategy sees the row numbers
     labels: Tensor | None = None  # [N]
-
-
-def snake(name: str) -> str:
-    """The name of a class as a config writes it.
-
-    >>> snake("DiagonalGaussian")
-    'diagonal_gaussian'
-    """
-    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
 
 
 class Instrument:
@@ -111,10 +97,7 @@ class Instrument:
         rows, chosen = self._rows(name, data)
         if not len(rows):
             return Measured(joined(rows, [], None, "there are no data"), gap_name=self.gap_name)
-        measured = from_pieces([
-            self.progress.piece(f"{name}-{number:04d}", partial(self._piece, name, data, part, number))
-            for number, part in enumerate(torch.split(chosen, self.chunk))
-        ])  # fmt: skip
+        measured = from_pieces(self._pieces(name, chosen, partial(self._piece, name, data)))
         if (bound := measured.log_marginal) is not None:
             named = with_starts(bound.kind, bound.diagnostics)
             measured = measured._replace(log_marginal=bound._replace(kind=named))
@@ -136,6 +119,11 @@ class Instrument:
             return rows, rows
         return rows, rows[spread(settings.gap_data, len(rows))]
 
+    def _pieces(self, name: str, rows: Tensor, work: Callable[[Tensor, int], Piece]) -> list[Piece]:
+        """The work on each chunk of the rows, done or read."""
+        chunks = enumerate(rows.split(self.chunk))
+        return [self.progress.piece(f"{name}-{n:04d}", partial(work, part, n)) for n, part in chunks]
+
     def _piece(self, split: str, data: SplitData, rows: Tensor, number: int) -> Piece:
         """One chunk of a split, measured."""
         try:
@@ -156,12 +144,17 @@ class Instrument:
         truth = self.model.log_marginal(x).double().cpu() if isinstance(self.model, TractableModel) else None
         found = Measured(joined(rows, scores, truth, self.strategy.no_elbo), gap_name=self.gap_name)
         if self.model.latent == "index":
-            return _enumerated(found, truth, settings)
-        families, own = self._families(q, settings)
+            if truth is None or settings.best is None:
+                return found
+            # A discrete z is enumerated: the best q is the exact posterior, and L[q*] = log p(x).
+            zero = torch.zeros_like(truth)
+            best_q = FamilyScores(truth, zero, zero, zero, zero, zero, zero, zero + 1, zero)
+            return found._replace(families={"categorical": best_q}, own="categorical")
+        families, own = families_of(q, self.family, self.model.latent_size, settings)
         check_families(families, x, settings)
         streams = self._streams(x.device, split, number)
         best = search(self.model, x, q, families, settings.best, streams, self.progress)
-        marginal = self._log_marginal(x, best, settings, streams)
+        marginal = self._log_marginal(x, truth, best, settings, streams)
         further = self._others(x, best, settings, streams)
         return found._replace(families=best.scores, own=own, log_marginal=marginal, others=further)
 
@@ -172,30 +165,18 @@ class Instrument:
 
     def _infer(self, name: str, data: SplitData, rows: Tensor, number: int) -> Posterior | None:
         """q of one chunk, on the noise of that chunk; None for a method that has no ELBO."""
-        if self.strategy.no_elbo is not None:
-            return None
-        batches = inferred(
+        found = inferred(
             self.model, self.strategy, data.x, rows, training_rows=data.training_rows, seed=self.seed, name=name,
             batch_size=max(1, len(rows)), first=number,
         )  # fmt: skip
-        return next(batches).posterior
+        return next((q.posterior for q in found), None)
 
-    def _families(self, q: Posterior | None, settings: Evaluation) -> tuple[dict[str, Family], str | None]:
-        """The families in which q* is searched, by name, and the name of the strategy's own."""
-        size = self.model.latent_size
-        out = {name: make(size) for name, make in settings.families.items()}
-        own: Family | None = self.family
-        if own is None:
-            own = next((make(size) for kind, make in FAMILY_OF if isinstance(q, kind)), None)
-        if own is None or settings.best is None:
-            return out, None
-        name = snake(type(own).__name__)
-        return {**out, name: own}, name
-
-    def _log_marginal(self, x: Tensor, best: Searched, settings: Evaluation, streams: Streams) -> LogMarginal | None:
+    def _log_marginal(
+        self, x: Tensor, truth: Tensor | None, best: Searched, settings: Evaluation, streams: Streams
+    ) -> LogMarginal | None:
         """What is known of log p(x), by a rule fixed beforehand: exact, else quadrature (H ≤ 2), else annealing."""
-        if isinstance(self.model, TractableModel):
-            return exact(self.model, x)
+        if truth is not None:
+            return LogMarginal(truth, truth, "exact", {MC_VARIANCE: torch.zeros_like(truth)})
         if settings.annealing is None:
             return None
         if self.model.latent_size <= QUADRATURE:
@@ -203,8 +184,7 @@ class Instrument:
             return quadrature(self.model, x, centre=best.richest)
         self.progress.stage("annealing")
         start = best.richest if settings.annealing.start == "best" else None
-        noise = streams("pilot"), streams("annealing")
-        return anneal(self.model, x, start, settings.annealing, *noise, self.progress.tick, streams("modes"))
+        return anneal(self.model, x, start, settings.annealing, streams, self.progress.tick)
 
     def _others(self, x: Tensor, best: Searched, settings: Evaluation, streams: Streams) -> dict[str, LogMarginal]:
         """The bounds that are shown beside it, never mixed with it: importance-weighted, and from the prior."""
@@ -223,7 +203,7 @@ class Instrument:
 
     def _summary(self, name: str, data: SplitData, measured: Measured) -> dict[str, Any]:
         out = gaps.summarize(measured, self.settings.checks)
-        found = check_all(measured, self.settings.checks)
+        found = check(measured, self.settings.checks)
         out["checks"] = as_json(found)
         if said := not_judged(found):
             out["not_tested"] = said
@@ -258,10 +238,7 @@ class Instrument:
             self.model.sample_noise(settings.simulated.num_data), generator(x.device, self.seed, "simulated"), x.dtype
         )
         z, x = self.model.sample(noise)
-        found = join([
-            self.progress.piece(f"simulated-{number:04d}", partial(self._enclosed, z[rows], x[rows], number))
-            for number, rows in enumerate(torch.arange(len(x), device=x.device).split(self.chunk))
-        ])  # fmt: skip
+        found = join(self._pieces("simulated", torch.arange(len(x), device=x.device), partial(self._enclosed, z, x)))
         out["simulated"] = gaps.simulated(LogMarginal(**found["bound"]), found["gradients"])
         for name in splits:
             if out[name]["log_marginal"] is not None:
@@ -269,9 +246,10 @@ class Instrument:
                 checked = width_check(out["simulated"], settings.checks)
                 out[name]["checks"] += as_json([] if checked is None else [checked])
 
-    def _enclosed(self, z: Tensor, x: Tensor, number: int) -> Piece:
+    def _enclosed(self, z: Tensor, x: Tensor, rows: Tensor, number: int) -> Piece:
         """Bidirectional Monte Carlo on pairs (z, x) from the model, and what it cost with the search for q*."""
         assert self.settings.annealing is not None
+        z, x = z[rows], x[rows]
         streams, posterior, spent = self._streams(x.device, "simulated", number), None, torch.zeros(len(x))
         if self.settings.annealing.start == "best":
             self.progress.stage("simulated: best q")
@@ -281,20 +259,21 @@ class Instrument:
                 assert scores.decoder_gradients is not None
                 spent = spent + scores.decoder_gradients.cpu()
         self.progress.stage("simulated: annealing")
-        noise = streams("pilot"), streams("annealing")
-        found = enclose(
-            self.model, z, x, posterior, self.settings.annealing, *noise, self.progress.tick, streams("modes")
-        )
+        found = anneal(self.model, x, posterior, self.settings.annealing, streams, self.progress.tick, z)
         gradients = spent.double().cpu() + found.diagnostics["decoder_gradients"]
         piece: Piece = as_piece({"bound": found, "gradients": gradients})
         return piece
 
     def _best(self, q: Posterior | None, x: Tensor, streams: Streams) -> Searched:
-        families, _ = self._families(q, self.settings)
+        families, _ = families_of(q, self.family, self.model.latent_size, self.settings)
         return search(self.model, x, q, families, self.settings.best, streams, self.progress, stages=False)
 
     def _arrays(self, splits: Mapping[str, SplitData], measured: Mapping[str, Measured]) -> dict[str, NDArray[Any]]:
-        """Densities in the plane (H = 2), and the annealing path, of the last split that these are measured of."""
+        """Densities in the plane (H = 2), and the annealing path, of the last split that these are measured of.
+
+        ``path_betas``, ``path_ess`` [T] or [T, N]: the temperature that each step ends at, and its conditional
+        effective sample size as a share of the chains.
+        """
         named = [name for name in measured if name in self.settings.splits and len(splits[name].x)]
         if not named or self.model.latent == "index":
             return {}
@@ -312,14 +291,3 @@ class Instrument:
             for name, key in (("path_betas", "beta"), ("path_ess", "path_ess")):
                 out[name] = marginal.diagnostics[key].numpy().astype(np.float32)
         return out
-
-
-def _enumerated(found: Measured, truth: Tensor | None, settings: Evaluation) -> Measured:
-    """A discrete z is enumerated: the best q is the exact posterior, and L[q*] = log p(x)."""
-    if truth is None:
-        return found
-    families, own = {}, None
-    if settings.best is not None:
-        zeros, own = torch.zeros_like(truth), "categorical"
-        families[own] = FamilyScores(truth, zeros, zeros, zeros, zeros, zeros, zeros, zeros + 1, zeros)
-    return found._replace(families=families, own=own, log_marginal=LogMarginal(truth, truth, "exact", {}))

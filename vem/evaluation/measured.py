@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from vem.contracts import LogMarginal
 from vem.evaluation.elbo import SplitScores
 from vem.evaluation.progress import Piece
 
+Streams = Callable[[str], torch.Generator]  # a stream of noise of its own for each purpose
 MC_VARIANCE = "mc_variance"  # in LogMarginal.diagnostics: [N] Monte Carlo variance of its lower bound
 START = "start"  # in LogMarginal.diagnostics of annealing: [N] where it started, a place in
 STARTS = ("q*", "modes", "prior")
@@ -51,7 +52,7 @@ class Measured(NamedTuple):
     scores: SplitScores
     families: Mapping[str, FamilyScores] = {}  # by the family's name; empty where no q* was searched for
     own: str | None = None  # the name of the strategy's own family, if it is among them
-    gap_name: str = "optimization"  # "amortization" for an encoder, "optimization" for stored or ascended rows
+    gap_name: str = "optimization"  # "amortization" for an encoder, "optimization" for stored or ascended λ
     log_marginal: LogMarginal | None = None  # the one that the gaps are taken from, by a rule fixed beforehand
     others: Mapping[str, LogMarginal] = {}  # further ones shown beside it: "importance", "prior"
     everything: SplitScores | None = None  # L[q] of more data than the rest is about, those of ``scores`` included
@@ -79,15 +80,13 @@ def as_piece(value: Any) -> Any:
 def from_pieces(pieces: Sequence[Piece]) -> Measured:
     """The way back from :func:`as_piece`, of pieces of consecutive data."""
     whole = join(pieces)
-    exact = whole["log_marginal"]
-    return Measured(
-        SplitScores(**whole["scores"]),
-        {name: FamilyScores(**part) for name, part in whole["families"].items()},
-        whole["own"],
-        whole["gap_name"],
-        None if exact is None else LogMarginal(**exact),
-        {name: LogMarginal(**part) for name, part in whole["others"].items()},
-    )
+    bound = whole["log_marginal"]
+    return Measured(**whole | {
+        "scores": SplitScores(**whole["scores"]),
+        "families": {name: FamilyScores(**part) for name, part in whole["families"].items()},
+        "log_marginal": None if bound is None else LogMarginal(**bound),
+        "others": {name: LogMarginal(**part) for name, part in whole["others"].items()},
+    })  # fmt: skip
 
 
 def join(pieces: Sequence[Any]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -36,7 +35,7 @@ class Sample(NamedTuple):
     mc_variance: Tensor  # [N] of the Monte Carlo noise in it; NaN where it is not known
 
     def minus(self, other: Sample) -> Sample:
-        """The difference datum by datum; the noise of the two is independent, so that variances add."""
+        """The difference for each data point; the noise of the two is independent, so that variances add."""
         return Sample(self.values - other.values, self.mc_variance + other.mc_variance)
 
     def finite(self) -> Sample:
@@ -55,16 +54,19 @@ def sample(values: Tensor, mc_variance: Tensor | None = None) -> Sample:
     return Sample(values.double(), variance.double().expand(values.shape))
 
 
+def _numbers(mean: float, se: float, mc_se: float, reason: str) -> dict[str, Any]:
+    return {"mean": number(mean, reason), "se": number(se, ONE_DATUM), "mc_se": number(mc_se, NO_SPREAD)}
+
+
 def estimate(values: Sample) -> dict[str, Any]:
     """The mean with its error over data and its Monte Carlo error, as they stand in ``evaluation.json``.
 
     >>> estimate(sample(torch.tensor([1.0, 3.0])))
     {'mean': 2.0, 'se': 1.0, 'mc_se': 0.0}
     """
-    mean, se = mean_and_se(values.values)
     bad = int((~values.values.isfinite()).sum())
     reason = f"{bad} of {len(values.values)} data have no finite value" if bad else "there are no data"
-    return {"mean": number(mean, reason), "se": number(se, ONE_DATUM), "mc_se": number(values.mc_se(), NO_SPREAD)}
+    return _numbers(*mean_and_se(values.values), values.mc_se(), reason)
 
 
 def raised(whole: Sample, part: Sample, values: Sample) -> dict[str, Any]:
@@ -79,16 +81,12 @@ def raised(whole: Sample, part: Sample, values: Sample) -> dict[str, Any]:
     """
     total, measured, difference = len(whole.values), len(values.values), values.values - part.values
     (shift, spread), (_, own) = mean_and_se(difference), mean_and_se(values.values)
-    mean = mean_and_se(whole.values)[0] + shift
     se = math.sqrt(own**2 * measured / total + spread**2 * (1 - measured / total))
     # A data point of the M has weight 1/N − 1/M in a, and 1/M in v.
     noise = (whole.mc_variance.sum() - part.mc_variance.sum()) / total**2
     noise += part.mc_variance.sum() * (1 / measured - 1 / total) ** 2 + values.mc_variance.sum() / measured**2
-    return {
-        "mean": number(mean, "some data have no finite value"),
-        "se": number(se, ONE_DATUM),
-        "mc_se": number(float(noise.clamp_min(0).sqrt()), NO_SPREAD),
-    }
+    mean, mc_se = mean_and_se(whole.values)[0] + shift, float(noise.clamp_min(0).sqrt())
+    return _numbers(mean, se, mc_se, "some data have no finite value")
 
 
 def gap(difference: Sample, identified: Interval | None = None) -> dict[str, Any]:
@@ -113,42 +111,26 @@ def between(one: Sample, other: Sample, identified: Interval | None = None) -> d
     se = math.hypot(se1, se2)
     parts = se1**4 / max(len(one.values) - 1, 1) + se2**4 / max(len(other.values) - 1, 1)
     freedom = se**4 / parts if parts > 0 else 1.0
-    mean = mean1 - mean2
-    numbers = {
-        "mean": number(mean, "one of the two means is not finite"),
-        "se": number(se, ONE_DATUM),
-        "mc_se": number(math.hypot(one.mc_se(), other.mc_se()), NO_SPREAD),
-    }
-    return _with_interval(numbers, mean, se, freedom, identified)
+    numbers = _numbers(mean1 - mean2, se, math.hypot(one.mc_se(), other.mc_se()), "one of the two means is not finite")
+    return _with_interval(numbers, mean1 - mean2, se, freedom, identified)
 
 
 def _with_interval(
     numbers: dict[str, Any], mean: float, se: float, freedom: float, identified: Interval | None
 ) -> dict[str, Any]:
-    low, high = (float(end) for end in t.interval(0.95, freedom, mean, se)) if se > 0 else (mean - se, mean + se)
-    numbers["identified"] = [limit(v) for v in ((mean, mean) if identified is None else identified)]
-    known = math.isfinite(low) and math.isfinite(high)
-    numbers["ci95"] = one_sided(mean, low, high, numbers["identified"]) if known else number(None, ONE_DATUM)
-    return numbers
+    """What is identified, null for no limit, and the ends of the interval that limit what is meant.
 
-
-def one_sided(mean: float, low: float, high: float, identified: Sequence[float | None]) -> list[float | None]:
-    """The ends of a 95 % interval that limit what is meant: one, where the mean is itself a limit from that side alone.
-
-    >>> [one_sided(1.0, 0.8, 1.2, limits) for limits in ([1.0, None], [None, 1.0], [1.0, 1.0])]
-    [[0.8, None], [None, 1.2], [0.8, 1.2]]
+    One end, where the mean is itself a limit from that side alone.
     """
-    least, most = identified
 
     def itself(end: float | None) -> bool:
         return end is not None and math.isclose(end, mean, rel_tol=1e-6, abs_tol=1e-9)
 
-    return [None if least is None and itself(most) else low, None if most is None and itself(least) else high]
-
-
-def limit(value: float | None) -> float | None:
-    """A finite end of an interval, else None: no limit."""
-    return value if value is not None and math.isfinite(value) else None
+    low, high = (float(end) for end in t.interval(0.95, freedom, mean, se)) if se > 0 else (mean - se, mean + se)
+    least, most = (end if end is not None and math.isfinite(end) else None for end in identified or (mean, mean))
+    ends = [None if least is None and itself(most) else low, None if most is None and itself(least) else high]
+    known = math.isfinite(low) and math.isfinite(high)
+    return numbers | {"identified": [least, most], "ci95": ends if known else number(None, ONE_DATUM)}
 
 
 class Shortfall(NamedTuple):

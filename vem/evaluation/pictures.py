@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vem.contracts import Batch, GenerativeModel, Inference, PathPosterior, Posterior, Transported
 from vem.data.dataset import Data
-from vem.evaluation.bounds.quadrature import posterior_boxes, posterior_grid, quadrature
-from vem.evaluation.elbo import spread
+from vem.evaluation.bounds.quadrature import joint_on_grid, posterior_boxes
+from vem.evaluation.elbo import BATCH, spread
 from vem.families.gaussian import log_standard_normal
 from vem.models.modes import evaluating
 from vem.noise import fill, generator
@@ -37,8 +37,6 @@ NO_WEIGHT = 1e-14  # nodes below this weigh nothing, and lie where a decoder may
 AT_ONCE = 250  # points of one pass through the decoder, for each data point
 
 Arrays = dict[str, NDArray[Any]]
-
-
 PerDatum = Sequence[Mapping[str, Any]]  # the rows of per_datum.csv
 
 
@@ -71,25 +69,21 @@ def pictures(model: GenerativeModel, strategy: Inference, data: Data, seed: int,
 def _latent(model: GenerativeModel, strategy: Inference, data: Data, seed: int) -> Arrays:
     split = data.test
     rows = spread(NUM_LATENT, len(split)).to(split.x.device)
-    x = split.x[rows]
+    x, chosen = split.x[rows], spread(NUM_CHOSEN, len(rows)).to(rows.device)
     stream = generator(x.device, seed, "pictures", "latent")
     means, shown = [], []
-    chosen = set(spread(NUM_CHOSEN, len(rows)).tolist())
-    low = 0
-    for part in x.split(500):
+    for low, part in zip(range(0, len(x), BATCH), x.split(BATCH), strict=True):
         noise = fill(strategy.noise(len(part), held_out=True), stream, x.dtype)
-        posterior = strategy.infer(model, Batch(part, None), noise)
-        mean = posterior.mean()
+        mean = strategy.infer(model, Batch(part, None), noise).mean()
         means.append(mean)
-        index = [i for i in range(len(part)) if low + i in chosen]
-        if index:
-            shown.append(_reconstruction(model, mean[index]))
-        low += len(part)
+        here = chosen[(chosen >= low) & (chosen < low + len(part))] - low
+        if len(here):
+            shown.append(_reconstruction(model, mean[here]))
     if not bool(torch.cat(means).isfinite().all()):
-        return {}  # held-out rows that diverged: evaluation.json says so, and a plane of NaN cannot be drawn
+        return {}  # held-out λ that diverged: evaluation.json says so, and a plane of NaN cannot be drawn
     out = {
         "latent_means": _array(torch.cat(means)),
-        "chosen_x": _array(x[sorted(chosen)]),
+        "chosen_x": _array(x[chosen]),
         "reconstructions": _array(torch.cat(shown)),
     }
     if split.labels is not None:
@@ -100,9 +94,8 @@ def _latent(model: GenerativeModel, strategy: Inference, data: Data, seed: int) 
 def worst_rows(per_datum: PerDatum) -> list[Mapping[str, Any]]:
     """The rows of the ``NUM_WORST`` data on which q does worst, the worst first: of test, else of train.
 
-    By the inference gap where log p(x) was bounded, else by L[q*] − L[q], else by the lowest L[q]: also where every
-    gap is rounding. A data point whose ELBO is not finite is left out: evaluation.json says so, and there is no picture
-    of it.
+    By the inference gap where log p(x) was bounded, else by L[q*] − L[q], else, and where every gap is rounding, by the
+    lowest L[q]. A data point whose ELBO is not finite is left out.
     """
     for split in ("test", "train"):
         rows = [row for row in per_datum if row["split"] == split and row.get("elbo") is not None]
@@ -154,52 +147,39 @@ def _array(x: Tensor) -> NDArray[Any]:
 # --- densities in the plane
 
 
-@runtime_checkable
-class Pictured(Transported, PathPosterior, Protocol):
-    """A q whose density can be drawn, with the ring around its middle."""
-
-
 @torch.no_grad()
 def planes(model: GenerativeModel, x: Tensor, rows: Tensor, posteriors: Mapping[str, Posterior]) -> Arrays:
     """The posterior of a two-dimensional z against its approximations; nothing unless H = 2.
 
-    For n chosen data, Q approximations and a grid of g × g points that fits each data point:
+    For the n data x [n, *X], in these ``rows`` [n] of their split, Q approximations by the name to show (those with
+    ``frozen_log_q``) and a grid of g × g points that fits each data point:
 
-    - ``posterior_x`` [n, *X], ``posterior_rows`` [n]: the data, and their rows in the split;
+    - ``posterior_x`` [n, *X], ``posterior_rows`` [n], ``posterior_names`` [Q];
     - ``posterior_axes`` [n, 2, g]: z_1 and z_2, ascending; densities have z_2 along rows and z_1 along columns;
     - ``posterior_truth`` [n, g, g]: p(z | x); ``posterior_q`` [Q, n, g, g]: q(z), 0 where q is not finite;
-    - ``posterior_names`` [Q]; ``posterior_gaps`` [Q, n]: KL(q ‖ p(z | x)) in nats, NaN where q is not finite.
-
-    The figure of an annealing path reads ``path_betas`` and ``path_ess``, each [T] or [T, n]: the temperature that
-    each step ends at, and its conditional effective sample size as a share of the chains.
-
-    x [n, *X] are the ``rows`` [n] of their split; ``posteriors``, by the name to show, hold q for each of them
-    (one whose density is known at its own draws alone, without ``frozen_log_q``, is not shown).
-    KL(q ‖ p(z | x)) = log p(x) − L[q], log p(x) by quadrature and L[q] by a Gauss–Hermite rule in the ε that q
-    is transported from.
+    - ``posterior_gaps`` [Q, n]: KL(q ‖ p(z | x)) = log p(x) − L[q] in nats, NaN where q is not finite: log p(x) by
+      quadrature and L[q] by a Gauss–Hermite rule in the ε that q is transported from.
 
     Raises:
         VemError: what :func:`vem.evaluation.bounds.quadrature.quadrature` raises.
 
     Source: Cremer, Li and Duvenaud, 2018, fig. 1 and 2.
     """
-    shown = {name: q for name, q in posteriors.items() if isinstance(q, Pictured)}
+    shown = {name: q for name, q in posteriors.items() if isinstance(q, Transported) and isinstance(q, PathPosterior)}
     if model.latent != "real" or model.latent_size != 2 or not shown:
         return {}
     # A q that points at the posterior, so that quadrature finds one that is very narrow.
     centre = next((q for q in shown.values() if bool(q.mean().isfinite().all())), None)
     with evaluating(model):
-        boxes = _views(posterior_boxes(model, x, centre=centre, nats=SHOWN_NATS), shown.values())
-        truth = posterior_grid(model, x, boxes, FINE, centre=centre)
-        log_marginal = quadrature(model, x, centre=centre).lower
-        assert log_marginal is not None
+        boxes, log_marginal = posterior_boxes(model, x, centre=centre, nats=SHOWN_NATS)
+        axes, log_joint = joint_on_grid(model, x, _views(boxes, shown.values()), FINE)
         gaps = [log_marginal - _elbo(model, x, q) for q in shown.values()]
-    densities = [_density(q, truth.axes.to(x.dtype)) for q in shown.values()]
+    densities = [_density(q, axes.to(x.dtype)) for q in shown.values()]
     return {
         "posterior_x": _float32(x),
         "posterior_rows": rows.cpu().numpy(),
-        "posterior_axes": _float32(truth.axes),
-        "posterior_truth": _float32(truth.log_density.exp()),
+        "posterior_axes": _float32(axes),
+        "posterior_truth": _float32((log_joint - log_marginal[:, None, None]).exp()),
         "posterior_q": _float32(torch.stack(densities)),
         "posterior_names": np.array(list(shown)),
         "posterior_gaps": _float32(torch.stack(gaps)),

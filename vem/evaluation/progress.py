@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +23,9 @@ def never() -> None:
 
 
 class Progress:
-    """Told what begins; counts pieces of work and the seconds of each stage, and keeps what is finished.
+    """Counts pieces of work and the seconds of each stage, and keeps what is finished.
 
-    ``stop`` is called after every small piece of work and raises where a stop was asked for. With ``shown``
-    a bar is drawn, on a terminal.
+    ``stop`` is called after every small part of a piece and may raise. With ``shown`` a terminal has a bar.
     """
 
     def __init__(self, shown: bool = False, stop: Callable[[], None] = never) -> None:
@@ -35,7 +33,7 @@ class Progress:
         self.stop = stop
         self.made, self.found = 0, 0  # pieces
         self._now, self._since = "", time.monotonic()
-        self._shown, self._drawn = shown and sys.stderr.isatty(), 0.0
+        self._disable = None if shown else True  # None: on a terminal alone
         self._bar = tqdm(disable=True)
         self._folder: Path | None = None
         self._fingerprint = ""
@@ -50,7 +48,8 @@ class Progress:
 
     def total(self, pieces: int) -> None:
         """How many pieces of work there are."""
-        self._bar = tqdm(total=pieces, desc="evaluation", unit="piece", disable=not self._shown, leave=False)
+        look: dict[str, Any] = {"desc": "evaluation", "unit": "piece", "leave": False}
+        self._bar = tqdm(total=pieces, disable=self._disable, miniters=0, mininterval=REDRAWN, **look)
 
     def stage(self, name: str) -> None:
         """What begins now; what went before it has ended."""
@@ -61,9 +60,7 @@ class Progress:
     def tick(self) -> None:
         """A small part of a piece is done."""
         self.stop()
-        if self._shown and time.monotonic() - self._drawn > REDRAWN:
-            self._drawn = time.monotonic()
-            self._bar.refresh()  # the seconds go on, also within a piece
+        self._bar.update(0)  # the seconds go on, also within a piece
 
     def piece(self, name: str, work: Callable[[], Piece]) -> Piece:
         """The piece of that name: read if it was kept, else made, and kept.

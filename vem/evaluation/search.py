@@ -12,11 +12,15 @@ from vem.ascent.best import BestSettings, best_q
 from vem.ascent.starting import mode_params, params_of, prior_params
 from vem.contracts import Family, GenerativeModel, Posterior, Transported
 from vem.errors import VemError
-from vem.evaluation.measured import FamilyScores
+from vem.evaluation.measured import FamilyScores, Streams
 from vem.evaluation.progress import Progress
 from vem.evaluation.settings import Evaluation
+from vem.families.gaussian import DiagonalGaussian, DiagonalGaussianPosterior, FullGaussian, FullGaussianPosterior
 
-Streams = Callable[[str], torch.Generator]  # a stream of noise of its own for each purpose
+FAMILY_OF: tuple[tuple[type, Callable[[int], Family]], ...] = (
+    (DiagonalGaussianPosterior, DiagonalGaussian),
+    (FullGaussianPosterior, FullGaussian),
+)
 
 
 class Searched(NamedTuple):
@@ -37,10 +41,9 @@ def search(
 ) -> Searched:  # fmt: skip
     """The best q of every family for x [B, *X]; ``posterior`` is the strategy's q, None where it has none.
 
-    The poorest family starts at the strategy's q, at the prior and at a mode; a richer one at what has been
-    found before it, and so in the modes that these have found. A family that contains
-    a poorer one starts there exactly and cannot end below it, up to noise; one that does not starts at a q of
-    its own with the same mean and spread, and can. ``stages``: each family is a stage of the progress.
+    The poorest family starts at the strategy's q, at the prior and at a mode; a richer one at what was found before it:
+    exactly there if it contains the poorer one, below which it then cannot end, up to noise, else at a q of its own
+    with the same mean and spread. ``stages``: each family is a stage of the progress.
     """
     out = Searched({}, {})
     if settings is None:
@@ -66,6 +69,28 @@ def search(
         )  # fmt: skip
         out.posteriors[name] = family(found.params)
     return out
+
+
+def snake(name: str) -> str:
+    """The name of a class as a config writes it.
+
+    >>> snake("DiagonalGaussian")
+    'diagonal_gaussian'
+    """
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+def families_of(
+    posterior: Posterior | None, own: Family | None, size: int, settings: Evaluation
+) -> tuple[dict[str, Family], str | None]:
+    """The families in which q* is searched, by name, and the name of the strategy's own: the one it names, or q's."""
+    out = {name: make(size) for name, make in settings.families.items()}
+    if own is None:
+        own = next((make(size) for kind, make in FAMILY_OF if isinstance(posterior, kind)), None)
+    if own is None or settings.best is None:
+        return out, None
+    name = snake(type(own).__name__)
+    return {**out, name: own}, name
 
 
 def check_families(families: Mapping[str, Family], x: Tensor, settings: Evaluation) -> None:

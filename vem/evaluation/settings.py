@@ -59,9 +59,8 @@ class Diagnostics(_Part):
 class Evaluation:
     """The ``evaluation`` group of the config.
 
-    Up to ``num_data`` data of each split, spread evenly over it, are scored with ``draws`` draws of q each
-    (a q that enumerates its support is scored exactly). ``num_data=0`` measures nothing. In the ``splits``
-    more than that is measured, of ``gap_data`` of these data (None: of all); what is None is left out:
+    Up to ``num_data`` data of each split, spread evenly over it, are scored with ``draws`` draws of q each; 0 measures
+    nothing. In the ``splits`` more than that is measured, of ``gap_data`` of these data (None: of all), unless None:
 
     - ``best``: the best q of the strategy's own family, and of every further one in ``families``;
     - ``annealing``: log p(x) where it is neither exact nor, for H ≤ 2, a quadrature;

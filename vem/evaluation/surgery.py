@@ -37,13 +37,12 @@ def surgery(
     """ELBO surgery: L = E[log p(x | z)] − I_q(n; z) − KL(q(z) ‖ p(z)), with q(z) = (1/N) Σ_n q(z | x_n) of all N data.
 
     I_q(n; z) = E[log q(z | x_n) − log q(z)] and KL(q(z) ‖ p(z)) = E[log q(z) − log p(z)], over M points
-    z_m ~ q(z | x_n) whose n are spread over the data. The mixture runs over all N components, that of the
-    point's own data point among them once, so that each estimate is unbiased for these N data. A mixture over a
-    minibatch of B would find log B nats at most. On each point the parts add up to log p(x, z) − log q(z | x).
+    z_m ~ q(z | x_n) whose n are spread over the data. The mixture runs over all N components, so that each estimate
+    is unbiased for these N data; over a minibatch of B it would find log B nats at most.
 
-    n is an index of N values: I ≤ log N (``cap``) whatever q is. ``near_cap`` says that less than 0.5 nats
-    (or two errors) are missing: then the data are told apart, and more of them would show more information.
-    ``se`` is over the points; since their n are spread evenly, it is a little too large rather than too small.
+    I ≤ log N (``cap``) whatever q is. ``near_cap`` says that less than 0.5 nats (or two errors) are missing: then the
+    data are told apart, and more of them would show more information. ``se`` is over the points; since their n are
+    spread evenly, it is a little too large rather than too small.
 
     Source: Hoffman and Johnson, 2016.
     """

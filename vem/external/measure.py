@@ -17,9 +17,10 @@ from vem.cli import messages
 from vem.config.targets import check_targets, conform, instantiate
 from vem.contracts import Batch, Family, GenerativeModel, Inference, Noise, NoiseSpec, Posterior
 from vem.errors import VemError, choice
-from vem.evaluation.instrument import SplitData, snake
+from vem.evaluation.instrument import SplitData
 from vem.evaluation.measured import Result
 from vem.evaluation.progress import drop_pieces
+from vem.evaluation.search import snake
 from vem.evaluation.settings import Evaluation
 from vem.external.borrowed import as_data, can_sample, module_of, name_of, prior_draws
 from vem.external.encoder import ForeignEncoder

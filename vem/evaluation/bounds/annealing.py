@@ -10,91 +10,59 @@ import torch
 from torch import Tensor
 
 from vem.contracts import GenerativeModel, LogMarginal, Transported
-from vem.evaluation.bounds.annealing_path import Annealing, Path, prepare
-from vem.evaluation.bounds.curvature import invertible
-from vem.evaluation.bounds.hmc import (
-    Point,
-    Refresh,
-    Target,
-    Tick,
-    frozen,
-    log_ratio,
-    refreshes,
-    starting_point,
-    transition,
-)  # fmt: skip
+from vem.evaluation.bounds import hmc
+from vem.evaluation.bounds.annealing_path import Annealing, Path, pilot
+from vem.evaluation.bounds.curvature import with_curvature
 from vem.evaluation.bounds.importance import LogMeanExp
-from vem.evaluation.bounds.several import Chosen, Start, choose
-from vem.evaluation.measured import ESS, MC_VARIANCE, MODES, MORE, START, STARTS
+from vem.evaluation.bounds.several import Start, choose
+from vem.evaluation.measured import ESS, MC_VARIANCE, MODES, START, STARTS, Streams
 from vem.evaluation.progress import never
 
 
 def anneal(
-    model: GenerativeModel, x: Tensor, posterior: Transported | None, settings: Annealing,
-    pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick = never,
-    modes_stream: torch.Generator | None = None,
+    model: GenerativeModel, x: Tensor, posterior: Transported | None, settings: Annealing, streams: Streams,
+    tick: hmc.Tick = never, z: Tensor | None = None,
 ) -> LogMarginal:  # fmt: skip
-    """A lower bound on log p(x) by annealed importance sampling with Hamiltonian transitions, nats per data point.
+    """Bounds on log p(x) by annealed importance sampling with Hamiltonian transitions, nats per data point.
 
-    log p(x) ≥ E log (1/C) Σ_c w_c,  E[w_c] = p(x)
+        lower = log (1/C) Σ_c w_c,  E[w_c] = p(x)
 
     x [B, *X]; ``posterior`` is the q to start from, None for the prior. → lower [B] in float64; ``mc_variance``,
     ``ess``, ``diverged`` [B]; ``acceptance``, ``step_size`` [T − 1, B]; ``path_ess``, ``beta`` [T, B];
-    ``decoder_gradients``, for each data point, the pilot's among them. The path is found on ``pilot_stream`` and then
-    held, so that E[w_c] = p(x) given the path. With ``modes_stream``, data that have several modes may start
-    elsewhere (:func:`vem.evaluation.bounds.several.choose`); then ``start`` and ``modes`` [B] say where. Memory grows
-    with C · B · H, and with 2H · B · H where the curvature is used. ``tick`` is called at each temperature of the
-    pilot and the run, more where there are several modes; what it raises ends the work.
+    ``decoder_gradients``, for each data point, the pilot's among them. The path is found on ``streams("pilot")`` and
+    then held for the run on ``streams("annealing")``, so that E[w_c] = p(x) given the path. With settings.modes above
+    1 data that have several modes may start elsewhere, by ``streams("modes")`` (:mod:`vem.evaluation.bounds.several`);
+    ``start`` and ``modes`` [B] say where. Memory grows with C · B · H, and with 2H · B · H where the curvature is
+    used. ``tick`` is called at each temperature of the pilot and the run; what it raises ends the work.
+
+    Where (z [B, H], x) are exact pairs from p(x, z), there is an upper bound too (:func:`upper_bound`), from backward
+    runs that start at z. The width upper − lower, in the mean, is above what either bound misses on such data. It says
+    nothing certain of real data, which the model did not make.
 
     Raises:
-        VemError: z is an index; q has no density; log p(x, z) is NaN or +∞ at the start.
+        VemError: z is an index; q has no density, or, given z, a transport that cannot be undone; log p(x, z) is NaN
+            or +∞ at the start.
 
-    Source: Neal, 2001; Wu et al., 2017.
+    Source: Neal, 2001; Wu et al., 2017; Grosse, Ghahramani and Adams, 2015 (bidirectional).
     """
-    return _bound(model, x, None, posterior, settings, pilot_stream, stream, tick, modes_stream)
-
-
-def enclose(
-    model: GenerativeModel, z: Tensor, x: Tensor, posterior: Transported | None, settings: Annealing,
-    pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick = never,
-    modes_stream: torch.Generator | None = None,
-) -> LogMarginal:  # fmt: skip
-    """Lower and upper bounds on log p(x) for pairs z [B, H], x [B, *X] from p(x, z), nats per data point.
-
-    lower = log (1/C) Σ_c w_c,  upper = mean over c of log (w̃_c + Σ_k w_k) / (C + 1)
-
-    w_1 … w_C come from a forward run, and w̃_c from backward runs that start at the exact z; else as :func:`anneal`,
-    each bound in the mean over its noise. The width upper − lower, in the mean, is above what either bound misses on
-    such data. It says nothing certain of real data, which the model did not make.
-
-    Raises:
-        VemError: a q whose transport cannot be undone; as :func:`anneal`.
-
-    Source: Grosse, Ghahramani and Adams, 2015; Sobolev and Vetrov, 2019; Brekelmans et al., 2022.
-    """
-    if posterior is not None:
-        invertible(posterior)
-    found = _bound(model, x, z, posterior, settings, pilot_stream, stream, tick, modes_stream)
-    return found._replace(kind=f"bidirectional, {found.kind}")
-
-
-def _bound(
-    model: GenerativeModel, x: Tensor, z: Tensor | None, posterior: Transported | None, settings: Annealing,
-    pilot_stream: torch.Generator, stream: torch.Generator, tick: Tick, modes_stream: torch.Generator | None,
-) -> LogMarginal:  # fmt: skip
-    """From q*, and for data with several modes from where their pilots found most; an upper bound too if z is known."""
-    with frozen(model):
-        target, found = prepare(Target(model, x, posterior, tick), settings, pilot_stream)
+    with hmc.frozen(model):
+        target, stream = hmc.Target(model, x, posterior, tick), streams("pilot")
+        if z is not None:
+            hmc.invertible(target.base)
+        if settings.curvature and not target.from_prior:
+            target = target.at(with_curvature(target, settings.curvature, stream))
+        found = pilot(target, settings, stream)
         every = torch.arange(len(x), device=x.device)
-        lower, upper, diagnostics = _annealed(Start("q*", every, target, found.path), z, settings, stream)
+        lower, upper, diagnostics = _annealed(Start(every, target, found.path), z, settings, streams("annealing"))
         spent = float(target.gradients)
         # From the prior every mode is reached alike.
-        if modes_stream is not None and settings.modes > 1 and posterior is not None:
-            chosen = choose(target, found, settings, modes_stream)
+        if settings.modes > 1 and posterior is not None:
+            stream = streams("modes")
+            chosen = choose(target, found, settings, stream)
             spent += chosen.gradients
-            diagnostics |= _marks(chosen)
+            diagnostics |= chosen.diagnostics
             for other in chosen.starts:
-                low, high, its = _annealed(other, z, settings, modes_stream)
+                low, high, its = _annealed(other, z, settings, stream)
                 spent += other.target.gradients * len(other.rows) / len(x)
                 lower[other.rows] = low
                 if upper is not None and high is not None:
@@ -102,7 +70,10 @@ def _bound(
                 for name, values in its.items():
                     diagnostics[name][..., other.rows] = values
     diagnostics["decoder_gradients"] = torch.tensor(spent, dtype=torch.float64)
-    return LogMarginal(lower, upper, kind(settings, posterior), diagnostics)
+    directions = "annealing" if z is None else "bidirectional, annealing"
+    origin = "the prior" if posterior is None else "q* and its curvature" if settings.curvature else "q*"
+    kind = f"{directions} from {origin}, T={settings.temperatures}, C={settings.chains}, L={settings.leapfrog}"
+    return LogMarginal(lower, upper, kind, diagnostics)
 
 
 def _annealed(
@@ -115,11 +86,10 @@ def _annealed(
     upper bound needs it.
     """
     x, path = start.target.x, start.path
-    noise = refreshes(stream, (settings.chains, len(x), start.target.size), x.dtype)
-    target = start.chains(settings.chains, stream)
-    ahead = forward(target, path, starting_point(target, next(noise).momentum), noise, settings.leapfrog)
-    weights = LogMeanExp(len(x), x.device)
-    weights.add(ahead.log_weight)
+    noise = hmc.refreshes(stream, (settings.chains, len(x), start.target.size), x.dtype)
+    target = start.target.drawn(settings.chains, stream)
+    ahead = follow(target, path, hmc.starting_point(target, next(noise).momentum), noise, settings.leapfrog)
+    weights = LogMeanExp.of(ahead.log_weight)
     diagnostics = {
         MC_VARIANCE: weights.variance(),  # of one chain NaN: not known
         ESS: weights.ess(),
@@ -131,8 +101,8 @@ def _annealed(
     }
     if z is None:
         return weights.log_mean(), None, diagnostics
-    reverse, exact = start.exact(z, settings.chains, stream)
-    back = backward(reverse, path, exact, noise, settings.leapfrog)
+    reverse, exact = start.target.exact(z[start.rows], settings.chains, stream)
+    back = follow(reverse, path, exact, noise, settings.leapfrog, backward=True)
     diagnostics["backward_acceptance"] = back.acceptance
     return weights.log_mean(), upper_bound(ahead.log_weight, back.log_weight), diagnostics
 
@@ -169,41 +139,36 @@ class Run(NamedTuple):
         return self.increments.sum(0)
 
 
-def forward(target: Target, path: Path, point: Point, noise: Iterator[Refresh], leapfrog: int) -> Run:
-    """From q to p(z | x): log w = Σ_t (β_t − β_{t−1}) r(ε_{t−1}), where HMC at β_t takes ε_{t−1} to ε_t.
+def follow(
+    target: hmc.Target,
+    path: Path,
+    point: hmc.Point,
+    noise: Iterator[hmc.Refresh],
+    leapfrog: int,
+    backward: bool = False,
+) -> Run:
+    """From q to p(z | x): log w = Σ_t (β_t − β_{t−1}) r(ε_{t−1}), where HMC at β_t takes ε_{t−1} to ε_t; or backward.
 
-    r(ε) = f(ε) − log N(ε; 0, I); ``point`` holds ε_0 ~ N(0, I) [C, B, H]. A pure function of path, point and noise:
-    nothing adapts. At β = 1 the weight is complete and nothing moves: (T − 1) · L decoder gradients a chain.
+    r(ε) = f(ε) − log N(ε; 0, I); ``point`` holds ε_0 ~ N(0, I) [C, B, H], backward an exact draw of p(ε | x). A pure
+    function of path, point and noise: nothing adapts. At β = 1 the weight is complete and nothing moves:
+    (T − 1) · L decoder gradients a chain. Each transition is reversible, so that a backward run is the time reversal of
+    a forward one, and w the same function of the states that were visited.
 
-    Source: Neal, 2001.
+    Source: Neal, 2001; Grosse, Ghahramani and Adams, 2015.
     """
-    return _follow(target, path, point, noise, leapfrog, range(1, len(path.betas) - 1))
-
-
-def backward(target: Target, path: Path, point: Point, noise: Iterator[Refresh], leapfrog: int) -> Run:
-    """The same path from p(z | x) to q; ``point`` holds an exact draw of p(ε | x).
-
-    Each transition is reversible, so that this is the time reversal of a forward run, and w the same function of
-    the states that were visited.
-
-    Source: Grosse, Ghahramani and Adams, 2015.
-    """
-    run = _follow(target, path, point, noise, leapfrog, range(len(path.betas) - 2, 0, -1))
-    return Run(run.increments.flip(0), run.acceptance.flip(0), run.diverged)
-
-
-def _follow(target: Target, path: Path, point: Point, noise: Iterator[Refresh], leapfrog: int, order: range) -> Run:
-    """Transitions at the temperatures of ``order``; the increments stand in the order of the visits."""
-    ratios, acceptance = [log_ratio(point)], []
+    ratios, acceptance = [hmc.log_ratio(point)], []
     diverged = torch.zeros_like(ratios[0])
-    for t in order:
-        moved = transition(target, point, path.betas[t], path.step_sizes[t - 1], next(noise), leapfrog)
+    order = range(1, len(path.betas) - 1)
+    for t in reversed(order) if backward else order:
+        moved = hmc.transition(target, point, path.betas[t], path.step_sizes[t - 1], next(noise), leapfrog)
         point = moved.point
-        ratios.append(log_ratio(point))
+        ratios.append(hmc.log_ratio(point))
         acceptance.append(moved.acceptance.mean(0))
         diverged += moved.diverged
+    if backward:
+        ratios.reverse()
+        acceptance.reverse()
     widths = path.betas.double().diff(dim=0)
-    widths = widths if order.step > 0 else widths.flip(0)
     rates = torch.stack(acceptance) if acceptance else torch.zeros_like(path.step_sizes)
     return Run(widths[:, None] * torch.stack(ratios), rates, diverged.mean(0) / max(1, len(order)))
 
@@ -222,28 +187,6 @@ def path_ess(increments: Tensor) -> Tensor:
     return (2 * (past + increments).logsumexp(1) - (past + 2 * increments).logsumexp(1)).exp()
 
 
-# --- what is said of it
-
-
-def _marks(chosen: Chosen) -> dict[str, Tensor]:
-    """Where each data point starts, as a place in ``STARTS``, how many modes it has, and whether it has more: [B]."""
-    start = torch.zeros_like(chosen.modes)
-    for other in chosen.starts:
-        start[other.rows] = STARTS.index(other.name)
-    return {START: start.double(), MODES: chosen.modes.double(), MORE: chosen.open_end.double()}
-
-
-def kind(settings: Annealing, posterior: Transported | None) -> str:
-    """What the bound is called in tables; of data that started elsewhere :func:`with_starts` tells.
-
-    >>> kind(Annealing(), None)
-    'annealing from the prior, T=50, C=8, L=3'
-    """
-    curved = " and its curvature" if settings.curvature else ""
-    start = "the prior" if posterior is None else f"q*{curved}"
-    return f"annealing from {start}, T={settings.temperatures}, C={settings.chains}, L={settings.leapfrog}"
-
-
 def with_starts(kind: str, diagnostics: Mapping[str, Tensor]) -> str:
     """The name of a bound that also says from where the data with several modes were annealed.
 
@@ -255,15 +198,16 @@ def with_starts(kind: str, diagnostics: Mapping[str, Tensor]) -> str:
     start, modes = diagnostics.get(START), diagnostics.get(MODES)
     if start is None or modes is None or not bool((start > 0).any()):
         return kind
-    words = []
-    for number, name in enumerate(STARTS[1:], start=1):
-        mine = modes[start == number]
-        if len(mine):
-            few, many = int(mine.min()), int(mine.max())
-            several = f"{few} q*'s" if few == many else f"{few} to {many} q*'s"
-            words.append((len(mine), "the prior" if name == "prior" else several))
-    if len(words) == 1 and words[0][0] == len(start):
+    where = {}
+    for number in start[start > 0].unique().long().tolist():
+        few, many = (int(end) for end in modes[start == number].aminmax())
+        several = f"{few} q*'s" if few == many else f"{few} to {many} q*'s"
+        where[number] = "the prior" if STARTS[number] == "prior" else several
+    if len(where) == 1 and bool((start > 0).all()):
         head, _, budget = kind.partition(", ")
-        return f"{head.partition(' from ')[0]} from {words[0][1]} (chosen on a pilot), {budget}"
-    parts = [f"of {count} of {len(start)} data with several modes from {where}" for count, where in words]
+        return f"{head.partition(' from ')[0]} from {where.popitem()[1]} (chosen on a pilot), {budget}"
+    parts = [
+        f"of {int((start == number).sum())} of {len(start)} data with several modes from {words}"
+        for number, words in where.items()
+    ]
     return f"{kind}; {', '.join(parts)} (chosen on a pilot)"

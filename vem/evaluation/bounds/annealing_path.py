@@ -1,4 +1,4 @@
-"""The budget of annealing, and the pilot run that finds its path: temperatures and step sizes, datum by datum."""
+"""The budget of annealing, and the pilot run that finds its path: temperatures and step sizes for each data point."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vem.errors import BadArgument, at_least, choice
-from vem.evaluation.bounds.curvature import with_curvature
 from vem.evaluation.bounds.hmc import Target, log_ratio, refreshes, starting_point, transition
 
 GAIN = 0.5  # of log step size for each unit that the acceptance misses its goal by
@@ -25,7 +24,7 @@ class Annealing:
 
     - ``temperatures`` T, ``chains`` C, ``leapfrog`` steps L: C · (1 + (T − 1) · L) gradients in a run.
     - ``schedule``: ``linear`` and ``sigmoid`` temperatures are the same for all data; ``adaptive`` ones have a
-      constant conditional effective sample size, datum by datum, as the pilot sees it.
+      constant conditional effective sample size for each data point, as the pilot sees it.
     - ``start``: ``best`` is q*, after ``curvature`` Newton steps on its mean and covariance (curvature + 1 probes
       of max(2H, 32) gradients; 0 leaves q* as it is). ``prior`` anneals the likelihood only.
     - The pilot: ``pilot_temperatures`` · ``pilot_chains`` · L gradients, aiming at an ``acceptance``.
@@ -58,7 +57,7 @@ class Annealing:
 
 
 class Path(NamedTuple):
-    """What a run follows, each data point its own way."""
+    """What a run follows; each data point its own."""
 
     betas: Tensor  # [T + 1, B] from 0 to 1
     step_sizes: Tensor  # [T − 1, B] at the temperatures in between
@@ -71,21 +70,10 @@ class Pilot(NamedTuple):
     log_weight: Tensor  # [C, B]
 
 
-def prepare(target: Target, settings: Annealing, stream: torch.Generator) -> tuple[Target, Pilot]:
-    """The target in the coordinates that annealing starts from, and the path; all from noise that is not used again.
-
-    Raises:
-        VemError: q has no density, or log p(x, z) is not a number at its draws.
-    """
-    if settings.curvature and not target.from_prior:
-        target = target.at(with_curvature(target, settings.curvature, stream))
-    return target, pilot(target, settings, stream)
-
-
 def pilot(target: Target, settings: Annealing, stream: torch.Generator) -> Pilot:
     """Anneal ``pilot_chains`` once, with step sizes that adapt, and read the path off them.
 
-    At each temperature log step moves by the gain times (acceptance − its goal), datum by datum, up to the step
+    At each temperature log step moves by the gain times (acceptance − its goal), for each data point, up to the step
     of L leapfrog steps that take a quarter of a period of N(0, I): the most that decorrelates r(ε).
 
     The variance of log w added by a short step Δβ is Δβ² Var[r], and its conditional effective sample size

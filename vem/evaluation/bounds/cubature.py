@@ -1,6 +1,6 @@
 """Adaptive Gauss–Legendre cubature of exp(f) over boxes of one or two dimensions, many integrals in parallel.
 
-Each integral is a datum's log p(x) = log ∫ exp f(z) dz with f(z) = log p(x, z); tiles of all data are halved together.
+Each integral is one log p(x) = log ∫ exp f(z) dz with f(z) = log p(x, z); tiles of all data are halved together.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Found(NamedTuple):
 
 
 class _Sums:
-    """Mass that is settled and its error, over exp(peak) datum by datum; the peak rises as nodes find more."""
+    """Mass that is settled and its error, over exp(peak), for each data point; the peak rises as nodes find more."""
 
     def __init__(self, peak: Tensor) -> None:
         self.peak, self.mass, self.error = peak, torch.zeros_like(peak), torch.zeros_like(peak)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vem.ascent.matched import matched
-from vem.contracts import Draws, Invertible, NoiseSpec, Transported
-from vem.errors import VemError
-from vem.evaluation.bounds.hmc import Point, Target, log_ratio, starting_point
-from vem.families.gaussian import log_standard_normal, uniform_log_weight
+from vem.contracts import NoiseSpec
+from vem.evaluation.bounds.hmc import Coordinates, Point, Target, invertible, log_ratio, starting_point
 
 EIGENVALUES = (1 / 16, 16.0)  # of the curvature where q = N(0, I): one pass changes no width more than fourfold
 PROBES = 32  # draws of a pass at least; 2H where that is more
 REACH = 3.0  # the longest step of the mean in one pass, in standard deviations of q
 
 
-@dataclass
-class CurvedPosterior:
+class CurvedPosterior(NamedTuple):
     """z = transport of a base q at ε = m + A η, with η ~ N(0, I): a Gaussian where the base is one."""
 
-    base: Transported
+    base: Coordinates
     shift: Tensor  # [B, H] m
     matrix: Tensor  # [B, H, H] A
     log_det: Tensor  # [B] log|det A|
@@ -33,47 +30,13 @@ class CurvedPosterior:
         return z, log_det + self.log_det
 
     def whiten(self, z: Tensor) -> Tensor:
-        """The η [S, B, H] of z [S, B, H].
-
-        Raises:
-            VemError: the transport of the base cannot be undone.
-        """
+        """The η [S, B, H] of z [S, B, H], if the transport of the base can be undone."""
         centred = invertible(self.base).whiten(z) - self.shift
         return torch.linalg.solve(self.matrix, centred.movedim(0, -1)).movedim(-1, 0)
-
-    def noise(self, num_draws: int) -> NoiseSpec:
-        """Standard normal [S, B, H]."""
-        return NoiseSpec("normal", (num_draws, *self.shift.shape))
 
     def mean(self) -> Tensor:
         """z [B, H] at η = 0, which is E_q[z] where the base is Gaussian."""
         return self.transport(torch.zeros_like(self.shift)[None])[0].squeeze(0)
-
-    def draws(self, noise: Tensor | None) -> Draws:
-        """Monte Carlo draws from η; noise [S, B, H].
-
-        Raises:
-            VemError: no noise was given.
-        """
-        if noise is None:
-            raise VemError("this q needs noise [S, B, H] to draw from: none was given.")
-        z, log_det = self.transport(noise)
-        log_q = log_standard_normal(noise) - log_det
-        return Draws(z, log_q, uniform_log_weight(log_q))
-
-
-def invertible(posterior: Transported) -> Invertible:
-    """The same q, if it can take a z back to its ε.
-
-    Raises:
-        VemError: it cannot.
-    """
-    if not isinstance(posterior, Invertible):
-        raise VemError(
-            f"{type(posterior).__name__} has no whiten(z), the inverse of its transport, and annealing backward starts "
-            "at a known z: write that method, or measure the width with family=diagonal_gaussian or full_gaussian."
-        )
-    return posterior
 
 
 def with_curvature(target: Target, passes: int, stream: torch.Generator) -> CurvedPosterior:
@@ -130,7 +93,7 @@ def _newton(now: CurvedPosterior, point: Point) -> CurvedPosterior:
     return _curved(now.base, shift, matrix @ (vectors * values.rsqrt()) @ vectors.mT, now.shift.dtype)
 
 
-def _curved(base: Transported, shift: Tensor, matrix: Tensor, dtype: torch.dtype) -> CurvedPosterior:
+def _curved(base: Coordinates, shift: Tensor, matrix: Tensor, dtype: torch.dtype) -> CurvedPosterior:
     matrix = matrix.to(dtype)
     # The determinant of the rounded matrix, for that is the one that transports.
     log_det = torch.linalg.slogdet(matrix.double()).logabsdet
@@ -138,9 +101,6 @@ def _curved(base: Transported, shift: Tensor, matrix: Tensor, dtype: torch.dtype
 
 
 def _where(chosen: Tensor, yes: CurvedPosterior, no: CurvedPosterior) -> CurvedPosterior:
-    return CurvedPosterior(
-        yes.base,
-        torch.where(chosen[:, None], yes.shift, no.shift),
-        torch.where(chosen[:, None, None], yes.matrix, no.matrix),
-        torch.where(chosen, yes.log_det, no.log_det),
-    )
+    shift = torch.where(chosen[:, None], yes.shift, no.shift)
+    matrix = torch.where(chosen[:, None, None], yes.matrix, no.matrix)
+    return CurvedPosterior(yes.base, shift, matrix, torch.where(chosen, yes.log_det, no.log_det))

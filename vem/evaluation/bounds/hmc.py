@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from itertools import repeat
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from vem.ascent.joint import draws_per_block, log_joint
-from vem.contracts import GenerativeModel, Transported
+from vem.contracts import GenerativeModel, Invertible
 from vem.errors import VemError
 from vem.evaluation.bounds.importance import refuse_invalid, refuse_invalid_draws
 from vem.evaluation.progress import never
@@ -21,6 +22,14 @@ from vem.models.modes import evaluating
 Tick = Callable[[], object]  # called after every transition; may raise to stop
 
 JITTER = 0.2  # each trajectory's step is drawn from (1 ± JITTER) times its size, which breaks periodic orbits
+
+
+class Coordinates(Protocol):
+    """What annealing needs of a q: z as a smooth map of ε (:class:`vem.contracts.Transported`), and its middle."""
+
+    def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def mean(self) -> Tensor: ...
 
 
 class Point(NamedTuple):
@@ -58,7 +67,7 @@ class Target:
         VemError: z is an index, or the prior is to be the start and is not N(0, I).
     """
 
-    def __init__(self, model: GenerativeModel, x: Tensor, posterior: Transported | None, tick: Tick = never) -> None:
+    def __init__(self, model: GenerativeModel, x: Tensor, posterior: Coordinates | None, tick: Tick = never) -> None:
         if model.latent != "real":
             raise VemError(f"z of {type(model).__name__} is an index: log p(x) is exact by enumeration, take that.")
         self.from_prior = posterior is None
@@ -70,14 +79,32 @@ class Target:
                 )
             zeros = torch.zeros(len(x), model.latent_size, device=x.device, dtype=x.dtype)
             posterior = DiagonalGaussianPosterior(zeros, zeros)
-        self.model, self.x, self.base, self.size = model, x, posterior, model.latent_size
+        self.model, self.x, self.size = model, x, model.latent_size
+        self.base: Coordinates = posterior
         self.tick, self._spent = tick, [0]
 
-    def at(self, posterior: Transported) -> Target:
+    def at(self, posterior: Coordinates) -> Self:
         """The same target in the coordinates of another q."""
         other = copy.copy(self)
         other.base = posterior
         return other
+
+    def blocks(self, num: int) -> Iterable[Self]:
+        """The target of one block of so many chains after another."""
+        return repeat(self)
+
+    def drawn(self, chains: int, stream: torch.Generator) -> Self:
+        """The target for a forward run of so many chains."""
+        return self
+
+    def exact(self, z: Tensor, chains: int, stream: torch.Generator) -> tuple[Self, Point]:
+        """The target and the first points of a backward run: every chain starts at an exact draw z [B, H] of p(z | x).
+
+        Raises:
+            VemError: the transport of q cannot be undone.
+        """
+        point = self(invertible(self.base).whiten(z[None]))
+        return self, Point(*(part.expand(chains, *part.shape[1:]) for part in point))
 
     @property
     def gradients(self) -> int:
@@ -93,14 +120,29 @@ class Target:
         """f and ∇f at eps [C, B, H]: one forward and one backward pass for each, to ε and not to θ."""
         self._spent[0] += len(eps)
         values, gradients = [], []
-        for part in eps.split(draws_per_block(self.x, eps)):
+        num = draws_per_block(self.x, eps)
+        for part, target in zip(eps.split(num), self.blocks(num), strict=False):
             leaf = part.detach().requires_grad_()
             with torch.enable_grad():
-                value = self.value(leaf)
+                value = target.value(leaf)
                 (gradient,) = torch.autograd.grad(value.sum(), leaf)
             values.append(value.detach())
             gradients.append(gradient)
         return Point(eps, torch.cat(values), torch.cat(gradients))
+
+
+def invertible(posterior: Coordinates) -> Invertible:
+    """The same q, if it can take a z back to its ε.
+
+    Raises:
+        VemError: it cannot.
+    """
+    if not isinstance(posterior, Invertible):
+        raise VemError(
+            f"{type(posterior).__name__} has no whiten(z), the inverse of its transport, and annealing backward starts "
+            "at a known z: write that method, or measure the width with family=diagonal_gaussian or full_gaussian."
+        )
+    return posterior
 
 
 def starting_point(target: Target, eps: Tensor) -> Point:
@@ -145,11 +187,9 @@ def transition(
 ) -> Transition:
     """``leapfrog`` steps with a fresh momentum of unit mass, and a Metropolis test; leaves π_β invariant.
 
-    beta, step_size [B]. The kernel is reversible, so that it is its own reverse: the jittered step is drawn
-    without looking at the state. f and ∇f are those of the point at any β, so that nothing is evaluated at the
-    start of a trajectory: L decoder gradients in all.
-
-    A trajectory that meets a NaN or an infinity is rejected: such points are neither entered nor left.
+    beta, step_size [B]. The kernel is its own reverse: the jittered step is drawn without looking at the state. f and
+    ∇f are those of the point at any β: L decoder gradients in all. A trajectory that meets a NaN or an infinity is
+    rejected.
 
     Source: Duane et al., 1987; Neal, 2011, §5.3.
     """

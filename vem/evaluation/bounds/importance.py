@@ -1,4 +1,4 @@
-"""log p(x) by weighting draws: the importance-weighted bound, naive Monte Carlo, and exact answers beside them."""
+"""log p(x) by weighting draws: the importance-weighted bound, and naive Monte Carlo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vem.contracts import GenerativeModel, LogMarginal, Posterior, TractableModel
+from vem.contracts import GenerativeModel, LogMarginal, Posterior
 from vem.errors import VemError, at_least
 from vem.evaluation.elbo import draws_of_prior
 from vem.evaluation.measured import ESS, MC_VARIANCE
@@ -45,6 +45,13 @@ class LogMeanExp:
         self.total = torch.zeros(num_data, dtype=torch.float64, device=device)
         self.square = torch.zeros(num_data, dtype=torch.float64, device=device)
 
+    @classmethod
+    def of(cls, log_weight: Tensor) -> LogMeanExp:
+        """Of all draws at once: log w [S, B]."""
+        total = cls(log_weight.shape[1], log_weight.device)
+        total.add(log_weight)
+        return total
+
     def add(self, log_weight: Tensor) -> None:
         """S more draws for each data point: log w [S, B]."""
         log_weight = log_weight.double()
@@ -59,13 +66,7 @@ class LogMeanExp:
         self.count += len(log_weight)
 
     def log_mean(self) -> Tensor:
-        """log w̄ [B], −∞ where every weight is zero.
-
-        Raises:
-            VemError: nothing was added.
-        """
-        if not self.count:
-            raise VemError("no draws were weighted: the mean over none of them is not defined. Take at least one.")
+        """log w̄ [B], −∞ where every weight is zero."""
         return self.peak + self.total.log() - math.log(self.count)
 
     def ess(self) -> Tensor:
@@ -87,8 +88,7 @@ def importance_bound(
     log p(x) ≥ E log (1/K) Σ_k p(x, z_k) / q(z_k),  z_k ~ q(z),  K = ``samples``
 
     x [B, *X] → lower [B] in float64, ``mc_variance`` and ``ess`` [B]. Rises with K in expectation, from the ELBO at
-    K = 1; where q = p(z | x) it is log p(x) for every K. A bound and no truth: an effective sample size far below K
-    says that it may be many nats low. The model is put in evaluation mode.
+    K = 1. An effective sample size far below K says that it may be many nats low.
 
     Raises:
         VemError: K below 1, a q that enumerates its support, a q without density or width, log p(x | z) = NaN or
@@ -96,8 +96,6 @@ def importance_bound(
 
     Source: Burda, Grosse and Salakhutdinov, 2016, eq. 8.
     """
-    if posterior.noise(1) is None:
-        raise _enumerable()
 
     def draw(num: int) -> tuple[Tensor, Tensor]:
         spec = posterior.noise(num)
@@ -122,30 +120,12 @@ def prior_monte_carlo(model: GenerativeModel, x: Tensor, *, samples: int, stream
     Raises:
         VemError: as :func:`importance_bound`.
     """
-    if model.latent == "index":
-        raise _enumerable()
 
     def draw(num: int) -> tuple[Tensor, Tensor]:
         z = draws_of_prior(model, x, num, stream)
         return z, z.new_zeros(num, len(x), dtype=torch.float64)
 
     return _weigh(model, x, draw, samples, f"prior, K={samples}")
-
-
-@torch.no_grad()
-def exact(model: GenerativeModel, x: Tensor) -> LogMarginal:
-    """log p(x) [B] in closed form, as lower and upper; nats.
-
-    Raises:
-        VemError: the model has no closed form.
-    """
-    if not isinstance(model, TractableModel):
-        raise VemError(
-            f"{type(model).__name__} has no closed form for log p(x): take quadrature (latent_dim ≤ 2) or annealing."
-        )
-    with evaluating(model):
-        value = model.log_marginal(x).double()
-    return LogMarginal(value, value, "exact", {MC_VARIANCE: torch.zeros_like(value)})
 
 
 def refuse_invalid(log_likelihood: Tensor, rows: Tensor | None = None, num_data: int | None = None) -> None:
@@ -180,6 +160,10 @@ def which(bad: Tensor) -> str:
 def _weigh(model: GenerativeModel, x: Tensor, draw: Draw, samples: int, kind: str) -> LogMarginal:
     """log of the mean of p(x | z) · p(z) / q(z) over draws of z, in bounded memory."""
     at_least(samples, 1, "samples")
+    if model.latent == "index":
+        raise VemError(
+            "an index z is enumerated, which is exact, and not sampled: take the exact log p(x) of the model instead."
+        )
     width = max(model.latent_size, x[0].numel())
     # So many draws of z for all data at once, and the decoder then sees so many data at once.
     num = min(samples, max(1, min(MAX_FLOATS // (len(x) * model.latent_size), MAX_FLOATS // width)))
@@ -212,12 +196,6 @@ def refuse_invalid_draws(z: Tensor, density: Tensor) -> None:
     if bool(bad.any()):
         raise VemError(
             f"q is no distribution for {which(bad)}: its draws or its density are not finite, as with a variance that "
-            "is zero, infinite or NaN. Bound the log-scales of the encoder or of the rows, or train with a smaller "
+            "is zero, infinite or NaN. Bound the log-scales of the encoder or of λ, or train with a smaller "
             "step size."
         )
-
-
-def _enumerable() -> VemError:
-    return VemError(
-        "an index z is enumerated, which is exact, and not sampled: take the exact log p(x) of the model instead."
-    )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from vem.ascent.joint import draws_per_block, log_joint, log_joint_gradient, log_joint_in_blocks
+from vem.ascent.joint import log_joint, log_joint_gradient, log_joint_in_blocks
 from vem.ascent.lbfgs import climb
 from vem.contracts import GenerativeModel
 from vem.evaluation.bounds.curvature import probes, with_curvature
-from vem.evaluation.bounds.hmc import Point, Target, Tick, log_ratio
+from vem.evaluation.bounds.hmc import Point, Target, log_ratio
 from vem.evaluation.elbo import draws_of_prior
-from vem.evaluation.progress import never
 from vem.families.gaussian import DiagonalGaussianPosterior, log_standard_normal
 
 FIRST = 12  # climbs from draws of the prior that look for a second mode
@@ -31,8 +29,7 @@ FAR = 20.0  # nats below the highest one from where a maximum is not looked at
 SMALL = 0.01  # of p(x), by the number of modes: the share from where a mode counts
 
 
-@dataclass
-class ModeMixture:
+class ModeMixture(NamedTuple):
     """Q(z) = Σ_k s_k N(z; m_k, A_k A_kᵀ) for each data point; ``labels`` say which component each chain moves in.
 
     z = m_k + A_k ε with k the label of the chain. Shares of components that a data point does not have are zero.
@@ -45,15 +42,13 @@ class ModeMixture:
     log_share: Tensor  # [K, B] log s
     labels: Tensor  # [C, B] long
 
-    def labelled(self, labels: Tensor) -> ModeMixture:
-        """The same mixture for other chains [C, B]."""
-        other = copy.copy(self)
-        other.labels = labels
-        return other
-
     def of(self, rows: Tensor) -> ModeMixture:
         """The mixtures of some of the data."""
-        return ModeMixture(*(part[:, rows] for part in vars(self).values()))
+        return ModeMixture(*(part[:, rows] for part in self))
+
+    def mean(self) -> Tensor:
+        """E_Q[z] [B, H]."""
+        return (self.log_share.exp()[..., None] * self.location).sum(0)
 
     def transport(self, eps: Tensor) -> tuple[Tensor, Tensor]:
         """z [C, B, H] and log|dz/dε| [C, B], each chain by its own component; eps [C, B, H]."""
@@ -90,22 +85,21 @@ class MixtureTarget(Target):
     log N(ε; 0, I).
     """
 
-    base: ModeMixture  # type: ignore[assignment]  # a transport for each chain
+    base: ModeMixture
 
-    def __init__(self, model: GenerativeModel, x: Tensor, mixture: ModeMixture, tick: Tick = never) -> None:
-        super().__init__(model, x, DiagonalGaussianPosterior(mixture.location[0], mixture.location[0]), tick)
-        self.base = mixture
-
-    def drawn(self, chains: int, stream: torch.Generator) -> MixtureTarget:
+    def drawn(self, chains: int, stream: torch.Generator) -> Self:
         """The same target for so many chains, each with a component drawn by the shares."""
         return self.labelled(_draw(self.base.log_share.T.exp(), chains, stream))
 
-    def labelled(self, labels: Tensor) -> MixtureTarget:
-        other = self.at(self.base.labelled(labels))  # type: ignore[arg-type]  # as above
-        assert isinstance(other, MixtureTarget)
-        return other
+    def labelled(self, labels: Tensor) -> Self:
+        """The same target for other chains [C, B]."""
+        return self.at(self.base._replace(labels=labels))
 
-    def exact(self, z: Tensor, chains: int, stream: torch.Generator) -> tuple[MixtureTarget, Point]:
+    def blocks(self, num: int) -> Iterable[Self]:
+        """One block of so many chains after another, each with the labels of its own."""
+        return map(self.labelled, self.base.labels.split(num))
+
+    def exact(self, z: Tensor, chains: int, stream: torch.Generator) -> tuple[Self, Point]:
         """Chains that start at an exact draw z [B, H] of p(z | x), each in a component drawn by its share of Q at z."""
         share = self.base.components(z[None])[:, 0].softmax(0)
         target = self.labelled(_draw(share.T, chains, stream))
@@ -115,15 +109,6 @@ class MixtureTarget(Target):
         """f [C, B] at eps [C, B, H]."""
         z, _ = self.base.transport(eps)
         return log_joint(self.model, self.x, z) - self.base.components(z).logsumexp(0) + log_standard_normal(eps)
-
-    def __call__(self, eps: Tensor) -> Point:
-        """f and ∇f, block by block, each with the labels of its chains."""
-        num, whole = draws_per_block(self.x, eps), self.base.labels
-        if len(eps) <= num:
-            return super().__call__(eps)
-        parts = [super(MixtureTarget, self.labelled(labels)).__call__(part)
-                 for part, labels in zip(eps.split(num), whole.split(num), strict=True)]  # fmt: skip
-        return Point(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def _draw(share: Tensor, chains: int, stream: torch.Generator) -> Tensor:

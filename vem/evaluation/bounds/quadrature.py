@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,32 +18,24 @@ from vem.models.modes import evaluating
 from vem.noise import fill, generator
 
 MAX_FLOATS = 2**20  # floats of x or z that the decoder sees at once
+TOLERANCE = 1e-4  # nats
 FIRST_TILES = {1: 64, 2: 8}  # tiles along each axis of the first grid, by H
 FIRST_POINTS = {size: (cubature.NODES * tiles) ** size for size, tiles in FIRST_TILES.items()}
 REACH = 8.0  # the first box, in standard deviations of the prior: mass 1e-15 lies beyond
 MAX_DOUBLINGS = 6  # of the box, where a posterior touches its edge: up to 512 standard deviations
 
 
-class PosteriorGrid(NamedTuple):
-    """log p(z | x) on a grid, nats; density per unit area of z."""
-
-    axes: Tensor  # [B, 2, n]: z_1 of the columns and z_2 of the rows, both ascending
-    log_density: Tensor  # [B, n, n] float64: [b, row, column] at z = (axes[b, 0, column], axes[b, 1, row])
-
-
 def quadrature(
-    model: GenerativeModel, x: Tensor, *, centre: Posterior | None = None, tolerance: float = 1e-4
+    model: GenerativeModel, x: Tensor, *, centre: Posterior | None = None, tolerance: float = TOLERANCE
 ) -> LogMarginal:
     """log p(x) = log ∫ p(x, z) dz for H = 1 or 2 and any decoder, as lower and upper; nats per data point.
 
-    x [B, *X] → lower = upper [B] in float64, ``error`` [B]: the sum over tiles of what halving each of them
-    changed, with what rounding in the model's type may add. It is at most ``tolerance`` where the
-    integrand is smooth and the type allows it; at jumps of log p(x | z) it is larger, and says so.
+    x [B, *X] → lower = upper [B] in float64, ``error`` [B]: the sum over tiles of what halving each of them changed,
+    and rounding in the model's type. It is at most ``tolerance`` but for jumps of log p(x | z) and coarse types.
 
     The box of ± 8 standard deviations of the prior (widened where a posterior touches its edge) is cut into tiles
-    with 8 Gauss–Legendre nodes an axis. A tile is halved along each axis, datum by datum, until halving changes
-    nothing; one that can hold no mass, by its peak and its second differences, is left. So several narrow modes
-    are islands, each with its own resolution. A mode much narrower than the first nodes' distance (0.3 for H = 2,
+    with 8 Gauss–Legendre nodes an axis, which are halved until that changes nothing; a tile that can hold no mass, by
+    its peak and its second differences, is left. A mode much narrower than the first nodes' distance (0.3 for H = 2,
     0.05 for H = 1) that leaves no slope at any node is found only where the mean of ``centre``, some q, points at it.
 
     Raises:
@@ -58,37 +49,35 @@ def quadrature(
     return LogMarginal(found.log_integral, found.log_integral, "quadrature", diagnostics)
 
 
-def posterior_boxes(model: GenerativeModel, x: Tensor, *, centre: Posterior | None = None, nats: float = 8.0) -> Tensor:
-    """For each data point a box that covers where p(z | x) is within ``nats`` of its maximum: [B, H, 2] low and high.
+def posterior_boxes(
+    model: GenerativeModel, x: Tensor, *, centre: Posterior | None = None, nats: float = 8.0
+) -> tuple[Tensor, Tensor]:
+    """For each data point a box that covers where p(z | x) is within ``nats`` of its maximum, and log p(x) [B].
 
-    8 nats are four standard deviations of a Gaussian. x [B, *X]; raises what :func:`quadrature` raises.
+    The boxes [B, H, 2] hold low and high; 8 nats are four standard deviations of a Gaussian. Raises what
+    :func:`quadrature` raises.
     """
-    found = _integrate(model, x, centre, 1e-4, nats)
+    found = _integrate(model, x, centre, TOLERANCE, nats)
     tiles = found.tiles
     index = tiles.datum[:, None].expand_as(tiles.low)
     low = torch.full((len(x), model.latent_size), torch.inf, dtype=torch.float64, device=x.device)
     high = low.neg().scatter_reduce(0, index, tiles.low + tiles.width, "amax")
-    return torch.stack([low.scatter_reduce(0, index, tiles.low, "amin"), high], -1)
+    return torch.stack([low.scatter_reduce(0, index, tiles.low, "amin"), high], -1), found.log_integral
 
 
-def posterior_grid(
-    model: GenerativeModel, x: Tensor, boxes: Tensor, n: int, *, centre: Posterior | None = None
-) -> PosteriorGrid:
-    """log p(z | x) on n × n points of a box for each data point (H = 2), normalized by :func:`quadrature`.
+def joint_on_grid(model: GenerativeModel, x: Tensor, boxes: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """log p(x, z) on n × n points of a box [B, 2, 2] for each data point (H = 2), the edges of the box included.
 
-    boxes [B, 2, 2]: low and high of z_1, then of z_2 (:func:`posterior_boxes` makes some); the points include both.
-    Raises what :func:`quadrature` raises.
+    → axes [B, 2, n]: z_1 of the columns and z_2 of the rows, both ascending; log p(x, z) [B, n, n] in float64.
     """
     low, high = boxes.double().unbind(-1)
-    log_marginal = quadrature(model, x, centre=centre).lower
-    assert log_marginal is not None
     share = torch.linspace(0, 1, n, dtype=torch.float64, device=x.device)
     axes = low[..., None] + (high - low)[..., None] * share
     rows, columns = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
     z = torch.stack([axes[:, 0, columns.flatten()], axes[:, 1, rows.flatten()]], -1).transpose(0, 1)  # [n², B, 2]
     with torch.no_grad(), evaluating(model):
         log_joint = _Integrand(model, x)(z, torch.arange(len(x), device=x.device))
-    return PosteriorGrid(axes, (log_joint - log_marginal).T.reshape(len(x), n, n))
+    return axes, log_joint.T.reshape(len(x), n, n)
 
 
 class _Integrand:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -85,6 +86,11 @@ def case(latent: int = 3, dims: int = 6, off: float = 0.1, seed: int = 0, dtype:
     model.log_noise.fill_(-1.0)
     slope, shift, stretch = (torch.randn(*s, generator=stream) for s in ((latent, dims), (latent,), (latent,)))
     return Case(model, *(off * v.to(dtype) for v in (slope, shift, 2 * stretch)))
+
+
+def diagonal(mean: Tensor, scale: float) -> DiagonalGaussianPosterior:
+    """N(mean, scale² I)."""
+    return DiagonalGaussianPosterior(mean, torch.full_like(mean, math.log(scale)))
 
 
 class Fixed:
