@@ -25,7 +25,7 @@ from vem.report.explain import Lead, losses
 from vem.report.intervals import Scores, paired
 from vem.report.quantities import Estimate, column
 from vem.report.read import findings
-from vem.report.sentences import of_lead, of_loss
+from vem.report.sentences import in_words
 from vem.storage import ledger
 from vem.storage.records import write_csv
 
@@ -100,7 +100,7 @@ def test_a_loss_and_its_parts(case):
     shown = {name: "positive" if p.positive else "negative" if p.negative else "neither"
              for name, p in loss.parts.items()}  # fmt: skip
     assert shown == parts
-    text = of_loss(loss)
+    text = in_words(loss)
     assert ("at least" in text) is (at_least and not loss.gap.negative) and "amortized" in text
 
 
@@ -138,7 +138,7 @@ def test_an_overfit_model_is_named(tmp_path, train, overfit, seeds):
     assert loss.overfit.mean == pytest.approx(d.mean())
     if seeds == 3:
         assert loss.overfit.ends == pytest.approx(stats.ttest_1samp(d, 0).confidence_interval(0.95))
-    assert ("overfits" in of_loss(loss)) is overfit
+    assert ("overfits" in in_words(loss)) is overfit
 
 
 @pytest.mark.parametrize(("low", "at_least"), [(9.0, True), (4.0, False)])
@@ -157,7 +157,7 @@ def test_generalization_of_the_encoder(tmp_path, change, shown):
     loss = answered(tmp_path).losses["amortized"]
     assert loss.generalization.mean == pytest.approx(change)
     assert loss.generalization.ends == pytest.approx((change - 0.2, change + 0.2))
-    assert f"{shown} on test data than on training data" in of_loss(loss)
+    assert f"{shown} on test data than on training data" in in_words(loss)
     doctored(
         tmp_path / "a", lambda test: test.update(checks=[{"name": "converged", "passed": False, "detail": "30 %"}])
     )
@@ -215,7 +215,7 @@ def test_why_the_best_leads_splits_the_lead_exactly(tmp_path):
         assert shift.mean == pytest.approx(np.mean(own))
         assert (shift.low, shift.high) == pytest.approx(stats.ttest_1samp(own, 0).confidence_interval(0.95))
     assert lead.marginal.mean - lead.gap.mean == pytest.approx(ranking.verdicts["local"].mean)
-    assert "3.97 nats" in of_lead(lead) and "5.93 nats" in of_lead(lead)
+    assert "3.97 nats" in in_words(lead) and "5.93 nats" in in_words(lead)
 
 
 def write_marginals(run, elbo, gap, kind):
@@ -272,13 +272,13 @@ def test_no_direction_is_given_that_is_not_shown(tmp_path):
         for seed, own in enumerate(inference):
             measured(tmp_path, strategy, seed, -95.0 + better, own)
     lead = answered(tmp_path).lead
-    assert lead.gap.low < 0 < lead.gap.high and "smaller" not in of_lead(lead)
+    assert lead.gap.low < 0 < lead.gap.high and "smaller" not in in_words(lead)
     own = {seed: Scores(2.0) for seed in range(3)}
     smaller = paired(own, {seed: Scores(gap) for seed, gap in enumerate((2.93, 3.03, 3.13))})
     for sides, limit in (((True, False), "at most"), ((False, True), "at least"), ((False, False), "")):
         found = Lead("a", "b", smaller, smaller, sides, loose=False, strategies=True)
         assert found.limit(smaller) == limit
-        assert ("may be larger" in of_lead(found)) is (limit == "at most")
+        assert ("may be larger" in in_words(found)) is (limit == "at most")
 
 
 # --- cautions

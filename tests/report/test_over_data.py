@@ -12,7 +12,7 @@ from scipy import stats
 from synthetic_runs import NUM, on_both, spread, write_data
 
 from vem.report.read import findings
-from vem.report.sentences import of_loss
+from vem.report.sentences import in_words
 from vem.storage.records import write_csv
 
 
@@ -36,7 +36,7 @@ def test_more_seeds_on_the_same_data_name_no_cause_that_one_seed_does_not(tmp_pa
         pytest.approx((0.375, 0.425), abs=1e-3),
         pytest.approx((-0.5, 1.3), abs=0.01),
     )
-    assert encoder.positive and not encoder.on_other_data and "on these data 0.400" in of_loss(three)
+    assert encoder.positive and not encoder.on_other_data and "on these data 0.400" in in_words(three)
     assert three.parts["approximation"].on_other_data and three.gap.on_other_data  # sure over data as well
 
 

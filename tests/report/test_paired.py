@@ -12,7 +12,7 @@ from synthetic_runs import write_run, write_scored
 from vem.errors import VemError
 from vem.report.intervals import ONE_DATUM, Scores, paired
 from vem.report.read import findings
-from vem.report.sentences import of_ranking
+from vem.report.sentences import in_words
 
 DATA = 30
 STRATEGIES = ("local", "amortized", "gmm", "exact_em")
@@ -161,7 +161,5 @@ def test_one_datum_is_paired_and_its_error_is_not_known(tmp_path, seeds):
     assert pd.isna(row["paired_data_se"]) and pd.isna(row["paired_se"]) == (seeds == 1)
     (ranking,) = about(found.tables[0]).rankings
     (verdict,) = ranking.verdicts.values()
-    assert (
-        verdict.data_low is None and ranking.leads["amortized"].alone and "one test data point" in of_ranking(ranking)
-    )
+    assert verdict.data_low is None and ranking.leads["amortized"].alone and "one test data point" in in_words(ranking)
     assert (verdict.kind, verdict.reason) == (("unknown", ONE_DATUM) if seeds == 1 else ("here", None))

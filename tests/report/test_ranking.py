@@ -10,7 +10,7 @@ from synthetic_runs import write_gaps, write_run, write_seeds
 
 from vem.report.ranking import rank
 from vem.report.read import findings
-from vem.report.sentences import of_ranking
+from vem.report.sentences import in_words
 
 RNG = np.random.default_rng(0)
 BASE = RNG.normal(-100, 10, size=50)
@@ -83,7 +83,7 @@ def test_what_a_lead_shows(case):
             assert [n for n in shown if n is not None] == pytest.approx([n for n in expected if n is not None])
             assert [n is None for n in shown] == [n is None for n in expected]
         assert v.seeds == len(set(rivals.values[v.best]) & set(rivals.values[label]))
-    assert found.best["label"] in of_ranking(found).replace(",", "").split()
+    assert found.best["label"] in in_words(found).replace(",", "").split()
 
 
 def test_to_be_the_best_five_leads_count_and_not_all_fifteen_pairs():
@@ -156,7 +156,7 @@ def test_checks_that_a_seed_failed_reach_the_ranking(tmp_path, own, other):
     (found,) = answered(tmp_path).rankings
     assert found.best["label"] == "amortized" and found.doubts == []
     assert found.failed == (["outliers"] if own else [])
-    assert ("outliers" in of_ranking(found).partition("above the next best")[2]) is bool(other)
+    assert ("outliers" in in_words(found).partition("above the next best")[2]) is bool(other)
 
 
 def write_sizes(root, groups):

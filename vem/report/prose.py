@@ -23,9 +23,9 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def worded(file: str, kind: str, **facts: object) -> str:
+def worded(file: str, kind: str, *about: object, **facts: object) -> str:
     """The macro of this kind in ``templates/FILE.txt`` on one line."""
-    return " ".join(str(getattr(_sentences(file), kind)(**facts)).split())
+    return " ".join(str(getattr(_sentences(file), kind)(*about, **facts)).split())
 
 
 @cache
