@@ -74,14 +74,13 @@ def _metrics(path: Path, changed: tuple[int, int] | None) -> pd.DataFrame:
 
 def _read_csv(path: Path, remedy: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A table; without rows and columns where there is no such file, or an empty one."""
-    wanted = None if columns is None else frozenset(columns)
     try:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - 1))
             if size and file.read(1) != b"\n":  # its last number may be a part of one
                 raise VemError(f"{path} is damaged: its last line is cut off; {remedy}.")
-        return pd.read_csv(path, usecols=None if wanted is None else lambda name: name in wanted)
+        return pd.read_csv(path, usecols=None if columns is None else lambda name: name in columns)
     except (FileNotFoundError, pd.errors.EmptyDataError):
         return pd.DataFrame()
     except (OSError, ValueError) as error:

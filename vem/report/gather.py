@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,8 @@ def _once(found: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[Path, tuple
     """
     at = {run.directory: run for run in found}
     named = [at.get(_repeated(run), run) for run in found]
-    configs = [(run.status != UNREADABLE and run.facts.get("config_hash")) or run.directory for run in named]
+    configs = [run.directory if run.status == UNREADABLE else run.facts.get("config_hash") or run.directory
+               for run in named]  # fmt: skip
     chosen, repeats = [], {}
     for same in (kind for own in by(configs, found).values() for kind in _kinds(own)):
         best = min(same, key=lambda run: STATUS_ORDER.index(run.status))
@@ -237,9 +239,7 @@ def progress(gathered: Gathered, jobs: Iterable[Path] | None = None) -> dict[str
     """
     if not gathered.sweeps:
         return {}
-    counts = dict.fromkeys((DONE, RUNNING, FAILED, "waiting"), 0)
     kinds = {REPEATS: DONE} | {state: state for state in (DONE, RUNNING, "waiting", "stopped")}
-    for path in gathered.jobs if jobs is None else jobs:
-        kind = kinds.get(gathered.state(path), FAILED)
-        counts[kind] = counts.get(kind, 0) + 1
-    return counts
+    counts = Counter(dict.fromkeys((DONE, RUNNING, FAILED, "waiting"), 0))
+    counts.update(kinds.get(gathered.state(path), FAILED) for path in (gathered.jobs if jobs is None else jobs))
+    return dict(counts)

@@ -10,18 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from vem.report import contenders
 from vem.report.axes import axes_of
 from vem.report.comparable import apart, other_rows
-from vem.report.contenders import (
-    Rivals,
-    check_baseline,
-    chosen_baseline,
-    contenders,
-    grouped,
-    left_out,
-    measured_again,
-    with_differences,
-)
 from vem.report.explain import Caution, Sources
 from vem.report.findings import Findings, Table
 from vem.report.frame import Framed, frame, relative_damage
@@ -55,19 +46,16 @@ def findings(
     roots = [Path(root) for root in roots]
     framed = frame(gather(roots, ended))
     gathered = framed.gathered
-    groups = {name: _with_planned(part, framed) for name, part in grouped(framed).items()}
-    check_baseline(list(groups.values()), baseline)
-    members = {name: zip(map(str, part["label"]), part["directories"], strict=True) for name, part in groups.items()}
-    code = {name: about_code({label: [framed.runs[d] for d in found] for label, found in own})
-            for name, own in members.items()}  # fmt: skip
+    groups = {name: _with_planned(part, framed) for name, part in contenders.grouped(framed).items()}
+    contenders.check_baseline(list(groups.values()), baseline)
+    code = {name: about_code({str(label): [framed.runs[d] for d in found]
+                              for label, found in zip(part["label"], part["directories"], strict=True)})
+            for name, part in groups.items()}  # fmt: skip
     tables = tuple(_table(name, part, framed, baseline, code[name]) for name, part in groups.items())
     compared = {table.name: table.groups for table in tables}
     placed = framed.rows[framed.rows["table"].notna()]
-    again = (
-        *roots,
-        *(("--out", out) if out and roots != [out] else ()),
-        *(("--baseline", baseline) if baseline else ()),
-    )
+    options = {"--out": None if roots == [out] else out, "--baseline": baseline}
+    again = [*roots, *(word for option in options.items() if option[1] for word in option)]
     return Findings(
         base=gathered.base,
         runs=framed.rows,
@@ -83,9 +71,9 @@ def findings(
 def _table(name: str, groups: pd.DataFrame, framed: Framed, wanted: str | None, code: Sequence[str]) -> Table:
     gathered = framed.gathered
     runs = framed.rows[framed.rows["table"] == name]
-    rivals = Rivals(groups, runs, framed)
-    baseline = chosen_baseline(groups, wanted)
-    compared = with_differences(groups, rivals, baseline)
+    rivals = contenders.Rivals(groups, runs, framed)
+    baseline = contenders.chosen_baseline(groups, wanted)
+    compared = contenders.with_differences(groups, rivals, baseline)
     axes = axes_of(compared, framed, gathered)
     rows = [framed.evaluated[directory] for found in groups["directories"] for directory in found]
     sources = Sources(
@@ -96,8 +84,8 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, wanted: str | None, 
         progress=progress(gathered, _jobs_of(name, framed)),
         beside={directory: of for directory, run in framed.runs.items() if (of := measured_of(run.facts))},
     )
-    compete = contenders(compared)
-    careful = [*code, *measured_again(compared), *other_rows(rows), *left_out(compared, runs)]
+    compete = contenders.contenders(compared)
+    careful = [*code, *contenders.measured_again(compared), *other_rows(rows), *contenders.left_out(compared, runs)]
     said = answer(compete, rivals, axes, sources)
     said = (*said, *(caution(Caution("remark", facts={"text": text})) for text in careful))
     refused = {directory: found for directory in runs["directory"] if (found := _refused(directory, framed))}

@@ -16,14 +16,7 @@ import yaml
 from vem.errors import VemError
 from vem.storage import sealing
 from vem.storage.identity import AS_BEFORE, FILE_HASH, hashed_part, key_of, option
-from vem.storage.records import (
-    CONFIG,
-    EVALUATION,
-    OVERRIDES,
-    REPEATS,
-    RUN,
-    read_json,
-)
+from vem.storage.records import CONFIG, EVALUATION, OVERRIDES, REPEATS, RUN, read_json
 from vem.storage.sealing import mapping
 
 # libyaml's loader is ten times faster; a build without it reads the same.
