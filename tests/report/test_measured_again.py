@@ -97,13 +97,6 @@ def test_a_run_without_its_evaluation_stays_with_its_kin(tmp_path, how):
     assert group["status"] == f"1 of 3 {'unreadable' if how == 'damaged' else 'not evaluated'}"
 
 
-def test_runs_that_nobody_evaluated_are_one_group(tmp_path):
-    for seed in range(2):
-        write_run(tmp_path / f"{seed}", seed=seed, evaluated=False)
-    (group,) = findings([tmp_path]).tables[0].groups.to_dict("records")
-    assert (group["seeds"], group["status"]) == (2, "done") and "not evaluated" in group["test_elbo_reason"]
-
-
 # --- one seed of a group was measured again
 
 BRIEF = {"num_data": 10000, "draws": 20, "best": {"steps": 8}, "annealing": {"temperatures": 20}}

@@ -124,7 +124,7 @@ def test_a_fact_by_its_name(name, value):
         fact(RUN, "test", name + "_")
 
 
-@pytest.mark.parametrize("tree", ["gaps", "measured", "exact", "rich"])
+@pytest.mark.parametrize("tree", ["gaps", "measured", "exact", "rich", "single"])
 def test_means_over_seeds_by_hand(tree):
     found = findings([Path(__file__).parents[1] / "golden" / "reports" / tree])
     runs = {row["directory"]: row for row in plain_rows(found.runs)}
@@ -143,7 +143,10 @@ def test_means_over_seeds_by_hand(tree):
             assert own.low is None or own.low == pytest.approx(low)
             assert own.one_sided == any(one.one_sided for one in members) and (not own.one_sided or own.high is None)
         else:
-            assert (own.se, own.data_se) == (None, members[0].se)
+            assert (own.se, own.low, own.high, own.data_se) == (None, members[0].low, members[0].high, members[0].se)
+        for end in ("identified_low", "identified_high"):
+            ends = [getattr(one, end) for one in members]
+            assert getattr(own, end) == (None if None in ends else pytest.approx(np.mean(ends)))
     assert compared > 5
 
 

@@ -144,11 +144,10 @@ def test_a_check_of_the_bound_itself_puts_it_in_doubt(check, where, counts):
     assert found.failed == ([check] if counts else [])
 
 
-def bad(name):
-    return {"name": name, "passed": False, "detail": "found"}
+OUTLIERS = {"name": "outliers", "passed": False, "detail": "found"}
 
 
-@pytest.mark.parametrize(("own", "other"), [((bad("outliers"),), ()), ((), (bad("outliers"),))])
+@pytest.mark.parametrize(("own", "other"), [((OUTLIERS,), ()), ((), (OUTLIERS,))])
 def test_checks_that_a_seed_failed_reach_the_ranking(tmp_path, own, other):
     for seed, elbo in enumerate([-95.0, -95.1, -95.2]):
         write_gaps(tmp_path / f"a{seed}", checks=own if seed == 1 else (), seed=seed, elbo=elbo)

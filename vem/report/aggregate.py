@@ -21,8 +21,6 @@ NOT_EVALUATED = "not evaluated"
 # What the runs of a group have in common, the smallest where they differ.
 COMMON = {"num_parameters": "num_parameters", "num_train": "num_train", "num_data": "num_test_evaluated"}
 OTHER = "evaluated on other data than the table is about"
-
-
 Read = Callable[[str], Mapping[str, pd.DataFrame]]  # by directory, the numbers of each datum by split
 
 

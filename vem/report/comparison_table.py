@@ -11,6 +11,7 @@ from vem.report.figures.gaps import FORMULAS
 from vem.report.frame import PASSED
 from vem.report.kin import by
 from vem.report.labels import whole
+from vem.report.prose import worded
 from vem.report.quantities import GAPS, Estimate, elbo_order, estimate, fact, families, gaps_of, plain_rows
 from vem.report.table import EMPTY, UNDEFINED, Cell, Column, Table, number, table
 from vem.report.words import NATS, listed, plural
@@ -248,11 +249,8 @@ def _checks(names: str) -> str:
 
 def _widths(places: Sequence[tuple[Row, str]]) -> list[str]:
     """What the lower bounds may still miss: the interval's width on simulated data."""
-    found = {}
-    for row, split in places:
-        width, worst = (fact(row, split, f"simulated_{end}") for end in ("width", "worst"))
-        if width is not None and worst is not None:
-            found[row["label"]] = f"{number(width, 3)} nats wide in the mean, {number(worst, 3)} at worst"
-    first = ("On data that the model itself made, log p(x) lies in an interval that tells what the bound may miss; "
-             "real data may differ from those:")  # fmt: skip
-    return [f"{first} {'; '.join(f'{who}: {text}' for who, text in found.items())}."] if found else []
+    ends = [
+        (row["label"], [fact(row, split, f"simulated_{end}") for end in ("width", "worst")]) for row, split in places
+    ]
+    found = {label: both for label, both in ends if None not in both}
+    return [worded("captions", "simulated", widths=found)] if found else []

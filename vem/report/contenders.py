@@ -15,9 +15,10 @@ from vem.report.groups import NAMED
 from vem.report.intervals import LEVEL, ONE_DATUM, Difference, Scores, paired, read_data
 from vem.report.kin import by
 from vem.report.labels import labels, training_of
+from vem.report.prose import worded
 from vem.report.quantities import Estimate, column, elbo_order, estimate, plain_rows, present
 from vem.report.runs import DONE
-from vem.report.words import Row, listed, name, named, plural
+from vem.report.words import Row, named
 
 OF_MEANS = "a difference of means: not every seed has the ELBO of each of the same data"
 PAIRED = ("mean", "se", "low", "high", "over", "reason", "data_se", "data_low", "data_high")
@@ -76,23 +77,16 @@ def contenders(groups: pd.DataFrame) -> pd.DataFrame:
 
 def measured_again(groups: pd.DataFrame) -> list[str]:
     """Sentences: which groups are measurements of one training, and which of them the answer takes."""
-    labels = [str(label) for label in groups["label"]]
-    return [
-        f"{listed([labels[i] for i in same])} are measurements of the same training with different settings, and no "
-        f"rivals: the answer takes {name(labels[same[0]])}."
-        for same in _measurements(groups)
-        if len(same) > 1
-    ]
+    labels = list(map(str, groups["label"]))
+    again = ([labels[i] for i in same] for same in _measurements(groups) if len(same) > 1)
+    return [worded("cautions", "measured_again", who=same) for same in again]
 
 
 def left_out(groups: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     """A sentence, where some runs of a group were trained and not evaluated: they count in no mean of it."""
     counted = {directory for found in groups["directories"] for directory in found}
-    finished = runs.loc[runs["status"] == DONE, "directory"]
-    absent = [str(directory) for directory in finished if directory not in counted]
-    told = (f"{plural(len(absent), 'run')} trained to the end and not evaluated, which no mean counts: "
-            f"{', '.join(absent)}. python -m vem.evaluate RUN measures one.")  # fmt: skip
-    return [told] if absent else []
+    absent = [str(d) for d in runs.loc[runs["status"] == DONE, "directory"] if d not in counted]
+    return [worded("cautions", "left_out", runs=absent)] if absent else []
 
 
 def entered(rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -112,6 +112,7 @@ def _row(
     run: RunRecord, values: Mapping[str, Any], gathered: Gathered, rows: Evaluated, place: Place
 ) -> dict[str, Any]:
     facts, (table, variant, measurement, other_rows) = run.facts, place
+    repeats = [gathered.relative(other.directory) for other in gathered.repeats.get(run.directory, ())]
     of_split: dict[str, Mapping[str, Any]] = {
         "num_evaluated": {s: rows.counts.get(s) for s in SPLITS},
                 "rows": {s: digest[:8] for s, digest in rows.digests.items()}, "x": x_of(run)}  # fmt: skip
@@ -127,8 +128,7 @@ def _row(
         **{name: facts.get(name) for name in MACHINE},
         "vem": facts.get("versions", {}).get("vem"),
         "config_hash": facts.get("config_hash"),
-        "repeated_in": shlex.join(gathered.relative(r.directory) for r in gathered.repeats.get(run.directory, ()))
-        or None,
+        "repeated_in": shlex.join(repeats) or None,
         "directory": gathered.relative(run.directory),
         "evaluated": bool(run.evaluation),
         "damaged": " | ".join(relative_damage(rows.damage, gathered.base)) or None,
@@ -152,59 +152,59 @@ def numbers(run: RunRecord) -> dict[str, Any]:
     ``SPLIT_exact_loss`` where log p(x) is known without. ``SPLIT_checks`` names the checks that failed.
     """
     row: dict[str, Any] = {}
+    exact = {split: exact_log_marginal(run, split) for split in SPLITS}
     for split in SPLITS:
-        terms = {name: _estimate(run, split, name) for name in ("elbo", "reconstruction", "kl")}
-        row |= cells(split, terms | {"log_marginal": exact_log_marginal(run, split)})
+        terms = {name: _term(run, split, name) for name in ("elbo", "reconstruction", "kl")}
+        row |= cells(split, terms | {"log_marginal": exact[split]})
     for split in SPLITS:
-        part = run.part(split)
+        part, across = run.part(split), mapping(mapping(run.evaluation.get("across_splits")).get(split))
         others, gaps = mapping(part.get("others")), mapping(part.get("gaps"))
         bounds = {name: others.get(name.removesuffix("_bound")) for name in quantities.BOUNDS}
         row |= cells(split, {name: _bound(entry) for name, entry in bounds.items() if isinstance(entry, Mapping)})
         # The inference gap alone, which exact models have for nothing, is no gap run.
-        sought = any(read_estimate(gaps.get(kind)).mean is not None for kind in GAPS if kind != "inference")
+        sought = any(_read(gaps.get(kind)).mean is not None for kind in GAPS if kind != "inference")
         row |= _measured(split, part, gaps) if sought else {}
-        row |= _generalization(split, mapping(mapping(run.evaluation.get("across_splits")).get(split)))
-        row |= {} if sought else _exact_loss(run, split, gaps.get("inference"))
+        of_model = {f"model_generalization_{k}": v for k, v in mapping(across.get("model_generalization")).items()}
+        between = {name: _read(across.get(name, of_model.get(name))) for name in quantities.GENERALIZATION}
+        row |= cells(split, {name: found for name, found in between.items() if found.mean is not None})
+        known, elbo = exact[split].mean, _read(part.get("elbo")).mean
+        if not sought and known is not None and elbo is not None:
+            paired = _read(gaps.get("inference"))
+            row |= cells(split, {"exact_loss": paired if paired.mean is not None else _read({"mean": known - elbo})})
     said = {"not_tested": not_tested(run.evaluation), "checks_failed": failed_names(run.evaluation)}
     return row | {name: "; ".join(texts) for name, texts in said.items() if texts}
 
 
-def _estimate(run: RunRecord, split: str, name: str) -> Estimate:
-    """One number of a split."""
+def _term(run: RunRecord, split: str, name: str) -> Estimate:
+    """The ELBO of a split, or one of its terms."""
     if not run.evaluation:
         done = run.facts["status"] == "done"
         return Estimate(reason="not evaluated (evaluation=none)" if done else "the run is not finished")
     if not run.part(split):
         return Estimate(reason=f"there are no {split} data")
-    return read_estimate(run.part(split).get(name), f"evaluation.json has no {name} for {split}")
+    return _read(run.part(split).get(name), f"evaluation.json has no {name} for {split}")
 
 
-def read_estimate(entry: Any, absent: str = "not measured") -> Estimate:
-    """An entry with a mean, or the reason that stands in its place."""
-    if isinstance(entry, Mapping) and isinstance(entry.get("mean"), Mapping):
-        entry = entry["mean"]  # {"value": null, "reason": …} in the place of the number
-    entry = mapping(entry)
-    mean = finite(entry.get("mean"))
-    if mean is None:
-        return Estimate(reason=str(entry.get("reason") or absent))
-    return Estimate(mean, finite(entry.get("se")), finite(entry.get("mc_se")))
+def _read(entry: Any, absent: str = "not measured") -> Estimate:
+    """An entry with its interval, or the reason that stands in its place or in that of its mean.
 
-
-def _gap(entry: Any) -> Estimate:
-    """A number with its interval; of two bounds, each loose, the lower limit is not the difference that is shown."""
-    low, high = (finite(end) for end in known_ends(mapping(entry)))
-    limits = mapping(entry).get("identified")
+    Of two bounds, each loose, the lower limit is not the difference that is shown.
+    """
+    content = mapping(entry)
+    mean, low, high = map(finite, (content.get("mean"), *known_ends(content)))
+    se, mc_se = (None if mean is None else finite(content.get(name)) for name in ("se", "mc_se"))
+    limits = content.get("identified")
     ends = limits if isinstance(limits, list) and len(limits) == 2 else (None, None)
-    return read_estimate(entry)._replace(
-        low=low, high=high, identified_low=finite(ends[0]), identified_high=finite(ends[1]),
-        one_sided=sides(mapping(entry))[0],
-        sought=isinstance(entry, Mapping) and "mean" in entry,  # whether it is a gap of this strategy
-    )  # fmt: skip
+    instead = mapping(content.get("mean")) or content
+    reason = str(instead.get("reason") or absent) if mean is None else None
+    # ``sought``: whether it is a gap of this strategy.
+    return Estimate(mean, se, mc_se, low, high, finite(ends[0]), finite(ends[1]), sides(content)[0], reason=reason,
+                    sought="mean" in content)  # fmt: skip
 
 
 def _bound(entry: Mapping[str, Any]) -> Estimate:
     ess, loose = finite(mapping(entry.get("ess")).get("median")), entry.get("trustworthy") is False
-    return read_estimate(entry.get("lower"))._replace(kind=_word(entry.get("kind")), ess=ess, loose=loose)
+    return _read(entry.get("lower"))._replace(kind=_word(entry.get("kind")), ess=ess, loose=loose)
 
 
 def exact_log_marginal(run: RunRecord, split: str) -> Estimate:
@@ -213,16 +213,16 @@ def exact_log_marginal(run: RunRecord, split: str) -> Estimate:
     lower, upper = (finite(mapping(entry.get(end)).get("mean")) for end in ("lower", "upper"))
     if entry.get("kind") != "exact" and (lower is None or lower != upper):
         return Estimate(reason="no exact log p(x)")
-    return read_estimate(entry.get("lower"), f"evaluation.json has no log p(x) for {split}")
+    return _read(entry.get("lower"), f"evaluation.json has no log p(x) for {split}")
 
 
 def _measured(split: str, part: Mapping[str, Any], gaps: Mapping[str, Any]) -> dict[str, Any]:
     """The gaps of a split, what they are taken from, its checks, and what each family costs where there are others."""
     marginal = mapping(part.get("log_marginal"))
     width = mapping(marginal.get("simulated_width"))  # of the interval, on data that the model made
-    upper = read_estimate(marginal.get("upper"), "no upper bound on log p(x)")
-    found = {name: _gap(gaps.get(kind)) for kind, name in GAPS.items()}
-    found["log_marginal_lower"] = read_estimate(marginal.get("lower"), "log p(x) was not estimated")
+    upper = _read(marginal.get("upper"), "no upper bound on log p(x)")
+    found = {name: _read(gaps.get(kind)) for kind, name in GAPS.items()}
+    found["log_marginal_lower"] = _read(marginal.get("lower"), "log p(x) was not estimated")
     row = cells(split, found | {"log_marginal_upper": upper})
     row[column(split, "log_marginal_lower", field="one_sided")] = upper.mean is None
     row[column(split, "log_marginal", field="kind")] = _word(marginal.get("kind"))
@@ -237,28 +237,10 @@ def _measured(split: str, part: Mapping[str, Any], gaps: Mapping[str, Any]) -> d
     row |= cells(split, {"active_units": Estimate(finite(mapping(part.get("diagnostics")).get("active_units")))})
     known = {name: entry for name, entry in mapping(part.get("families")).items() if isinstance(entry, Mapping)}
     for family, entry in known.items() if not all(entry.get("own") for entry in known.values()) else ():
-        costs = {
-            name: _gap(entry[at])
-            for name, at in quantities.OF_FAMILY.items()
-            if at in entry and name not in quantities.OF_SOME
-        }
-        row |= cells(split, costs | {"converged": Estimate(finite(entry.get("converged")))}, family)
+        there = {name: entry[at] for name, at in quantities.OF_FAMILY.items() if at in entry and name != "converged"}
+        share = Estimate(finite(entry.get("converged")))
+        row |= cells(split, {name: _read(cost) for name, cost in there.items()} | {"converged": share}, family)
     return row
-
-
-def _generalization(split: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What differs between held-out and training data: of the encoder, and of the model."""
-    of_model = {f"model_generalization_{k}": v for k, v in mapping(found.get("model_generalization")).items()}
-    gaps = {name: _gap(found.get(name, of_model.get(name))) for name in quantities.GENERALIZATION}
-    return cells(split, {name: gap for name, gap in gaps.items() if gap.mean is not None})
-
-
-def _exact_loss(run: RunRecord, split: str, inference: Any) -> dict[str, Any]:
-    """log p(x) − L[q] where log p(x) is known, paired where evaluation.json has it so."""
-    marginal, elbo = exact_log_marginal(run, split).mean, read_estimate(run.part(split).get("elbo")).mean
-    known = None if marginal is None or elbo is None else {"mean": marginal - elbo}
-    found = _gap(known if read_estimate(inference).mean is None else inference)
-    return cells(split, {"exact_loss": found}) if known else {}
 
 
 def gap_name(evaluation: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ class Difference(NamedTuple):
         return self.interval(level) or (None, None), self.data_interval(level) or (None, None)
 
 
-def paired(own: Mapping[int, Scores], base: Mapping[int, Scores], level: float = LEVEL) -> Difference:
+def paired(own: Mapping[int, Scores], base: Mapping[int, Scores]) -> Difference:
     """Own − base.
 
         d_s = (1/N) Σ_n (L_s,n − L'_s,n)    over the evaluated data of seed s
@@ -127,7 +127,7 @@ def paired(own: Mapping[int, Scores], base: Mapping[int, Scores], level: float =
     if len(common) == 1:
         over, se, df = "data", data_se, data_df
         reason = None if se is not None else ONE_DATUM if alone else NOT_PAIRED
-    low, high = interval(mean, se, df, level) or (None, None)
+    low, high = interval(mean, se, df) or (None, None)
     return Difference(mean, se, low, high, len(common), over, df, reason, data_se, data_df, alone)
 
 

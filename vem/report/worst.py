@@ -20,7 +20,7 @@ from vem.report.prose import worded
 from vem.report.quantities import present
 from vem.report.runs import finite
 from vem.report.table import EMPTY, Cell, Column, Table, number, table
-from vem.report.words import EXACT, named
+from vem.report.words import EXACT
 from vem.storage.records import PICTURES
 
 MOST_CASES = 18  # in one table
@@ -30,7 +30,7 @@ LOWEST = "L[q]"
 REFERENCES = {"log_marginal_lower": "log p(x) − L[q]", "best_elbo": "L[q*] − L[q]"}
 ORDERS = {**{gap: f"the largest {gap}" for gap in REFERENCES.values()}, LOWEST: f"the lowest {LOWEST}"}
 ARRAYS = tuple(f"worst_{name}" for name in ("x", "reconstruction", "split", "row"))
-SIZE = 56  # pixels of a picture's longer side, at least
+SIZE = 56  # pixels of a profile
 NUMBERS = ("L[q]", "L[q*]", "log p(x)", "L[q*] − L[q]", "log p(x) − L[q]")
 COLUMNS = (
     Column("Strategy", numeric=False),
@@ -85,11 +85,8 @@ def _caption(cases: Sequence[Case]) -> str:
     pairs = dict.fromkeys((case.by, case.group) for case in cases)
     groups = kin.by((order for order, _ in pairs), (group for _, group in pairs))
     most, *others = sorted(groups, key=lambda order: -len(groups[order]))
-    words = f"Of one seed of each group, the data with {ORDERS[most]}, in nats"
-    words += "".join(f"; of {named(groups[order])} those with {ORDERS[order]}" for order in others) + "."
-    if others and LOWEST in groups:
-        words += f" {LOWEST} counts where no gap was measured, or where q is the posterior and each gap is rounding."
-    return words
+    also = {ORDERS[order]: groups[order] for order in others}
+    return worded("captions", "worst", most=ORDERS[most], others=also, rounding=bool(others) and LOWEST in groups)
 
 
 def worst_cases(table: findings.Table, base: Path, read: Reader, pictures: bool = True) -> list[Case]:
@@ -158,16 +155,11 @@ def picture(event: np.ndarray, limits: tuple[float, float]) -> str:
         return ""  # two numbers are no picture
     low, high = limits
     shares = np.clip((np.nan_to_num(event.astype(float), nan=low) - low) / (high - low), 0.0, 1.0)
-    kind, content = ("png", _image(shares)) if is_image(event.shape) else ("svg+xml", _profile(shares.reshape(-1)))
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _image(shares: np.ndarray) -> bytes:
-    times = -(-SIZE // max(shares.shape))
-    pixels = np.kron((255 * shares).astype(np.uint8), np.ones((times, times), dtype=np.uint8))
-    file = io.BytesIO()
-    Image.fromarray(pixels, mode="L").save(file, format="PNG", optimize=True)
-    return file.getvalue()
+    if not is_image(event.shape):
+        return f"data:image/svg+xml;base64,{base64.b64encode(_profile(shares.reshape(-1))).decode()}"
+    file = io.BytesIO()  # of a pixel for each value: the style sheet enlarges it
+    Image.fromarray((255 * shares).astype(np.uint8), mode="L").save(file, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _profile(shares: np.ndarray) -> bytes:
