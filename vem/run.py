@@ -52,14 +52,13 @@ def _job(config: dict[str, Any], overrides: list[str], directory: Path) -> float
     """
     if plan.current.listener is None and HydraConfig.get().runtime.choices.get("hydra/launcher") == "joblib":
         stopping.leave_the_terminal_to_the_command()
-    sweep = directory.parent
     content = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     assert isinstance(content, dict)
     work = Work(
         config={**config, "threads": 1 if config["threads"] is None else config["threads"], "progress": False},
         overrides=tuple(overrides),
         directory=directory,
-        sweep=sweep,
+        sweep=directory.parent,
         start=os.environ.get(plan.START, ""),
         logging=isolated.without_console({str(k): v for k, v in content.items()}),
     )

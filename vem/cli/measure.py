@@ -69,13 +69,14 @@ def instrument(
     """Run the instrument; pieces of long work are kept in ``directory`` until the result is written."""
     tool = Instrument(model, strategy, settings, seed=seed, progress=progress)
     progress.total(tool.pieces(splits))
+    made = fingerprint(section, seed, state)
     if settings.long and directory is not None:
-        progress.keep(directory, fingerprint(section, seed, state))
+        progress.keep(directory, made)
     result = tool.run(splits)
     if not settings.num_data:
         return result  # nothing was measured, and nothing is said of it
-    result.evaluation["settings"] = {k: v for k, v in without_targets(section).items() if k != "strict"}
-    result.evaluation["fingerprint"] = fingerprint(section, seed, state)
+    told = {key: value for key, value in without_targets(section).items() if key != "strict"}
+    result.evaluation.update(settings=told, fingerprint=made)
     return result
 
 

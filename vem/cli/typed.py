@@ -66,7 +66,7 @@ def explain(error: BaseException | None) -> str | None:
     """A message with a remedy for an error that the user can mend; None for one that is not the user's."""
     if isinstance(error, VemError):
         return str(error)
-    text = f"{error}\n{(error and error.__cause__) or ''}"
+    text = f"{error}\n{getattr(error, '__cause__', None) or ''}"
     for kind, pattern, say in KNOWN:
         if isinstance(error, kind) and (found := re.search(pattern, text)):
             return say(found, error) if callable(say) else say.format(*found.groups(), line=_first_line(error))

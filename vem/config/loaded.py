@@ -154,7 +154,7 @@ def load(
     if not status.get(same_data.KEY):
         log.info("%s is of an older version: it has no digests that its data could be compared by.", path)
     if not other_data:
-        remedy = f"Put the old data back. {moved.say_where(path, section)} {moved.or_other_data(path)}"
+        remedy = f"Put the old data back. {moved.remedies(path, section)}"
         same_data.require(path, status, built.digests, built.data.notes, remedy)
     place = built.data.train.x.device
     built.strategy.setup(built.model, built.data.training_set(), generator(place, config["seed"], "setup"))

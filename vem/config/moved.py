@@ -115,32 +115,27 @@ def _file(places: list[Path], section: Section, directory: Path, other_data: boo
                 other[place] = content
     if other and other_data:
         return next(iter(other.items()))
-    had, say = digest[: same_data.SHOWN], say_where(directory, section)
+    had = digest[: same_data.SHOWN]
     if other:
         place, content = next(iter(other.items()))
         raise VemError(
             f"{place} has changed since {directory} was trained on it: it has the digest {content[: same_data.SHOWN]}, "
-            f"and had {had}. Put the old file back. {say} {or_other_data(directory)}"
+            f"and had {had}. Put the old file back. {remedies(directory, section)}"
         )
     more = f" and {len(places) - TOLD} more places, all below the run's parent folders" if len(places) > TOLD else ""
     tried = ", ".join(map(str, places[:TOLD])) + more
-    raise VemError(f"the data of {directory} are not found: no file with the digest {had} at {tried}. {say}")
-
-
-def say_where(directory: Path, section: Section) -> str:
-    """The remedy where data are not found, or others."""
-    key = _key(section) or _key(section, unset=True)
-    if key is None:
-        return "A function that draws its data at random has to draw the same ones each time, from a seed of its own."
-    return (
-        f"Say where they lie: vem.load({str(directory)!r}, data=PATH), or python -m vem.evaluate {directory} "
-        f"data.{key}=PATH."
+    raise VemError(
+        f"the data of {directory} are not found: no file with the digest {had} at {tried}. "
+        f"{remedies(directory, section, differ=False)}"
     )
 
 
-def or_other_data(directory: Path) -> str:
-    """The other remedy, where data are found and differ."""
-    return (
-        f"Or take them all the same: vem.load({str(directory)!r}, other_data=True), or python -m vem.evaluate "
-        f"{directory} --other-data --out DIR."
-    )
+def remedies(directory: Path, section: Section, differ: bool = True) -> str:
+    """What to do where data are not found, or are found and ``differ``."""
+    load, command = f"vem.load({str(directory)!r}, ", f"python -m vem.evaluate {directory}"
+    if key := _key(section) or _key(section, unset=True):
+        where = f"Say where they lie: {load}data=PATH), or {command} data.{key}=PATH."
+    else:
+        where = "A function that draws its data at random has to draw the same ones each time, from a seed of its own."
+    other = f" Or take them all the same: {load}other_data=True), or {command} --other-data --out DIR."
+    return where + (other if differ else "")

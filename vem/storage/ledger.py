@@ -84,8 +84,7 @@ def read(directory: Path) -> Sweep | None:
     try:
         content = records.read_json(directory / FOLDER / "sweep.json")
         jobs = tuple(Job(str(job["folder"]), tuple(map(str, job["overrides"]))) for job in content["jobs"])
-        commands = tuple(map(str, content["commands"]))
-        current = tuple(map(str, content["current"]))
+        commands, current = (tuple(map(str, content[key])) for key in ("commands", "current"))
         return Sweep(directory, commands, str(content["launcher"]), jobs, current, str(content["start"]))
     except (VemError, KeyError, TypeError):
         return None

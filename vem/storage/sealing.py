@@ -26,9 +26,6 @@ def write_run(directory: Path, status: Mapping[str, Any], written: Collection[st
 
     ``written``: the files that are new; of the others it goes on to say what it said, if anything. Every writer of
     run.json comes through here, after all other files.
-
-    Raises:
-        VemError: the disk is full, the folder cannot be written, or a file in it cannot be read.
     """
     content = unsealed(status)
     if content.get("status") == JobState.DONE:
@@ -64,11 +61,7 @@ def damage(
 
 
 def require(directory: Path, status: Mapping[str, Any], names: Collection[str] = SEALED, deep: bool = False) -> None:
-    """Refuse where :func:`damage` finds something.
-
-    Raises:
-        VemError: the first of its sentences.
-    """
+    """Raise a VemError with the first sentence of :func:`damage`, if there is one."""
     for sentence in damage(directory, status, names, deep):
         raise VemError(sentence)
 

@@ -141,12 +141,13 @@ class _Kind(NamedTuple):
 
 
 def _kinds(master: DictConfig, typed: Sequence[Override]) -> Iterator[_Kind]:
+    plain = {str(key) for key in master if not isinstance(master._get_node(key), DictConfig)}  # such as ``seed``
     parts: dict[str, list[str]] = {}  # as Hydra's own sweeper has it: of a key that is typed twice the last counts
     chosen = set()
     for override in typed:
         key = override.get_key_element()
         values = _values(override)
-        if "." in override.key_or_group or override.key_or_group in _plain(master):
+        if "." in override.key_or_group or override.key_or_group in plain:
             values = values[:1]
         elif len(values) > 1:
             chosen.add(key)
@@ -159,14 +160,7 @@ def _values(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
     value = override.value()
-    if isinstance(value, IntervalSweep):
-        return [str(value.start)]
-    return list(override.sweep_string_iterator())
-
-
-def _plain(master: DictConfig) -> set[str]:
-    """The top-level keys that are values, such as ``seed``."""
-    return {str(key) for key in master if not isinstance(master._get_node(key), DictConfig)}
+    return [str(value.start)] if isinstance(value, IntervalSweep) else list(override.sweep_string_iterator())
 
 
 def _sentence(override: Override, lacked: dict[_Kind, list[str]]) -> str:
