@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from vem.report.explain import Caution, Lead, Loss
+from vem.report.cautions import Caution
+from vem.report.explain import Lead, Loss
 from vem.report.intervals import Scores, paired
 from vem.report.ranking import Ranking
 from vem.report.read import findings

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import combinations
 
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from vem.report.figures.style import save_both
+
+
+@contextmanager
+def unpainted() -> Iterator[None]:
+    """Figures are made and saved, and empty: painting them is most of a report's time."""
+    paint = Figure.draw
+    Figure.draw = lambda self, renderer: None
+    try:
+        yield
+    finally:
+        Figure.draw = paint
 
 
 def beyond_limits(axis):

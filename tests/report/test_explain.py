@@ -390,32 +390,31 @@ def unfinished(root):
 
 
 LEFT = {"jobs_left": {"running": 0, "later": 2, "planned": 4}}
+M, D = jobs_of("m"), jobs_of("d")
+BOTH = jobs_of("m", "mnist") | jobs_of("d", "digits")
+ALONE = {"seed": 2, "data": "mnist", "config": {"data": {"seed": 0, "name": "mnist"}}, **RUNNING}
+# Sweeps: their jobs, which of them are done, on which data; and what is said of each table.
+SWEEPS = {
+    "a table hears of its own jobs alone": (
+        [(M, M, {"data": "mnist"}), (D, list(D)[:2], {"data": "digits"})], {"mnist": {}, "digits": LEFT}),
+    "one sweep over two sets of data": (
+        [(BOTH, [name for name in BOTH if not name.startswith("damortized")], {})], {"mnist": {}, "digits": LEFT}),
+    "a sweep with no run yet may belong to any table": (
+        [(M, M, {"data": "mnist"}), (D, (), {})],
+        {"mnist": {"jobs_left": {"running": 0, "later": 4, "planned": 8}}}),
+    "a run beside a sweep that is over": ([(M, M, {"data": "mnist"}), ALONE], {"mnist": {"running": {"runs": 1}}}),
+}  # fmt: skip
 
 
-def test_a_table_hears_of_its_own_jobs_alone(tmp_path):
-    write_sweep(tmp_path / "one", jobs_of("m"), jobs_of("m"), data="mnist")
-    write_sweep(tmp_path / "two", jobs_of("d"), list(jobs_of("d"))[:2], data="digits")
-    assert unfinished(tmp_path) == {"mnist": {}, "digits": LEFT}
-
-
-def test_one_sweep_over_two_sets_of_data(tmp_path):
-    jobs = jobs_of("m", "mnist") | jobs_of("d", "digits")
-    write_sweep(tmp_path, jobs, [name for name in jobs if not name.startswith("damortized")])
-    assert unfinished(tmp_path) == {"mnist": {}, "digits": LEFT}
-
-
-def test_a_sweep_with_no_run_yet_may_belong_to_any_table(tmp_path):
-    write_sweep(tmp_path / "one", jobs_of("m"), jobs_of("m"), data="mnist")
-    write_sweep(tmp_path / "two", jobs_of("d"), ())
-    assert unfinished(tmp_path) == {"mnist": {"jobs_left": {"running": 0, "later": 4, "planned": 8}}}
-
-
-def test_a_run_beside_a_sweep_that_is_over(tmp_path):
-    write_sweep(tmp_path / "sweep", jobs_of("m"), jobs_of("m"), data="mnist")
-    write_run(
-        tmp_path / "more", "local", seed=2, data="mnist", config={"data": {"seed": 0, "name": "mnist"}}, **RUNNING
-    )
-    assert unfinished(tmp_path) == {"mnist": {"running": {"runs": 1}}}
+@pytest.mark.parametrize("case", SWEEPS)
+def test_what_may_yet_come_is_said_of_its_table(tmp_path, case):
+    written, said = SWEEPS[case]
+    for i, one in enumerate(written):
+        if isinstance(one, dict):
+            write_run(tmp_path / f"{i}", **one)
+        else:
+            write_sweep(tmp_path / f"{i}", *one[:2], **one[2])
+    assert unfinished(tmp_path) == said
 
 
 def test_seeds_that_have_not_started_count_in_their_group(tmp_path):

@@ -13,6 +13,7 @@ from typing import Literal
 import pandas as pd
 
 from vem.report.intervals import Difference
+from vem.report.kin import by
 
 Kind = Literal["finding", "loss", "caution"]
 
@@ -21,8 +22,8 @@ Kind = Literal["finding", "loss", "caution"]
 class Sentence:
     """One sentence of the answer: a finding, what a strategy loses and why, or what cannot be concluded.
 
-    ``about``: the :class:`vem.report.ranking.Ranking`, or the ``Lead``, ``Loss`` or ``Caution`` of
-    :mod:`vem.report.explain`, that it puts in words.
+    ``about``: the ``Ranking``, ``Lead``, ``Loss`` or ``Caution`` (of :mod:`vem.report.ranking`, ``explain`` and
+    ``cautions``) that it puts in words.
     """
 
     text: str
@@ -83,12 +84,9 @@ class Unfinished:
     log: str = ""  # the last lines of run.log, for one that failed
 
 
-def alike(found: Sequence[Unfinished]) -> list[tuple[Unfinished, ...]]:
+def alike(found: Sequence[Unfinished]) -> list[list[Unfinished]]:
     """The same runs, those of one status and one reason together."""
-    groups: dict[tuple[str, str], list[Unfinished]] = {}
-    for run in found:
-        groups.setdefault((run.status, run.reason), []).append(run)
-    return [tuple(runs) for runs in groups.values()]
+    return list(by(((run.status, run.reason) for run in found), found).values())
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import pandas as pd
 
 from vem.report import contenders
 from vem.report.axes import axes_of
+from vem.report.cautions import Caution, Sources
 from vem.report.comparable import apart, other_rows
-from vem.report.explain import Caution, Sources
 from vem.report.findings import Findings, Table
 from vem.report.frame import Framed, frame, relative_damage
 from vem.report.gather import Gathered, gather, progress, unfinished

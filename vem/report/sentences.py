@@ -7,8 +7,9 @@ from functools import cache
 
 import pandas as pd
 
+from vem.report.cautions import Caution, Sources, cautions
 from vem.report.contenders import Rivals
-from vem.report.explain import Caution, Lead, Loss, Number, Sources, cautions, lead, losses
+from vem.report.explain import Lead, Loss, Number, lead, losses
 from vem.report.findings import Axis, Sentence
 from vem.report.intervals import LEVEL, Difference
 from vem.report.prose import environment, worded

@@ -72,7 +72,7 @@ def unconverged(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
 def measured_unlike(
     rows: Sequence[Row], base: Path, settings: Settings, beside: Mapping[str, str] | None = None
 ) -> list[str]:
-    """A sentence for each reason; the others as in :class:`vem.report.explain.Sources`."""
+    """A sentence for each reason; the others as in :class:`vem.report.cautions.Sources`."""
 
     def command(directory: str, options: str) -> str:
         of = (beside or {}).get(directory)  # a folder beside a run holds no model
