@@ -12,14 +12,15 @@ import pandas as pd
 from vem.errors import VemError
 from vem.report.comparison_table import comparison_table, gap_tables
 from vem.report.figures.catalogue import draw
-from vem.report.findings import Findings, Table, Unfinished, alike
+from vem.report.findings import Findings, Table, alike
 from vem.report.frame import frame
 from vem.report.gather import gather, who
 from vem.report.page import markdown, render
+from vem.report.prose import environment
 from vem.report.provenance import repeated
 from vem.report.quantities import plain_rows
 from vem.report.read import findings
-from vem.report.words import named, plural
+from vem.report.words import plural
 from vem.report.writing import staged
 from vem.storage.records import FIGURES, write_csv, write_text
 
@@ -93,53 +94,33 @@ def terminal(found: Findings, out: Path) -> list[str]:
 
 def comparison_text(found: Findings) -> list[str]:
     """The comparison as lines: tables, remarks and the answer."""
-    lines: list[str] = []
-    for table in found.tables:
-        lines += [f"Data: {table.name}", "", *comparison_table(table).lines(), ""]
-        for further in gap_tables(table):
-            lines += [f"{further.title}:", *further.lines(), ""]
-    sections = _remarks(found)
-    for table in found.tables:
-        name = "" if len(found.tables) == 1 else f", {table.name}"
-        sections[f"The answer{name}:"] = [line for text in _said(table) for line in _wrapped(text)]
-    lines += [*found.apart, ""] if found.apart else []
-    return lines + [line for title, own in sections.items() if own for line in (title, *own, "")]
+    rows = records(found.runs)
+    repeats = [repeated(row) for row in rows if row["repeated_in"]]
+    failed, untested = ([f"{row['directory']} ({who(row)}): {row[what]}" for row in rows if row.get(what)]
+                        for what in ("checks_failed", "not_tested"))  # fmt: skip
+    text = environment().get_template("terminal.txt").render(
+        shown=[(table.name, [comparison_table(table), *gap_tables(table)], _said(table)) for table in found.tables],
+        apart=found.apart,
+        unfinished=[([f"{run.directory} ({run.who})" for run in runs], f"{runs[0].status}: {runs[0].reason}")
+                    for runs in alike(found.unfinished)],
+        most_alike=ALIKE,
+        failed=failed,
+        not_tested=untested,
+        notes=[text for text in found.provenance.remarks if text not in repeats],
+        repeats=repeats,
+    )  # fmt: skip
+    return str(text).split("\n")[:-1]
 
 
 def _said(table: Table) -> list[str]:
+    """The answer in lines; of many losses, and of all reasons to be careful, that they stand in the report."""
     texts = {kind: [s.text for s in table.answer if s.kind == kind] for kind in ("finding", "loss", "caution")}
     few, count = len(texts["loss"]) <= MOST_LOSSES, len(texts["caution"])
     careful = f"{plural(count, 'reason')} to be careful {'stands' if count == 1 else 'stand'} in the report."
     losses = texts["loss"] if few else ["What each loses stands in the report."]
-    return texts["finding"] + losses + ([careful] if count else [])
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
-
-
-def _remarks(found: Findings) -> dict[str, list[str]]:
-    """Below the tables: runs without a result, checks that failed, damaged files, notes, repeats."""
-    rows = records(found.runs)
-    repeats = [repeated(row) for row in rows if row["repeated_in"]]
-    said = {what: [f"{row['directory']} ({who(row)}): {row[what]}" for row in rows if row.get(what)]
-            for what in ("checks_failed", "not_tested")}  # fmt: skip
-    sections = {
-        "Not in the means, because not finished:": [line for runs in alike(found.unfinished) for line in _alike(runs)],
-        "Checks failed:": [f"{text}; read evaluation.json" for text in said["checks_failed"]],
-        "Not tested:": said["not_tested"],
-        "Notes:": [text for text in found.provenance.remarks if text not in repeats],
-        "Counted once, because seed and settings are the same:": repeats,
-    }
-    return {title: [f"  {text}" for text in own] for title, own in sections.items()}
-
-
-def _alike(runs: Sequence[Unfinished]) -> list[str]:
-    """A line for each run without a result; several of the very same reason have it once."""
-    names, why = [f"{run.directory} ({run.who})" for run in runs], f"{runs[0].status}: {runs[0].reason}"
-    if len(names) < ALIKE:
-        return [f"{name}: {why}" for name in names]
-    return [f"{plural(len(names), 'run')} {why}", f"  {named(names, ALIKE)}"]
+    said = texts["finding"] + losses + ([careful] if count else [])
+    wrapped = (textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ") for text in said)
+    return [line for lines in wrapped for line in lines]
 
 
 def report_folder(roots: Sequence[Path], out: Path | None) -> Path:
