@@ -10,7 +10,7 @@ import numpy as np
 from study import Run, markdown, over_seeds, shown
 
 from vem.config import build
-from vem.models.linear_gaussian import maximum_likelihood_ppca
+from vem.models.factor_likelihood import principal_components, scatter
 
 Groups = Mapping[tuple[int | None, str], list[Run]]
 NEAR = 0.1  # nats within which a bound counts as there
@@ -27,7 +27,8 @@ COSTS = ("epoch", "decoder_evaluations")
 @cache
 def _truth(items: tuple[tuple[str, Any], ...], latent: int) -> float:
     data = build.make_data(dict(items))
-    return float(maximum_likelihood_ppca(data.train.x.double(), latent).log_marginal)
+    found = scatter(data.train.x.flatten(1), lambda part: part.double())
+    return principal_components(found, latent, floor=0.0).log_marginal
 
 
 def truth(groups: Groups) -> float:

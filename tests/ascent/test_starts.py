@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import pytest
 import torch
+from oracles import maximum_likelihood_ppca
 
 from vem.ascent.starts import PCAStart, PriorStart
 from vem.errors import VemError
-from vem.models.linear_gaussian import LinearGaussian, maximum_likelihood_ppca
+from vem.models.linear_gaussian import LinearGaussian
 from vem.noise import generator
 
 
 def line_data(device: torch.device, dtype: torch.dtype = torch.float64, num: int = 300, size: int = 6) -> torch.Tensor:
     g = generator("cpu", "starts")
-    x = (
-        3
-        * torch.randn(num, 2, generator=g, dtype=torch.float64)
-        @ torch.randn(2, size, generator=g, dtype=torch.float64)
-    )
-    return (x + 0.7 * torch.randn(num, size, generator=g, dtype=torch.float64) + 5).to(device, dtype)
+    z, weight, eps = (torch.randn(*s, generator=g, dtype=torch.float64) for s in ((num, 2), (2, size), (num, size)))
+    return (3 * z @ weight + 0.7 * eps + 5).to(device, dtype)
 
 
 def test_the_prior_start(device: torch.device, dtype: torch.dtype) -> None:
     start = PriorStart()
     start.fit(torch.zeros(5, 4, device=device, dtype=dtype), 3, generator(device, 0))
     mean, scale = start(torch.ones(2, 4, device=device, dtype=dtype))
-    assert torch.equal(mean, torch.zeros(2, 3, device=device, dtype=dtype)) and torch.equal(
-        scale, torch.ones_like(mean)
-    )
+    zeros = torch.zeros(2, 3, device=device, dtype=dtype)
+    assert torch.equal(mean, zeros) and torch.equal(scale, zeros + 1)
 
 
 def test_untempered_pca_is_the_posterior_at_maximum_likelihood(device: torch.device) -> None:
@@ -76,10 +72,8 @@ def test_degenerate_data_give_finite_starts(latent: int, device: torch.device, d
 
 def test_very_wide_data_take_the_randomized_factorization(device: torch.device) -> None:
     g = generator("cpu", 1)
-    x = (
-        torch.randn(200, 2, generator=g) @ torch.randn(2, 5000, generator=g)
-        + 0.01 * torch.randn(200, 5000, generator=g)
-    ).to(device)
+    z, weight, eps = (torch.randn(*s, generator=g) for s in ((200, 2), (2, 5000), (200, 5000)))
+    x = (z @ weight + 0.01 * eps).to(device)
     before = torch.get_rng_state()
     start = PCAStart(1.0)
     start.fit(x, 2, generator(device, 0))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oracles import maximum_likelihood_ppca
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
@@ -15,7 +16,7 @@ from vem.data.array import array
 from vem.data.dataset import Data
 from vem.errors import VemError
 from vem.models.deep import DeepLatentModel
-from vem.models.linear_gaussian import LinearGaussian, maximum_likelihood_ppca
+from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
 from vem.models.networks import MLPFactory
 from vem.objectives.elbo import ELBO

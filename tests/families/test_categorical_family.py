@@ -22,19 +22,6 @@ def mixture(device: torch.device, dtype: torch.dtype, size: int = 2) -> tuple[Mi
     return model, x
 
 
-def test_draws_enumerate_the_support(device: torch.device, dtype: torch.dtype) -> None:
-    logits = torch.randn(5, 4, device=device, dtype=dtype)
-    q = Categorical(4)(logits)
-    assert q.noise(7) is None and Categorical(4).noise(7, 5) is None
-    z, log_q, log_weight = q.draws(None)
-    judge = torch.distributions.Categorical(logits=logits)
-    assert z.shape == (4, 5) and z.dtype == torch.int64
-    torch.testing.assert_close(log_q, judge.log_prob(z))
-    torch.testing.assert_close(log_weight.logsumexp(0), logits.new_zeros(5), rtol=0, atol=1e-6)
-    torch.testing.assert_close(q.mean(), judge.probs)
-    assert not hasattr(q, "transport")  # an index is no smooth map of noise
-
-
 def test_one_natural_step_lands_on_the_exact_posterior(device: torch.device) -> None:
     model, x = mixture(device, torch.float64)
     family = Categorical(3)

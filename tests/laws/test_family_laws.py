@@ -38,6 +38,7 @@ def test_draws_are_those_of_the_noise_that_was_promised(name: str, dtype: torch.
     num = family.size if spec is None else S
     assert z.shape[:2] == log_q.shape == log_weight.shape == (num, B)
     assert log_q.dtype == log_weight.dtype == q.mean().dtype == dtype
+    assert hasattr(q, "transport") == (family.latent == "real")  # an index is no smooth map of noise
     torch.testing.assert_close(log_weight.logsumexp(0), params.new_zeros(B), rtol=0, atol=1e-5)
 
 
@@ -74,7 +75,9 @@ def test_the_density_integrates_to_one(name: str) -> None:
     family, params = some(name)
     q = family(0.3 * params)
     if family.noise(1, B) is None:
-        total = q.draws(None).log_q.exp().sum(0)
+        z, log_q, _ = q.draws(None)
+        torch.testing.assert_close(log_q, torch.distributions.Categorical(q.mean()).log_prob(z))
+        total = log_q.exp().sum(0)
     else:
         line = torch.linspace(-12, 12, 601, dtype=torch.float64)
         grid = torch.cartesian_prod(line, line)[:, None].expand(-1, B, H)

@@ -8,12 +8,15 @@ import pytest
 import torch
 from members import CONF, PAIRS, ContractOnly, config, data, hermite, made, options, target
 from omegaconf import OmegaConf
+from parts import amortized, local
 from torch import Tensor, nn
 
 from vem.config.build import build
 from vem.contracts import PathPosterior
+from vem.errors import VemError
 from vem.noise import fill, generator
 from vem.numerics import weighted_sum
+from vem.objectives.elbo import ELBO
 from vem.storage import identity
 
 PAIR = pytest.mark.parametrize("pair", PAIRS, ids="-".join)
@@ -126,6 +129,19 @@ def test_the_expected_path_gradient_is_that_of_the_bound(pair: Any, name: str) -
         (gradient,) = torch.autograd.grad(surrogate.sum(), many)
         found.append((weights[:, None] * gradient).sum(0))
     torch.testing.assert_close(*found, rtol=2e-4, atol=2e-4)
+
+
+class Unweighed(ELBO):
+    """An ELBO of one's own that has forgotten the weight of the KL term."""
+
+    def __call__(self, model: Any, x: Tensor, posterior: Any, noise: Tensor | None) -> Any:  # type: ignore[override]
+        return super().__call__(model, x, posterior, noise)
+
+
+@pytest.mark.parametrize("make", [local, amortized])
+def test_an_objective_that_a_step_cannot_call_is_refused_before_the_first_one(make: Any) -> None:
+    with pytest.raises(VemError, match=r"objective=Unweighed .*\(model, x, posterior, noise, kl_weight\)"):
+        make(objective=Unweighed())
 
 
 def test_the_yaml_of_local_rows_says_what_auto_means() -> None:

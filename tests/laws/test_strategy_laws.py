@@ -75,6 +75,9 @@ def test_infer_changes_nothing_and_depends_on_its_noise_alone(case: tuple[str, .
         for a, b in zip(one.draws(eps), two.draws(eps), strict=True):
             assert torch.equal(a, b) and not a.requires_grad and a.shape[1] == len(ROWS)
         assert all(torch.equal(value, noise[name]) for name, value in kept.items())
+        if hasattr(strategy, "table") and rows is None and noise:  # a fresh row, ascended on this noise
+            again = fill(strategy.noise(len(ROWS), held_out=True), generator("cpu", 6), x.dtype)
+            assert not torch.equal(strategy.infer(model, Batch(x[ROWS], rows), again).mean(), one.mean())
     assert equal(before, state_of(built))
 
 

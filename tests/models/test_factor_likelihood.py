@@ -6,15 +6,17 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from parts import schedule
 from scipy.stats import multivariate_normal
 from sklearn import datasets
 from sklearn.decomposition import FactorAnalysis
 from torch import Tensor
 
-from vem.contracts import Batch, Schedule, TrainingSet
+from vem.contracts import Batch, TrainingSet
 from vem.errors import VemError
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
+from vem.models.variance import MARGIN
 from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
 from vem.strategies.exact_em import ExactEM
@@ -65,9 +67,10 @@ def mean_log_marginal(model: LinearGaussian | Mixture, x: np.ndarray | Tensor, d
     return float(model.log_marginal(torch.as_tensor(x).to(dtype)).double().mean())
 
 
-@pytest.mark.parametrize("latent", [2, 3])
-@pytest.mark.parametrize("key", [0, 1, 2])
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    ("name", "key", "latent"),
+    [("wine", 0, 2), ("wine", 1, 3), ("iris", 1, 2), ("diabetes", 2, 2), ("diabetes", 0, 3), ("example", 2, 3)],
+)
 def test_ppca_is_the_closed_form_in_any_units(name: str, key: int, latent: int, dtype: torch.dtype) -> None:
     x = TABLES[name]()
     x = torch.as_tensor(x[::2] * scales(x.shape[1], key)).to(dtype).double().numpy()
@@ -78,10 +81,9 @@ def test_ppca_is_the_closed_form_in_any_units(name: str, key: int, latent: int, 
     # EM does not lead away from there, although its sums cancel where scales differ by 1e10.
     data, strategy = torch.as_tensor(x).to(dtype), ExactEM(ELBO(), start="closed")
     strategy.setup(model, TrainingSet(data, redrawn=False), generator("cpu", 0))
-    one = torch.ones(())
     for _ in range(6):
         noise = fill(strategy.noise(len(data)), generator("cpu", 1), dtype)
-        strategy.step(model, Batch(data, torch.arange(len(data))), noise, Schedule(one, one, one))
+        strategy.step(model, Batch(data, torch.arange(len(data))), noise, schedule())
         if strategy.end_epoch(model):
             break
     else:
@@ -129,7 +131,7 @@ def test_constant_columns_one_datum_and_binary_data(noise: str, dtype: torch.dty
         assert mean_log_marginal(kept, constant, dtype) == pytest.approx(closed_form(constant, 2), abs=1e-5)
     else:  # the other columns are as well off as without it
         others = np.delete(constant, 2, 1)
-        floor = kept._least() * float(kept.columns.scale[2]) ** 2  # type: ignore[union-attr]
+        floor = (1 + MARGIN) * float(kept._floor()) * float(kept.columns.scale[2]) ** 2  # type: ignore[union-attr]
         own = -0.5 * np.log(2 * np.pi * floor)
         assert mean_log_marginal(kept, constant, dtype) == pytest.approx(
             mean_log_marginal(solved(others, 2, dtype, noise=noise), others, dtype) + own, abs=1e-4
@@ -164,10 +166,9 @@ def test_factor_analysis_is_scikit_learns_best_in_any_units(name: str, latent: i
 def test_log_p_shifts_by_the_sum_of_the_log_scales(kind: str, dtype: torch.dtype) -> None:
     """Whole training from the same seed; under one noise or variance for all columns for one scale."""
     x = TABLES["wine"]()
-    for key in (3, 4):
-        s = np.full(13, scales(1, key)[0]) if kind in ("ppca", "spherical") else scales(13, key)
-        found = [_trained(kind, table, dtype) for table in (x, x * s)]
-        assert found[1] + np.log(s).sum() == pytest.approx(found[0], abs=2e-4)
+    s = np.full(13, scales(1, 3)[0]) if kind in ("ppca", "spherical") else scales(13, 3)
+    found = [_trained(kind, table, dtype) for table in (x, x * s)]
+    assert found[1] + np.log(s).sum() == pytest.approx(found[0], abs=2e-4)
 
 
 def _trained(kind: str, x: np.ndarray, dtype: torch.dtype) -> float:

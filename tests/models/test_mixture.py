@@ -66,16 +66,6 @@ def log_joint(model: Mixture, x: Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_log_marginal_and_posterior_are_those_of_enumeration(device: torch.device, kind: str) -> None:
-    model, x = made(device, kind), data(device, kind)
-    truth = log_joint(model, x)
-    log_marginal = logsumexp(truth, axis=1)
-    np.testing.assert_allclose(model.log_marginal(x).detach().cpu(), log_marginal, rtol=0, atol=1e-10)
-    log_r = model.exact_posterior(x).log_probs.detach().cpu()
-    np.testing.assert_allclose(log_r, truth - log_marginal[:, None], rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_any_index_gives_its_own_density(device: torch.device, kind: str) -> None:
     """Not only the enumeration 0 … K − 1: z is gathered."""
     model, x = made(device, kind), data(device, kind)

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from parts import adam, amortized, seeded, train
 from torch import Tensor, nn
 
 from vem.contracts import Batch
 from vem.data.linear_gaussian import linear_gaussian
 from vem.errors import VemError
 from vem.evaluation.elbo import score, spread
-from vem.families.gaussian import DiagonalGaussian
 from vem.models.deep import DeepLatentModel
 from vem.models.modes import evaluating
 from vem.models.networks import MLPFactory
 from vem.noise import fill, generator
-from vem.objectives.elbo import ELBO
 from vem.storage.records import CHECKPOINT
 from vem.strategies.amortized import Amortized
 from vem.strategies.gradient import AscentOptimizer
 from vem.training import checkpoint
-from vem.training.fit import fit
-from vem.training.schedules import Constant
-from vem.training.settings import Training
 
 DATA = linear_gaussian(num=60, num_valid=10, num_test=10, dims=4, latent=2)
 
@@ -47,12 +42,8 @@ class Frozen(nn.Module):
         return self.last(self.drop(self.bn(self.first(x))))
 
 
-def amortized(encoder: Any) -> Amortized:
-    return Amortized(DiagonalGaussian, ELBO(), partial(torch.optim.Adam, lr=0.01), encoder)
-
-
-def trained(model: Any, strategy: Any, epochs: int = 2, **more: Any) -> Any:
-    return fit(model, strategy, DATA, Training(epochs, 20, 0.01, Constant()), progress_bar=False, **more)
+def trained(model: Any, strategy: Any, **more: Any) -> Any:
+    return train(model, strategy, DATA, 2, 20, valid_data=500, **more)
 
 
 @pytest.mark.parametrize("gradient", [True, False], ids=["trained", "without gradient"])
@@ -136,8 +127,7 @@ class Tied(nn.Module):
 
 
 def tied() -> tuple[DeepLatentModel, Amortized, nn.Module]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         shared = nn.Linear(8, 8)
         model = DeepLatentModel((4,), 2, Tied(2, 4, shared, 2), "gaussian")
         return model, amortized(Tied(4, 4, shared)), shared
@@ -193,6 +183,4 @@ def test_an_unfinished_run_of_double_steps_is_refused_and_a_finished_one_is_read
 
 def test_a_decoder_that_uses_a_parameter_twice_is_stepped_once_by_local_too() -> None:
     model = tied()[0]
-    assert len(AscentOptimizer(partial(torch.optim.Adam, lr=0.1), model.parameters()).params) == len(
-        list(model.parameters())
-    )
+    assert len(AscentOptimizer(adam(), model.parameters()).params) == len(list(model.parameters()))

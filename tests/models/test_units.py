@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from parts import amortized, deep, local, train
 from sklearn.datasets import load_digits, load_wine
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
-from vem.ascent.rules import Natural
-from vem.ascent.starts import PCAStart
 from vem.data.dataset import Data, Split
 from vem.errors import VemError
 from vem.evaluation.bounds.quadrature import quadrature
 from vem.evaluation.elbo import score
-from vem.families.gaussian import DiagonalGaussian
 from vem.models.deep import DeepLatentModel
 from vem.models.networks import MLPFactory
 from vem.models.units import Units, column_moments
 from vem.noise import fill, generator
-from vem.objectives.elbo import ELBO
 from vem.storage.identity import config_hash
 from vem.storage.records import BY_COLUMN
-from vem.strategies.amortized import Amortized, Mirror
-from vem.strategies.local import HeldOut, Local
-from vem.training.fit import fit
-from vem.training.schedules import Constant
-from vem.training.settings import Training
+from vem.strategies.amortized import Mirror
+from vem.strategies.local import HeldOut
 
-ADAM = partial(torch.optim.Adam, lr=0.01)
 WINE = load_wine().data
 STRATEGIES = ("local", "amortized")
 # Training ELBOs of three epochs of `trained(WINE[:, FEW], units="none")`, by the code before there were units.
@@ -45,15 +37,11 @@ BEFORE = {
 
 
 def made(units: str, event: tuple[int, ...], decoder: Any = None, latent: int = 2, **options: Any) -> DeepLatentModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return DeepLatentModel(event, latent, decoder or MLPFactory([5], "tanh"), "gaussian", units=units, **options)
+    return deep(event, latent, decoder or MLPFactory([5], "tanh"), "gaussian", units=units, **options)
 
 
 def strategy_of(name: str, encoder: Any = None) -> Any:
-    if name == "local":
-        return Local(DiagonalGaussian, ELBO(gradient="path"), ADAM, Natural(), PCAStart(), HeldOut(steps=3))
-    return Amortized(DiagonalGaussian, ELBO(), ADAM, encoder or Mirror())
+    return local(held_out=HeldOut(steps=3)) if name == "local" else amortized(encoder or Mirror())
 
 
 def as_data(x: Tensor) -> Data:
@@ -68,8 +56,7 @@ def trained(
     data = as_data(torch.as_tensor(np.asarray(values)).to(dtype))
     model = made(units, data.event_shape, decoder, **options).to(dtype)
     strategy = strategy_of(name, encoder)
-    settings = Training(epochs, 30, 0.01, Constant(), valid_data=0, records=epochs)
-    return fit(model, strategy, data, settings, seed=0, progress_bar=False).epoch_elbos, model, strategy, data
+    return train(model, strategy, data, epochs, 30, records=epochs).epoch_elbos, model, strategy, data
 
 
 def held_out(model: DeepLatentModel, strategy: Any, data: Data) -> Tensor:
@@ -180,22 +167,14 @@ def test_a_power_of_two_changes_no_bit_of_the_networks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_common_units_are_those_of_a_table_divided_by_hand(name: str) -> None:
-    """What the code without units gives on (x − mean) / spread, less the log of the spread."""
-    train = WINE[::2]
-    spread = math.sqrt(train.var(0).mean())
-    by_hand, *rest = trained((WINE - train.mean(0)) / spread, "none", name)
-    found, *others = trained(WINE, "common", name)
-    np.testing.assert_allclose(np.array(found) + 13 * math.log(spread), by_hand, atol=1e-6)
-    torch.testing.assert_close(held_out(*others) + 13 * math.log(spread), held_out(*rest), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_column_units_are_those_of_the_standardized_table(name: str) -> None:
-    train = WINE[::2]
-    by_hand, *rest = trained((WINE - train.mean(0)) / train.std(0), "none", name)
-    found, *others = trained(WINE, "column", name)
-    constant = float(np.log(train.std(0)).sum())
+@pytest.mark.parametrize("units", ["common", "column"])
+def test_units_are_those_of_a_table_divided_by_hand(units: str, name: str) -> None:
+    """What the code without units gives on (x − mean) / spread, less the log of the spreads."""
+    seen = WINE[::2]
+    spread = seen.std(0) if units == "column" else np.full(13, math.sqrt(seen.var(0).mean()))
+    by_hand, *rest = trained((WINE - seen.mean(0)) / spread, "none", name)
+    found, *others = trained(WINE, units, name)
+    constant = float(np.log(spread).sum())
     np.testing.assert_allclose(np.array(found) + constant, by_hand, atol=1e-6)
     torch.testing.assert_close(held_out(*others) + constant, held_out(*rest), atol=1e-5, rtol=0)
 

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from parts import amortized, deep, local, train
 
 from vem.ascent.rules import Adam, Natural, Rule
-from vem.ascent.starts import PCAStart
 from vem.contracts import Batch
 from vem.data.dataset import Data, Split
 from vem.data.linear_gaussian import linear_gaussian
 from vem.errors import VemError
-from vem.families.gaussian import DiagonalGaussian, FullGaussian
-from vem.models.deep import DeepLatentModel
+from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
-from vem.models.networks import MLPFactory
 from vem.noise import generator
 from vem.objectives.elbo import ELBO
-from vem.strategies.amortized import Amortized
 from vem.strategies.exact_em import ExactEM
-from vem.strategies.local import HeldOut, Local
-from vem.training.fit import fit
-from vem.training.schedules import Constant, Cosine
-from vem.training.settings import Training
-
-FAMILIES = {"diagonal": DiagonalGaussian, "full": FullGaussian}
-
-
-def case(name: str, device: torch.device) -> tuple[DeepLatentModel, Tensor, Tensor, Tensor]:
-    """A deep model, data, rows of λ away from the prior, noise of three draws."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = DeepLatentModel((5,), 2, MLPFactory([6], "tanh")).to(device, torch.float64)
-    g = generator("cpu", 1)
-    x = (torch.rand(4, 5, generator=g) > 0.5).to(device, torch.float64)
-    params = 0.5 * torch.randn(4, FAMILIES[name](2).num_params, generator=g, dtype=torch.float64).to(device)
-    return model, x, params, torch.randn(3, 4, 2, generator=g, dtype=torch.float64).to(device)
+from vem.strategies.local import Local
+from vem.training.schedules import Cosine
 
 
 def test_warm_up_multiplies_the_own_weight(device: torch.device) -> None:
-    model, x, params, noise = case("diagonal", device)
+    model = deep((5,)).to(device, torch.float64)
+    g = generator("cpu", 1)
+    x = (torch.rand(4, 5, generator=g) > 0.5).to(device, torch.float64)
+    params, noise = (torch.randn(*s, generator=g, dtype=torch.float64).to(device) for s in ((4, 4), (3, 4, 2)))
     objective, weight = ELBO(3, reconstruction_weight=0.5, kl_weight=4.0), torch.tensor(0.25, dtype=torch.float64)
     bound = objective(model, x, DiagonalGaussian(2)(params), noise, weight.to(device))
     torch.testing.assert_close(bound.surrogate, 0.5 * bound.terms["reconstruction"] - 4 * 0.25 * bound.terms["kl"])
@@ -61,17 +44,15 @@ def model_of(device: torch.device) -> LinearGaussian:
     return model.requires_grad_(False)
 
 
-def rows_of(objective: ELBO, rule: Rule, device: torch.device, epochs: int, **options: Any) -> tuple[Any, Local]:
+def rows_of(objective: ELBO, rule: Rule, device: torch.device, epochs: int) -> tuple[Any, Local]:
     """Rows ascended at a fixed θ; the data and the strategy."""
     data = linear_gaussian(num=60, dims=8, latent=3).to(device, torch.float64)
-    adam = partial(torch.optim.Adam, lr=1.0)
-    strategy = Local(DiagonalGaussian, objective, adam, rule, PCAStart(), HeldOut(), m_steps=0, cool=0.001, **options)
-    fit(model_of(device), strategy, data, Training(epochs, 60, 0.01, Constant(), valid_data=0), progress_bar=False)
+    strategy = local(rule=rule, objective=objective, m_steps=0, cool=0.001)
+    train(model_of(device), strategy, data, epochs, 60)
     return data, strategy
 
 
-@pytest.mark.parametrize("gradient", ["path", "reparameterized"])
-@pytest.mark.parametrize("rule", [Natural(), Adam()])
+@pytest.mark.parametrize(("rule", "gradient"), [(Natural(), "path"), (Adam(), "reparameterized")])
 def test_only_kl_makes_the_rows_the_prior(rule: Rule, gradient: str, device: torch.device) -> None:
     _, strategy = rows_of(ELBO(reconstruction_weight=0.0, gradient=gradient), rule, device, 400)
     assert strategy.table.params.abs().max().item() < 1e-3
@@ -83,9 +64,8 @@ def test_only_kl_makes_the_encoder_the_prior_and_leaves_theta(device: torch.devi
     data = Data("made", split, split, split, "real").to(device, torch.float64)
     model = LinearGaussian((8,), 3).to(device, torch.float64)
     objective = ELBO(reconstruction_weight=0.0, kl="closed")
-    strategy = Amortized(DiagonalGaussian, objective, partial(torch.optim.Adam, lr=0.1), MLPFactory([]))
-    strategy.setup(model, data.training_set(), generator(device, 0))
-    fit(model, strategy, data, Training(400, 100, 0.1, Cosine(), valid_data=0), progress_bar=False)
+    strategy = amortized(rate=0.1, objective=objective)
+    train(model, strategy, data, 400, 100, Cosine())
     q = strategy.infer(model, Batch(data.train.x, None), {})
     assert q.kl_standard_normal().max().item() < 1e-4  # type: ignore[attr-defined]
     other = LinearGaussian((8,), 3).to(device, torch.float64)  # where the same start leaves θ

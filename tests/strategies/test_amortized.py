@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from parts import amortized, deep, schedule
 from torch import Tensor, nn
 
-from vem.contracts import Batch, Schedule, TrainingSet
+from vem.contracts import Batch, TrainingSet
 from vem.errors import VemError
 from vem.evaluation.elbo import score
 from vem.families.categorical import Categorical
@@ -43,16 +44,10 @@ class ConvDecoder(nn.Module):
         return self.up(self.first(z).relu().reshape(-1, 2, 4, 4)).squeeze(1)
 
 
-def schedule(device: torch.device, rate: float = 1.0, kl_weight: float = 1.0) -> Schedule:
-    return Schedule(*(torch.tensor(v, device=device) for v in (rate, kl_weight, 0.0)))
-
-
 def ready(
     encoder: Any, device: torch.device, decoder: Any = None, family: Any = DiagonalGaussian, optimizer: Any = None
 ) -> tuple[Amortized, DeepLatentModel, Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = DeepLatentModel((8, 8), 3, decoder or MLPFactory([10, 12])).to(device)
+    model = deep((8, 8), 3, decoder or MLPFactory([10, 12])).to(device)
     x = (torch.rand(20, 8, 8, generator=generator("cpu", 1)) > 0.5).float().to(device)
     strategy = Amortized(family, ELBO(2), optimizer or partial(torch.optim.Adam, lr=0.01), encoder)
     strategy.setup(model, TrainingSet(x, False), generator(device, 2))
@@ -70,9 +65,8 @@ def test_the_mirror_has_the_decoders_layers_backwards(family: Any, outputs: int,
 def test_the_mirror_needs_an_mlp_decoder(device: torch.device) -> None:
     with pytest.raises(VemError, match=r"mirrors an MLP decoder, and DeepLatentModel has none.*strategy/encoder=mlp"):
         ready(Mirror(), device, ConvDecoder())
-    strategy = Amortized(DiagonalGaussian, ELBO(), partial(torch.optim.Adam, lr=0.01), Mirror())
     with pytest.raises(VemError, match="LinearGaussian has none"):
-        strategy.setup(LinearGaussian((4,), 2), TrainingSet(torch.randn(5, 4), False), generator("cpu", 0))
+        amortized(Mirror()).setup(LinearGaussian((4,), 2), TrainingSet(torch.randn(5, 4), False), generator("cpu", 0))
 
 
 def test_users_convolutional_networks(device: torch.device) -> None:
@@ -137,7 +131,7 @@ def test_an_encoder_learns_the_components_of_a_mixture(device: torch.device) -> 
     g = generator("cpu", 4)
     x = (6 * torch.randint(2, (200, 1), generator=g) + torch.randn(200, 2, generator=g)).to(device)
     model = Mixture((2,), 2).to(device)
-    strategy = Amortized(Categorical, ELBO(), partial(torch.optim.Adam, lr=0.05), MLPFactory([]))
+    strategy = amortized(family=Categorical, rate=0.05)
     strategy.setup(model, TrainingSet(x, False), generator(device, 5))
     assert strategy.noise(200) == {}
     for _ in range(300):

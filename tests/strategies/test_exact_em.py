@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from oracles import maximum_likelihood_ppca
 from sklearn.decomposition import FactorAnalysis
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from vem.contracts import Batch, Schedule, TrainingSet
 from vem.errors import VemError
-from vem.models.linear_gaussian import LinearGaussian, maximum_likelihood_ppca
+from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
 from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
@@ -158,7 +159,7 @@ def test_em_never_decreases_at_its_floors(device: torch.device, name: str, dtype
     assert min(b - a for a, b in itertools.pairwise(bounds)) > -allowed
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["tied", "ppca", "standardized"])
 def test_minibatches_add_up_to_the_full_batch(device: torch.device, name: str) -> None:
     x = data(name, device, torch.float64)
     bounds, states = [], []

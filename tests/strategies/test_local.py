@@ -1,76 +1,35 @@
-"""Local variational EM: the table in a step, Algorithm 7, mixtures, held-out data, refusals."""
+"""Local variational EM: Algorithm 7, mixtures, refusals."""
 
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from parts import deep, local, schedule, train
 
-from vem.ascent.rules import Adam, Natural
-from vem.ascent.starts import PCAStart, PriorStart
-from vem.contracts import Batch, Schedule, TrainingSet
+from vem.ascent.rules import Natural
+from vem.ascent.starts import PriorStart
+from vem.contracts import Batch, TrainingSet
 from vem.data.blobs import blobs
 from vem.data.linear_gaussian import linear_gaussian
 from vem.errors import VemError
 from vem.families.categorical import Categorical
-from vem.families.gaussian import DiagonalGaussian, FullGaussian
-from vem.models.deep import DeepLatentModel
+from vem.families.gaussian import FullGaussian
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
-from vem.models.networks import MLPFactory
 from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
 from vem.strategies.exact_em import ExactEM
-from vem.strategies.local import HeldOut, Local
-from vem.training.fit import fit
-from vem.training.schedules import Constant, Cosine
-from vem.training.settings import Training
-
-
-def make(family: Any = DiagonalGaussian, rate: float = 0.01, rule: Any = None, draws: int = 1, **options: Any) -> Local:
-    optimizer = partial(torch.optim.Adam, lr=rate)
-    start, held_out = options.pop("start", PCAStart()), options.pop("held_out", HeldOut())
-    return Local(family, ELBO(draws, gradient="path"), optimizer, rule or Natural(), start, held_out, **options)
-
-
-def ready(
-    strategy: Local, device: torch.device, num: int = 20, dtype: torch.dtype = torch.float32
-) -> tuple[Any, Tensor]:
-    """A small deep model and binary data, the strategy set up on them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = DeepLatentModel((6,), 2, MLPFactory([8])).to(device, dtype)
-    x = (torch.rand(num, 6, generator=generator("cpu", 1)) > 0.5).to(device, dtype)
-    strategy.setup(model, TrainingSet(x, False), generator(device, 2))
-    return model, x
-
-
-def schedule(device: torch.device, dtype: torch.dtype = torch.float32) -> Schedule:
-    return Schedule(*(torch.tensor(v, device=device, dtype=dtype) for v in (1.0, 1.0, 0.0)))
-
-
-@pytest.mark.parametrize("e_steps", [1, 3])
-def test_step_counts_belong_to_rows(e_steps: int, device: torch.device) -> None:
-    data = linear_gaussian(num=23, dims=4, latent=2).to(device, torch.float32)  # batches of 10, 10 and 3
-    strategy = make(rule=Adam(), e_steps=e_steps, order="e_then_m")
-    fit(
-        LinearGaussian((4,), 2).to(device),
-        strategy,
-        data,
-        Training(3, 10, 0.01, Constant(), valid_data=0),
-        progress_bar=False,
-    )
-    assert strategy.table.rows.steps.tolist() == [3 * e_steps] * 23
+from vem.strategies.local import HeldOut
+from vem.training.schedules import Cosine
 
 
 def test_algorithm_7_moves_rows_or_theta_and_converges(device: torch.device) -> None:
     data = linear_gaussian(num=100, dims=5, latent=2).to(device, torch.float64)
     model = LinearGaussian((5,), 2).to(device, torch.float64)
-    strategy = make(
+    strategy = local(
         FullGaussian, rate=0.02, schedule="alternating", order="e_then_m", tolerance=0.02, max_passes=15, cool=1.0
     )
     strategy.setup(model, data.training_set(), generator(device, 0))
@@ -103,62 +62,30 @@ def test_a_mixture_with_local_rows_reaches_exact_em(device: torch.device) -> Non
         return Mixture(data.event_shape, components, covariance="diagonal").to(device, torch.float64)
 
     exact = model()
-    settings = Training(60, 300, 0.02, Cosine(), valid_data=0)
-    fit(exact, ExactEM(ELBO(), tolerance=0.0), data, settings, seed=3, progress_bar=False)
-    local = model()
-    strategy = make(
+    train(exact, ExactEM(ELBO(), tolerance=0.0), data, 60, 300, seed=3)
+    rows_of_its_own = model()
+    strategy = local(
         Categorical, rate=0.03, rule=Natural(rate=1.0, trust=10.0), start=PriorStart(), cool=1.0, order="e_then_m"
     )
-    fit(local, strategy, data, Training(200, 100, 0.03, Cosine(), valid_data=0), seed=3, progress_bar=False)
+    train(rows_of_its_own, strategy, data, 200, 100, Cosine(), seed=3)
     x = data.train.x
     with torch.no_grad():
         target = exact.log_marginal(x).mean().item()
         rows = torch.arange(len(x), device=device)
-        bound = ELBO()(local, x, strategy.infer(local, Batch(x, rows), {}), None).value.mean().item()
-        assert bound <= local.log_marginal(x).mean().item() + 1e-9
+        q = strategy.infer(rows_of_its_own, Batch(x, rows), {})
+        bound = ELBO()(rows_of_its_own, x, q, None).value.mean().item()
+        assert bound <= rows_of_its_own.log_marginal(x).mean().item() + 1e-9
     assert bound == pytest.approx(target, abs=0.01)
 
 
-def test_held_out_data_leave_the_table_alone_and_use_their_noise(device: torch.device) -> None:
-    strategy = make(held_out=HeldOut(steps=7, draws=3))
-    model, x = ready(strategy, device)
-    specs = strategy.noise(5, held_out=True)
-    assert specs["rows"].shape == (7, 3, 5, 2)
-    before = strategy.table.params.clone()
-    noise = fill(specs, generator(device, 0))
-    first = strategy.infer(model, Batch(x[:5], None), noise).mean()
-    assert torch.equal(first, strategy.infer(model, Batch(x[:5], None), noise).mean())
-    assert not torch.equal(first, strategy.infer(model, Batch(x[:5], None), fill(specs, generator(device, 1))).mean())
-    assert not first.requires_grad and torch.equal(strategy.table.params, before)
-    torch.testing.assert_close(
-        strategy.infer(model, Batch(x[:5], torch.arange(5, device=device)), {}).mean(), before[:5, :2]
-    )
-
-
-def test_frozen_theta_is_what_the_caller_chose(device: torch.device) -> None:
-    strategy = make(m_steps=0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = DeepLatentModel((6,), 2, MLPFactory([8])).to(device)
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    x = (torch.rand(20, 6, device=device) > 0.2).float()
-    strategy.setup(model, TrainingSet(x, False), generator(device, 2))
-    rows = torch.arange(20, device=device)
-    start = strategy.table.params.clone()
-    strategy.step(model, Batch(x, rows), fill(strategy.noise(20), generator(device, 0)), schedule(device))
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert not torch.equal(start, strategy.table.params)
-
-
 def test_redrawn_data_are_refused_with_the_remedy(device: torch.device) -> None:
-    model = DeepLatentModel((6,), 2, MLPFactory([8])).to(device)
     with pytest.raises(VemError, match=r"binarize=stochastic.*data\.binarize=static.*strategy=amortized"):
-        make().setup(model, TrainingSet(torch.zeros(5, 6, device=device), True), generator(device, 0))
+        local().setup(deep().to(device), TrainingSet(torch.zeros(5, 6, device=device), True), generator(device, 0))
 
 
 def test_training_without_rows_is_refused(device: torch.device) -> None:
-    strategy = make()
-    model, x = ready(strategy, device)
+    strategy, model, x = local(), deep().to(device), torch.ones(20, 6, device=device)
+    strategy.setup(model, TrainingSet(x, False), generator(device, 2))
     with pytest.raises(VemError, match="held-out data go through infer"):
         strategy.step(model, Batch(x, None), fill(strategy.noise(20), generator(device, 0)), schedule(device))
 
@@ -173,27 +100,22 @@ def test_training_without_rows_is_refused(device: torch.device) -> None:
         ({"m_steps": 2}, "take e_then_m"),
         ({"tolerance": -1.0, "schedule": "alternating"}, r"tolerance=-1"),
         ({"max_passes": 0, "schedule": "alternating"}, r"max_passes=0"),
+        ({"cool": -1.0}, r"cool=-"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(VemError, match=message):
-        make(**options)
+        local(**options)
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"draws": 0}])
-def test_a_bad_budget_is_refused(options: dict[str, int]) -> None:
-    with pytest.raises(VemError, match=r"steps=0|draws=0"):
+@pytest.mark.parametrize("options", [{"steps": 0}, {"draws": 0}, {"rate": -1.0}, {"cool": -0.5}])
+def test_a_bad_budget_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(VemError, match=r"steps=0|draws=0|(cool|rate)=-"):
         HeldOut(**options)
-
-
-@pytest.mark.parametrize("options", [{"cool": -1.0}, {"held_out": {"rate": -1.0}}, {"held_out": {"cool": -0.5}}])
-def test_rates_that_would_descend_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(VemError, match=r"(cool|rate)=-"):
-        make(**{k: HeldOut(**v) if k == "held_out" else v for k, v in options.items()})
 
 
 def test_an_index_has_no_place_in_the_plane_of_a_pca(device: torch.device) -> None:
     data = blobs(num=50).to(device, torch.float64)
     model = Mixture(data.event_shape, 3).to(device, torch.float64)
     with pytest.raises(VemError, match="strategy/start=prior"):
-        make(Categorical).setup(model, data.training_set(), generator(device, 0))
+        local(Categorical).setup(model, data.training_set(), generator(device, 0))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from warm import Warm
 
 from vem.errors import VemError
 from vem.training import checkpoint
@@ -58,10 +58,9 @@ print(len(checkpoint.load(path, "cpu")["a"]), [p.name for p in path.parent.iterd
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are a POSIX matter")
-def test_a_write_that_the_system_cuts_short_leaves_the_last_good_one(tmp_path: Path) -> None:
+def test_a_write_that_the_system_cuts_short_leaves_the_last_good_one(tmp_path: Path, warm: Warm) -> None:
     """The real thing: torch's zip writer runs into the limit half way and hides the cause."""
-    call = [sys.executable, "-c", LIMITED, str(tmp_path / "c.pt")]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    done = warm.run("-c", LIMITED, str(tmp_path / "c.pt"))
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first.startswith("refused:") and "c.pt cannot be written: File too large" in first

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from bit_for_bit import same
+from parts import amortized, train
 from torch import Tensor, nn
 
 from vem.cli.train import _not_converged
@@ -29,7 +30,7 @@ from vem.storage.records import BEST_CHECKPOINT, CHECKPOINT
 from vem.strategies.amortized import Amortized
 from vem.strategies.exact_em import ExactEM
 from vem.training import checkpoint
-from vem.training.fit import Progress, fit
+from vem.training.fit import Progress
 from vem.training.meter import NonFiniteError
 from vem.training.schedules import Constant, Cosine
 from vem.training.settings import Stop, Training
@@ -43,8 +44,8 @@ def model(device: torch.device) -> LinearGaussian:
     return LinearGaussian((4,), 2).to(device, torch.float64)
 
 
-def amortized(rate: float = 0.01, encoder: Any = None) -> Amortized:
-    return Amortized(DiagonalGaussian, ELBO(), partial(torch.optim.Adam, lr=rate), encoder or MLPFactory([]))
+def run(strategy: Any, device: torch.device, epochs: int, batch_size: int = 55, **settings: Any) -> Progress:
+    return train(model(device), strategy, data(device), epochs, batch_size, **settings)
 
 
 class Recorder:
@@ -89,8 +90,7 @@ class Recorder:
 
 def test_batches_cover_the_data_each_epoch_and_the_ragged_one_is_used(device: torch.device) -> None:
     strategy = Recorder()
-    settings = Training(3, 10, 1.0, Cosine(), kl_warmup=2.0)
-    done = fit(model(device), strategy, data(device), settings, progress_bar=False)
+    done = run(strategy, device, 3, 10, rates=Cosine(), kl_warmup=2.0)
     assert [len(r) for r in strategy.rows] == [10, 10, 10, 10, 10, 5] * 3
     epochs = [[n for batch in strategy.rows[i : i + 6] for n in batch] for i in (0, 6, 12)]
     assert all(sorted(e) == list(range(55)) for e in epochs) and epochs[0] != epochs[1]
@@ -104,14 +104,7 @@ def test_batches_cover_the_data_each_epoch_and_the_ragged_one_is_used(device: to
 
 
 def test_a_strategy_without_an_elbo_trains_and_is_recorded(device: torch.device, tmp_path: Path) -> None:
-    done = fit(
-        model(device),
-        Recorder(),
-        data(device),
-        Training(2, 55, 1.0, Constant()),
-        directory=tmp_path,
-        progress_bar=False,
-    )
+    done = run(Recorder(), device, 2, valid_data=500, directory=tmp_path)
     assert [r["split"] for r in done.records] == ["train", "train"] and "elbo" not in done.records[0]
     assert [r["fit"] for r in done.records] == [1.0, 2.0]
     assert done.epoch_elbos == []
@@ -122,28 +115,21 @@ def test_a_strategy_without_an_elbo_trains_and_is_recorded(device: torch.device,
 
 
 def test_keep_best_is_refused_where_there_is_no_best(device: torch.device, tmp_path: Path) -> None:
-    best = Training(2, 55, 1.0, Constant(), keep="best")
+    best: dict[str, Any] = {"keep": "best", "valid_data": 5}
     with pytest.raises(VemError, match=r"keep=best goes by the validation ELBO, q has no density"):
-        fit(model(device), Recorder(), data(device), best, directory=tmp_path, progress_bar=False)
+        run(Recorder(), device, 2, directory=tmp_path, **best)
     with pytest.raises(VemError, match="no directory"):
-        fit(model(device), amortized(), data(device), best, progress_bar=False)
+        run(amortized(), device, 2, **best)
 
 
 def test_the_loop_ends_when_the_strategy_has_converged(device: torch.device) -> None:
-    done = fit(
-        model(device),
-        Recorder(converge_after=4),
-        data(device),
-        Training(50, 55, 1.0, Constant(), records=5),
-        progress_bar=False,
-    )
+    done = run(Recorder(converge_after=4), device, 50, records=5)
     assert (done.epoch, done.converged) == (4, True)
     assert done.records[-1]["epoch"] == 4  # what was left since the last record is not lost
 
 
 def test_the_loop_ends_when_the_elbo_has_converged(device: torch.device) -> None:
-    settings = Training(500, 55, 0.01, Constant(), Stop(1e-3, window=3), records=5)
-    done = fit(model(device), ExactEM(ELBO(), tolerance=0.0), data(device), settings, progress_bar=False)
+    done = run(ExactEM(ELBO(), tolerance=0.0), device, 500, stop=Stop(1e-3, window=3), records=5)
     assert done.converged and 6 <= done.epoch < 200 and len(done.epoch_elbos) == done.epoch
     assert Stop(1e-3, window=3).reached(done.epoch_elbos) and not Stop(1e-3, window=3).reached(done.epoch_elbos[:-1])
 
@@ -162,8 +148,7 @@ class Scripted(Recorder):
 
 
 def stopped(strategy: Any, device: torch.device, **options: Any) -> Any:
-    settings = Training(100, 55, 1.0, Constant(), **{"stop": Stop(0.01), **options})
-    return fit(model(device), strategy, data(device), settings, progress_bar=False)
+    return run(strategy, device, 100, **{"stop": Stop(0.01), **options})
 
 
 def test_nothing_converges_inside_a_warm_up(device: torch.device) -> None:
@@ -188,9 +173,7 @@ def test_the_weighed_bound_is_watched_where_that_is_ascended(device: torch.devic
 
 def test_what_a_weighed_bound_ascends_is_recorded(device: torch.device) -> None:
     def trained(**weights: float) -> dict[str, Any]:
-        learner = Amortized(DiagonalGaussian, ELBO(**weights), partial(torch.optim.Adam, lr=0.02), MLPFactory([]))
-        settings = Training(1, 55, 0.02, Constant(), valid_data=0, kl_warmup=5.0)
-        return fit(model(device), learner, data(device), settings, progress_bar=False).records[0]
+        return run(amortized(objective=ELBO(**weights)), device, 1, kl_warmup=5.0).records[0]
 
     row = trained(kl_weight=0.1)  # of the objective itself, without the weight of the warm-up
     assert row["objective"] == pytest.approx(row["reconstruction"] - 0.1 * row["kl"])
@@ -220,15 +203,13 @@ def test_the_note_on_training_that_did_not_converge(kl_warmup: float, elbos: lis
 
 def test_keep_best_restores_the_whole_best_state(device: torch.device, tmp_path: Path) -> None:
     learner, theta = amortized(rate=0.2), model(device)
-    settings = Training(30, 10, 0.2, Constant(), keep="best", valid_data=30)
-    done = fit(theta, learner, data(device), settings, directory=tmp_path, progress_bar=False)
+    done = train(theta, learner, data(device), 30, 10, keep="best", valid_data=30, directory=tmp_path)
     valid = [r["elbo"] for r in done.records if r["split"] == "valid"]
     best_epoch = 1 + valid.index(max(valid))
     assert best_epoch < 30 and done.best == max(valid)
     # The state is that of a run that ended there: θ, φ and the optimizer's moments and counts.
     other, again = amortized(rate=0.2), model(device)
-    stopped = Training(best_epoch, 10, 0.2, Constant())
-    fit(again, other, data(device), stopped, progress_bar=False)
+    train(again, other, data(device), best_epoch, 10)
     same({"m": theta.state_dict(), "s": learner.state_dict()}, {"m": again.state_dict(), "s": other.state_dict()})
     last = checkpoint.load(tmp_path / CHECKPOINT, device)
     best = checkpoint.load(tmp_path / BEST_CHECKPOINT, device)
@@ -260,30 +241,19 @@ class Breaking(Amortized):
 @pytest.mark.parametrize(
     ("what", "at", "message"),
     [
-        (
-            "data",
-            9,
-            r"^step 9: elbo, reconstruction, kl, gradient_norm became NaN or infinite; no checkpoint.*Lower",
-        ),
+        ("data", 9, r"^step 9: elbo, reconstruction, kl, gradient_norm became NaN or infinite; no checkpoint.*Lower"),
         ("theta", 18, r"^step 18: model\.bias became NaN or infinite"),
         ("encoder", 18, r"^step 18: strategy\.encoder\.layers\.0\.weight became NaN or infinite"),
     ],
 )
 def test_the_first_number_that_is_not_finite_is_named(what: str, at: int, message: str, device: torch.device) -> None:
     with pytest.raises(NonFiniteError, match=message):
-        fit(
-            model(device),
-            Breaking(at, what),
-            data(device),
-            Training(3, 10, 1.0, Constant(), valid_data=0),
-            progress_bar=False,
-        )
+        run(Breaking(at, what), device, 3, 10)
 
 
 def test_the_last_good_checkpoint_is_named_and_stays(device: torch.device, tmp_path: Path) -> None:
-    settings = Training(5, 10, 1.0, Constant(), checkpoint_seconds=0.0)
     with pytest.raises(NonFiniteError, match=r"step 20: .*the last good checkpoint is .*checkpoint\.pt \(epoch 3\)"):
-        fit(model(device), Breaking(20, "data"), data(device), settings, directory=tmp_path, progress_bar=False)
+        run(Breaking(20, "data"), device, 5, 10, checkpoint_seconds=0.0, directory=tmp_path)
     state = checkpoint.load(tmp_path / CHECKPOINT, device)
     assert state["progress"]["epoch"] == 3 and torch.isfinite(state["model"]["weight"]).all()
 
@@ -300,6 +270,4 @@ def test_a_bound_that_is_finite_with_a_gradient_that_is_not(device: torch.device
             return (x @ self.w).abs().sqrt()
 
     with pytest.raises(NonFiniteError, match=r"^step 1: gradient_norm became NaN"):
-        fit(
-            model(device), amortized(encoder=Cusp()), data(device), Training(1, 55, 1.0, Constant()), progress_bar=False
-        )
+        run(amortized(Cusp()), device, 1)

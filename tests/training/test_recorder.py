@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import warnings
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from parts import amortized, deep
 
 from vem.cli import messages
 from vem.cli.train import execute
 from vem.data.blobs import blobs
 from vem.errors import VemError
-from vem.families.gaussian import DiagonalGaussian
-from vem.models.deep import DeepLatentModel
 from vem.models.networks import MLPFactory
-from vem.objectives.elbo import ELBO
 from vem.storage import identity, records
-from vem.strategies.amortized import Amortized, Mirror
+from vem.strategies.amortized import Mirror
 from vem.training import recorder
 from vem.training.fit import fit
 from vem.training.recorder import FOLDER, PLACES, Recorder
@@ -80,15 +77,13 @@ class Dies(Recorder):
 def train(directory: Path, kind: type[Recorder]) -> list[dict[str, Any]]:
     """Six epochs of two steps each, a record and a checkpoint in each; returns the records."""
     data = blobs(num=40, num_valid=10, num_test=10, dims=3).to(torch.device("cpu"), torch.float32)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = DeepLatentModel((3,), 2, MLPFactory([4]), likelihood="gaussian")
-    strategy = Amortized(DiagonalGaussian, ELBO(), partial(torch.optim.Adam, lr=0.01), Mirror())
+    model = deep((3,), 2, MLPFactory([4]), "gaussian")
     settings = Training(6, 20, 0.01, Constant(), valid_data=10, checkpoint_seconds=0)
     directory.mkdir(exist_ok=True)
     with kind(directory, True) as record:
-        done = fit(model, strategy, data, settings, directory=directory, on_record=record, progress_bar=False)
-    return done.records
+        return fit(
+            model, amortized(Mirror()), data, settings, directory=directory, on_record=record, progress_bar=False
+        ).records
 
 
 @needs_tensorboard

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from parts import adam, deep, seeded, train
 from sklearn.datasets import load_wine
 from torch import Tensor, nn
 
@@ -15,13 +16,11 @@ from vem.ascent.rules import Natural
 from vem.ascent.starts import PriorStart
 from vem.data.dataset import Data, Split
 from vem.families.gaussian import DiagonalGaussian
-from vem.models.deep import DeepLatentModel
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.networks import MLPFactory
 from vem.objectives.elbo import ELBO
 from vem.strategies.amortized import Amortized, Mirror
 from vem.strategies.local import HeldOut, Local
-from vem.training.fit import fit
 from vem.training.meter import NonFiniteError
 from vem.training.remedy import remedy
 from vem.training.schedules import Constant
@@ -47,18 +46,16 @@ def end(
 ) -> str:  # fmt: skip
     """How a short training ends."""
     x = x.to(dtype)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        made = model or DeepLatentModel((13,), 2, MLPFactory([50]), "gaussian", units=units)
+    made = model or deep((13,), 2, MLPFactory([50]), "gaussian", units=units)
+    with seeded():
         encoder = encoder() if isinstance(encoder, type | partial) else encoder
-    optimizer = partial(torch.optim.SGD, lr=rate) if rate > 1 else partial(torch.optim.Adam, lr=rate)
+    optimizer = partial(torch.optim.SGD, lr=rate) if rate > 1 else adam(rate)
     strategy: Any = Amortized(DiagonalGaussian, ELBO(), optimizer, encoder or Mirror())
     if local:
         strategy = Local(DiagonalGaussian, ELBO(), optimizer, Natural(), PriorStart(), HeldOut(steps=1))
-    settings = Training(epochs, 50, rate, Constant(), kl_warmup=kl_warmup, valid_data=0)
     data = Data("wine", Split(x), Split(x[:9]), Split(x[9:19]), "real")
     try:
-        fit(made.to(dtype), strategy, data, settings, progress_bar=False)
+        train(made.to(dtype), strategy, data, epochs, 50, rate=rate, kl_warmup=kl_warmup)
     except NonFiniteError as error:
         return str(error)
     return "done"
@@ -74,8 +71,7 @@ def test_unscaled_data_in_the_networks() -> None:
 
 
 def test_before_the_first_step_no_rate_is_the_cause() -> None:
-    model = DeepLatentModel((13,), 2, MLPFactory([5]), "gaussian")
-    said = remedy(model, object(), WINE, Training(1, 50, 0.01, Constant()), step=1)
+    said = remedy(deep((13,), likelihood="gaussian"), object(), WINE, Training(1, 50, 0.01, Constant()), step=1)
     assert "take model.units=common" in said and "rate" not in said and "float64" not in said
 
 

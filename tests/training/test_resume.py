@@ -7,39 +7,32 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from bit_for_bit import final, same
+from parts import amortized, deep, local, seeded
 from torch import Tensor, nn
 
-from vem.ascent.rules import SGD, Adam, Natural
-from vem.ascent.starts import PCAStart
+from vem.ascent.rules import SGD, Adam
 from vem.data.blobs import blobs
 from vem.data.dataset import Data, Split
 from vem.data.linear_gaussian import linear_gaussian
 from vem.errors import VemError
-from vem.families.gaussian import DiagonalGaussian, FullGaussian
-from vem.models.deep import DeepLatentModel
-from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
-from vem.models.networks import MLPFactory
 from vem.noise import generator
 from vem.objectives.elbo import ELBO
 from vem.storage.records import BEST_CHECKPOINT, CHECKPOINT
 from vem.strategies.amortized import Amortized, Mirror
 from vem.strategies.exact_em import ExactEM
-from vem.strategies.local import HeldOut, Local
 from vem.training import checkpoint
 from vem.training.fit import fit
 from vem.training.schedules import Cosine
 from vem.training.settings import Training
 from vem.training.signals import InterruptedRun
-
-ADAM = partial(torch.optim.Adam, lr=0.01)
 
 
 class DropoutEncoder(nn.Module):
@@ -61,18 +54,6 @@ def grey(device: torch.device, redrawn: bool) -> Data:
     return Data("grey", Split(x), Split(still), Split(still), "binary", redrawn=redrawn)
 
 
-def deep(device: torch.device) -> DeepLatentModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return DeepLatentModel((6,), 2, MLPFactory([8])).to(device)
-
-
-def in_units(device: torch.device, units: str) -> DeepLatentModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return DeepLatentModel((6,), 2, MLPFactory([8]), "gaussian", units=units).to(device)
-
-
 def large(device: torch.device, num: int) -> Data:
     """Real data in the hundreds, a column larger than the others."""
     data = linear_gaussian(num=num, dims=6, latent=2).to(device, torch.float32)
@@ -80,47 +61,30 @@ def large(device: torch.device, num: int) -> Data:
     return replace(data, **{name: Split(data.split(name).x * scale) for name in ("train", "valid", "test")})
 
 
-def local(rule: Any, family: Any = DiagonalGaussian, **options: Any) -> Local:
-    return Local(family, ELBO(gradient="path"), ADAM, rule, PCAStart(), HeldOut(steps=3), **options)
-
-
-def amortized(encoder: Any) -> Amortized:
-    return Amortized(DiagonalGaussian, ELBO(), ADAM, encoder)
-
-
 def dropout() -> Amortized:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+    with seeded(1):
         return amortized(DropoutEncoder(6, 4))
 
 
 # name → a fresh (model, strategy, data), all of it made again as a restarted process would
 Parts = tuple[Any, Any, Data]
 CASES: dict[str, Callable[[torch.device], Parts]] = {
-    "local, adam rows": lambda d: (deep(d), local(Adam(), e_steps=2, order="e_then_m"), grey(d, False)),
-    "local, natural rows, joint": lambda d: (deep(d), local(Natural(), FullGaussian), grey(d, False)),
+    "local, adam rows": lambda d: (deep().to(d), local(rule=Adam(), e_steps=2, order="e_then_m"), grey(d, False)),
     "local, alternating": lambda d: (
-        deep(d), local(SGD(), schedule="alternating", tolerance=0.5, max_passes=2), grey(d, False)
+        deep().to(d), local(rule=SGD(), schedule="alternating", tolerance=0.5, max_passes=2), grey(d, False)
     ),
-    "amortized, redrawn data": lambda d: (deep(d), amortized(Mirror()), grey(d, True)),
-    "amortized, dropout": lambda d: (deep(d), dropout(), grey(d, False)),
-    "local, common units": lambda d: (in_units(d, "common"), local(Natural()), large(d, 60)),
+    "amortized, redrawn data": lambda d: (deep().to(d), amortized(Mirror()), grey(d, True)),
+    "amortized, dropout": lambda d: (deep().to(d), dropout(), grey(d, False)),
     # A seventh batch of one row, which the encoder's batch norm cannot take.
-    "amortized, units by column, a row that joins": lambda d: (in_units(d, "column"), dropout(), large(d, 67)),
-    "exact EM, mixture": lambda d: (
-        Mixture((2,), 3).to(d), ExactEM(ELBO(), restarts=2, tolerance=0.0), blobs(num=60).to(d, torch.float32)
+    "amortized, units by column, a row that joins": lambda d: (
+        deep(likelihood="gaussian", units="column").to(d), dropout(), large(d, 67)
     ),
     # With SQUAREM's longer steps, and the parameters that they start from.
     "exact EM, mixture of standardized columns": lambda d: (
         Mixture((6,), 3, covariance="full", standardize="auto").to(d), ExactEM(ELBO(), tolerance=0.0), large(d, 60)
     ),
-    "exact EM, factor analysis": lambda d: (
-        LinearGaussian((6,), 2, noise="diagonal", standardize="auto").to(d), ExactEM(ELBO(), tolerance=0.0),
-        large(d, 60),
-    ),
-    "exact EM, linear-Gaussian": lambda d: (
-        LinearGaussian((4,), 2).to(d), ExactEM(ELBO(), tolerance=0.0),
-        linear_gaussian(num=60, dims=4, latent=2).to(d, torch.float32),
+    "exact EM, mixture": lambda d: (
+        Mixture((2,), 3).to(d), ExactEM(ELBO(), restarts=2, tolerance=0.0), blobs(num=60).to(d, torch.float32)
     ),
 }  # fmt: skip
 
@@ -137,118 +101,118 @@ def settings(**changes: Any) -> Training:
     })  # fmt: skip
 
 
-def break_off(parts: Parts, at: int, directory: Path, where: str, **changes: Any) -> None:
-    """Train until something breaks at a step (before or after it changed the state) or asks to stop."""
-    model, strategy, data = parts
-    step, count = strategy.step, 0
+def at_step(strategy: Any, at: int, happens: Callable[[], None], where: str = "before") -> None:
+    """Let something happen at a step, before or after it changes the state."""
+    step, numbers = strategy.step, itertools.count(1)
 
-    def breaking(*arguments: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count == at and where == "before":
-            raise BrokenOff
+    def counted(*arguments: Any) -> Any:
+        now = next(numbers) == at
+        if now and where == "before":
+            happens()
         info = step(*arguments)
-        if count == at and where == "after":
-            raise BrokenOff
+        if now and where == "after":
+            happens()
         return info
 
-    strategy.step = breaking
+    strategy.step = counted
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def break_off(parts: Parts, at: int, directory: Path, where: str, **changes: Any) -> None:
+    """Train until the power is cut at a step."""
+
+    def cut() -> None:
+        raise BrokenOff
+
+    at_step(parts[1], at, cut, where)
     with pytest.raises(BrokenOff):
-        fit(model, strategy, data, settings(**changes), seed=5, directory=directory, progress_bar=False)
+        trained(parts, directory, **changes)
+
+
+def trained(parts: Parts, directory: Path | None, seed: int = 5, **changes: Any) -> Any:
+    return fit(*parts, settings(**changes), seed=seed, directory=directory, progress_bar=False)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, device: torch.device) -> Any:
+    """The uninterrupted run of a case: its directory, its progress, its model and strategy."""
+
+    @cache
+    def run(name: str) -> tuple[Path, Any, Any, Any]:
+        directory, parts = tmp_path_factory.mktemp("whole"), CASES[name](device)
+        torch.manual_seed(99)  # the global stream of the process is none of the run's business
+        return directory, trained(parts, directory), *parts[:2]
+
+    return run
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_broken_run_resumed_equals_the_uninterrupted_one(name: str, tmp_path: Path, device: torch.device) -> None:
-    case = CASES[name]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir(), broken.mkdir()
-    model, strategy, data = case(device)
-    torch.manual_seed(99)  # the global stream of the process is none of the run's business
-    done = fit(model, strategy, data, settings(), seed=5, directory=whole, progress_bar=False)
+def test_a_broken_run_resumed_equals_the_uninterrupted_one(
+    name: str, tmp_path: Path, whole: Any, device: torch.device
+) -> None:
+    case, (directory, done, model, strategy) = CASES[name], whole(name)
     # Before the first checkpoint, within an epoch, at an epoch's first and last step, twice in a row.
     for at, where in ((4, "after"), (15, "before"), (7, "after"), (13, "before")):
-        break_off(case(device), at, broken, where)
+        break_off(case(device), at, tmp_path, where)
     torch.manual_seed(3)
-    again, second, data = case(device)
-    resumed = fit(again, second, data, settings(), seed=5, directory=broken, progress_bar=False)
-    assert resumed.step == done.step == 7 * 6
-    same(final(broken, device), final(whole, device))
-    same({**again.state_dict()}, {**model.state_dict()})
-    same(second.state_dict(), strategy.state_dict())
-    # The finished run is left as it is.
-    third = case(device)
-    left = fit(*third, settings(), seed=5, directory=broken, progress_bar=False)
-    assert left.step == done.step
-    same(final(broken, device), final(whole, device))
-    same({**third[0].state_dict()}, {**model.state_dict()})
+    for _ in range(2):  # and the finished run is left as it is
+        again, second, data = case(device)
+        resumed = trained((again, second, data), tmp_path)
+        assert resumed.step == done.step == 7 * 6
+        same(final(tmp_path, device), final(directory, device))
+        same({**again.state_dict()}, {**model.state_dict()})
+        same(second.state_dict(), strategy.state_dict())
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("at", [3, 6, 20])
+STOPS = [(name, 20) for name in CASES] + [("local, adam rows", 3), ("amortized, dropout", 6)]
+
+
+@pytest.mark.parametrize(("name", "at"), STOPS)
 def test_a_stop_within_an_epoch_resumes_from_that_step(
-    name: str, at: int, tmp_path: Path, device: torch.device, monkeypatch: pytest.MonkeyPatch
+    name: str, at: int, tmp_path: Path, whole: Any, device: torch.device
 ) -> None:
     """SIGTERM writes a checkpoint between two steps of an epoch, with the sums that are under way."""
-    case = CASES[name]
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    whole.mkdir(), stopped.mkdir()
-    fit(*case(device), settings(), seed=5, directory=whole, progress_bar=False)
-    model, strategy, data = case(device)
-    step, count = strategy.step, 0
-
-    def asked(*arguments: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(*arguments)
-
-    strategy.step = asked
+    parts = CASES[name](device)
+    at_step(parts[1], at, terminate)
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(InterruptedRun, match=rf"stopped by SIGTERM.*step {at}; the checkpoint in .*stopped is written"):
-        fit(model, strategy, data, settings(checkpoint_seconds=1e9), seed=5, directory=stopped, progress_bar=False)
+    with pytest.raises(InterruptedRun, match=rf"stopped by SIGTERM.*step {at}; the checkpoint in .* is written"):
+        trained(parts, tmp_path, checkpoint_seconds=1e9)
     assert signal.getsignal(signal.SIGTERM) is handler
-    progress = checkpoint.load(stopped / CHECKPOINT, device)["progress"]
+    progress = checkpoint.load(tmp_path / CHECKPOINT, device)["progress"]
     assert (progress["epoch"], progress["batch"]) == divmod(at, 6)
-    fit(*case(device), settings(checkpoint_seconds=1e9), seed=5, directory=stopped, progress_bar=False)
-    same(final(stopped, device), final(whole, device))
+    trained(CASES[name](device), tmp_path, checkpoint_seconds=1e9)
+    same(final(tmp_path, device), final(whole(name)[0], device))
 
 
 def test_a_stop_at_the_last_step_comes_before_evaluation(tmp_path: Path, device: torch.device) -> None:
-    model, strategy, data = CASES["local, adam rows"](device)
-    step = strategy.step
-
-    def asked(*arguments: Any) -> Any:
-        if float(arguments[-1].progress) > 1 - 1.5 / 42:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(*arguments)
-
-    strategy.step = asked
+    parts = CASES["local, adam rows"](device)
+    at_step(parts[1], 42, terminate)
     with pytest.raises(InterruptedRun, match="stopped by SIGTERM after the last epoch, before evaluation"):
-        fit(model, strategy, data, settings(), seed=5, directory=tmp_path, progress_bar=False)
+        trained(parts, tmp_path)
     assert checkpoint.load(tmp_path / CHECKPOINT, device)["progress"]["finished"] is True
 
 
-def test_another_seed_gives_another_run(tmp_path: Path, device: torch.device) -> None:
+def test_another_seed_gives_another_run(device: torch.device) -> None:
     results = []
     for seed in (1, 1, 2):
-        model, strategy, data = CASES["amortized, dropout"](device)
-        fit(model, strategy, data, settings(), seed=seed, progress_bar=False)
-        results.append(model.decoder.last.weight.detach())
+        parts = CASES["amortized, dropout"](device)
+        trained(parts, None, seed)
+        results.append(parts[0].decoder.last.weight.detach())
     assert torch.equal(results[0], results[1]) and not torch.equal(results[1], results[2])
 
 
 def test_keep_best_survives_a_break(tmp_path: Path, device: torch.device) -> None:
-    case = CASES["local, adam rows"]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir(), broken.mkdir()
-    model, strategy, data = case(device)
-    fit(model, strategy, data, settings(keep="best"), seed=5, directory=whole, progress_bar=False)
-    break_off(case(device), 30, broken, "before", keep="best")
-    again, second, data = case(device)
-    fit(again, second, data, settings(keep="best"), seed=5, directory=broken, progress_bar=False)
-    same({**again.state_dict()}, {**model.state_dict()})
-    same(second.state_dict(), strategy.state_dict())
+    case, states = CASES["local, adam rows"], []
+    (tmp_path / "broken").mkdir(), (tmp_path / "whole").mkdir()
+    break_off(case(device), 30, tmp_path / "broken", "before", keep="best")
+    for name in ("whole", "broken"):
+        model, strategy, data = case(device)
+        trained((model, strategy, data), tmp_path / name, keep="best")
+        states.append([{**model.state_dict()}, strategy.state_dict()])
+    same(*states)
 
 
 def test_the_best_state_does_not_put_the_checkpoint_off(
@@ -265,6 +229,6 @@ def test_the_best_state_does_not_put_the_checkpoint_off(
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, device: torch.device) -> None:
-    fit(*CASES["amortized, dropout"](device), settings(epochs=1), directory=tmp_path, progress_bar=False)
+    trained(CASES["amortized, dropout"](device), tmp_path, epochs=1)
     with pytest.raises(VemError, match=r"does not fit this model and strategy: name a fresh hydra\.run\.dir"):
-        fit(*CASES["exact EM, mixture"](device), settings(epochs=1), directory=tmp_path, progress_bar=False)
+        trained(CASES["exact EM, mixture"](device), tmp_path, epochs=1)

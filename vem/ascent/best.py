@@ -13,7 +13,7 @@ from torch import Tensor
 from vem.ascent.elbo_oracle import ElboOracle
 from vem.ascent.lbfgs import Climbed, History, climb
 from vem.ascent.matched import matched, spherical
-from vem.ascent.starting import screen
+from vem.ascent.starting import prior_params, screen
 from vem.contracts import Family, GenerativeModel
 from vem.errors import at_least, positive
 
@@ -141,11 +141,10 @@ class _Search:
 
     def __init__(self, bounds: ElboOracle, settings: BestSettings) -> None:
         self.bounds, self.settings = bounds, settings
-        self.rows, size = bounds.rows, bounds.family.size
-        self.draws = 2 * math.ceil(max(settings.draws, 2 * size) / 2)
+        self.rows = bounds.rows
+        self.draws = 2 * math.ceil(max(settings.draws, 2 * bounds.family.size) / 2)
         self.few = 4 * math.ceil(settings.draws / 8)  # for gains that are large: spherical draws come in fours
-        ones = bounds.x.new_ones(len(bounds.x), size)
-        self.origin = bounds.family.start(torch.zeros_like(ones), ones).to(ones)  # N(0, I)
+        self.origin = prior_params(bounds.family, bounds.x)
 
     def run(self, starts: Mapping[str, Tensor]) -> BestQ:
         settings = self.settings

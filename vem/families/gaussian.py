@@ -145,8 +145,8 @@ def _within(radius: float, step: Tensor, dim: tuple[int, ...]) -> Tensor:
     return step * (radius / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1)
 
 
-class DiagonalGaussian:
-    """Fully factorized Gaussians: λ = (μ, log σ), 2H numbers a datum."""
+class _Gaussians:
+    """What families of Gaussians over H numbers share."""
 
     latent: Literal["real", "index"] = "real"
 
@@ -154,6 +154,14 @@ class DiagonalGaussian:
         at_least(size, 1, "latent_dim")
         self.size = size
         self.num_params = 2 * size
+
+    def noise(self, draws: int, batch_size: int) -> NoiseSpec:
+        """Standard normal [S, B, H]."""
+        return NoiseSpec("normal", (draws, batch_size, self.size))
+
+
+class DiagonalGaussian(_Gaussians):
+    """Fully factorized Gaussians: λ = (μ, log σ), 2H numbers a datum."""
 
     def __call__(self, params: Tensor) -> DiagonalGaussianPosterior:
         """[B, 2H] → q."""
@@ -181,20 +189,13 @@ class DiagonalGaussian:
         scale_step = 0.5 * (rate * gradient[:, h:]).clamp(-trust, trust)
         return params + torch.cat([mean_step, scale_step], -1)
 
-    def noise(self, draws: int, batch_size: int) -> NoiseSpec:
-        """Standard normal [S, B, H]."""
-        return NoiseSpec("normal", (draws, batch_size, self.size))
 
-
-class FullGaussian:
+class FullGaussian(_Gaussians):
     """Gaussians with any covariance: λ = (μ, log diagonal of L, strict lower triangle of L)."""
 
-    latent: Literal["real", "index"] = "real"
-
     def __init__(self, size: int) -> None:
-        at_least(size, 1, "latent_dim")
-        self.size = size
-        self.num_params = 2 * size + size * (size - 1) // 2
+        super().__init__(size)
+        self.num_params += size * (size - 1) // 2
 
     def __call__(self, params: Tensor) -> FullGaussianPosterior:
         """[B, 2H + H(H−1)/2] → q."""
@@ -244,7 +245,3 @@ class FullGaussian:
         batch = torch.arange(diagonal.shape[0], device=diagonal.device)[:, None]
         full = torch.diag_embed(diagonal)
         return full + torch.zeros_like(full).index_put((batch, row, col), strict)
-
-    def noise(self, draws: int, batch_size: int) -> NoiseSpec:
-        """Standard normal [S, B, H]."""
-        return NoiseSpec("normal", (draws, batch_size, self.size))

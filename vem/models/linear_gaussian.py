@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,17 +19,8 @@ from vem.families.gaussian import (
     log_standard_normal,
 )
 from vem.models.columns import Standardizing
-from vem.models.factor_likelihood import Fit, best_at_noise, factor_analysis, principal_components, scatter
+from vem.models.factor_likelihood import best_at_noise, factor_analysis, principal_components, scatter
 from vem.models.variance import MARGIN, data_moments, floored, log_excess
-
-
-class MaximumLikelihood(NamedTuple):
-    """Where the likelihood is largest, and how large it is there."""
-
-    weight: Tensor  # [D, H]
-    bias: Tensor  # [D]
-    noise: Tensor  # [] a variance
-    log_marginal: Tensor  # [] mean of log p(x) over the data, nats
 
 
 class LinearGaussian(Standardizing):
@@ -230,13 +221,16 @@ class LinearGaussian(Standardizing):
         """
         self.start(x, generator)  # the standardization, and a W that is not singular where the data leave it open
         found = scatter(x.flatten(1), self._units)
+        least = (1 + MARGIN) * float(self._floor())  # the smallest variance that the noise is given
         if self.isotropic:
-            fit = principal_components(found, self.latent_size, self._least())
+            fit = principal_components(found, self.latent_size, least)
         else:
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-            rng = np.random.default_rng(seed)
-            fit = factor_analysis(found, self.latent_size, self._least(), rng, restarts)
-        self._take(fit)
+            fit = factor_analysis(found, self.latent_size, least, np.random.default_rng(seed), restarts)
+        for parameter, value in ((self.weight, fit.weight), (self.bias, fit.bias)):
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+        self.center.copy_(self.bias)
+        self._set_noise(torch.from_numpy(fit.noise).to(self.bias.device))
 
     @torch.no_grad()
     def best_at_noise(self, x: Tensor) -> float:
@@ -253,16 +247,6 @@ class LinearGaussian(Standardizing):
 
     def _units(self, x: Tensor) -> Tensor:
         return self._inside(x).double()
-
-    def _least(self) -> float:
-        """The smallest variance that the noise is given, above its floor."""
-        return (1 + MARGIN) * float(self._floor())
-
-    def _take(self, fit: Fit) -> None:
-        for parameter, value in ((self.weight, fit.weight), (self.bias, fit.bias)):
-            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-        self.center.copy_(self.bias)
-        self._set_noise(torch.from_numpy(fit.noise).to(self.bias.device))
 
     # --- pieces
 
@@ -303,33 +287,3 @@ def _covariance_sum(posterior: Posterior) -> Tensor:
         "the linear-Gaussian M-step needs a Gaussian q with a known covariance, not "
         f"{type(posterior).__name__}: take family=full_gaussian or family=diagonal_gaussian."
     )
-
-
-def maximum_likelihood_ppca(x: Tensor, latent_dim: int) -> MaximumLikelihood:
-    """Maximum likelihood of probabilistic PCA from eigenvalues; log_marginal is its mean over x, nats.
-
-    W = U_H (Λ_H − ψ I)^½, ψ = the mean of the D − H smallest eigenvalues of the covariance of the data,
-    mean log p(x) = −½ (D log 2π + Σ_{i ≤ H} log λ_i + (D − H) log ψ + D). x [N, *X], in float64.
-
-    Raises:
-        VemError: ``latent_dim`` not below D, or no variance left for the noise.
-
-    Source: Tipping and Bishop, 1999, eq. 7–8.
-
-    >>> x = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    >>> maximum_likelihood_ppca(x, 1).noise.item()
-    0.5
-    """
-    flat = x.flatten(1).double()
-    size = flat.shape[1]
-    if not 0 < latent_dim < size:
-        raise VemError(f"latent_dim={latent_dim}: probabilistic PCA in {size} dimensions needs 1 to {size - 1}.")
-    bias = flat.mean(0)
-    values, vectors = torch.linalg.eigh((flat - bias).T @ (flat - bias) / len(flat))
-    noise = values[:-latent_dim].mean()
-    if not noise > size * torch.finfo(values.dtype).eps * values[-1]:
-        raise VemError(f"latent_dim={latent_dim} explains these data without noise: there is no maximum.")
-    kept = values[-latent_dim:].flip(0)
-    weight = vectors[:, -latent_dim:].flip(1) * (kept - noise).clamp_min(0).sqrt()
-    log_det = kept.log().sum() + (size - latent_dim) * noise.log()
-    return MaximumLikelihood(weight, bias, noise, -0.5 * (size * (LOG_2PI + 1) + log_det))

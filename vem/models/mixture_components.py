@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vem.errors import BadArgument, choice
 from vem.families.gaussian import LOG_2PI
-from vem.models.variance import MARGIN, floored, log_excess
+from vem.models.variance import covariance_factor, floored, log_excess
 
 # With less weight than this the data say nothing of a component, and the M-step leaves it where it is.
 NO_WEIGHT = 1e-8
@@ -144,12 +144,13 @@ class GaussianComponents(Components):
 
 
 class DiagonalComponents(GaussianComponents):
-    """Covariances diag(σ²_k), or σ²_k I if ``spherical``; no [K, B, D] temporary."""
+    """Covariances diag(σ²_k); no [K, B, D] temporary."""
 
-    def __init__(self, components: int, size: int, floor: float, regularize: float, spherical: bool = False) -> None:
+    spherical = False  # one variance for all columns
+
+    def __init__(self, components: int, size: int, floor: float, regularize: float) -> None:
         super().__init__(components, size, floor, regularize)
-        self.spherical = spherical
-        self.raw_variance = nn.Parameter(torch.zeros(components, 1 if spherical else size))
+        self.raw_variance = nn.Parameter(torch.zeros(components, 1 if self.spherical else size))
 
     def variance(self) -> Tensor:
         """σ² [K, D]."""
@@ -175,21 +176,25 @@ class DiagonalComponents(GaussianComponents):
         _update(self.raw_variance, log_excess(variance + self.regularize, self.floor), count)
 
 
+class SphericalComponents(DiagonalComponents):
+    """Covariances σ²_k I."""
+
+    spherical = True
+
+
 class FullComponents(GaussianComponents):
     """Covariances Σ_k = L_k L_kᵀ: L = the strict lower triangle of ``lower`` and √pivots on its diagonal.
 
     The M-step clips the eigenvalues of Σ_k at the floor: the maximum among covariances ⪰ floor · I.
     """
 
+    tied = False  # one covariance for all components
+
     def __init__(self, components: int, size: int, floor: float, regularize: float) -> None:
         super().__init__(components, size, floor, regularize)
-        matrices = self.num_matrices(components)
+        matrices = 1 if self.tied else components
         self.raw_variance = nn.Parameter(torch.zeros(matrices, size))
         self.lower = nn.Parameter(torch.zeros(matrices, size, size))
-
-    def num_matrices(self, components: int) -> int:
-        """How many covariances there are."""
-        return components
 
     def scale_tril(self) -> Tensor:
         """L [K, D, D] ([1, D, D] where it is shared)."""
@@ -226,7 +231,7 @@ class FullComponents(GaussianComponents):
     def set_matrices(self, covariance: Tensor, count: Tensor) -> None:
         """Take these covariances [K, D, D] where their component has weight."""
         eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-        lower, raw = _cholesky(covariance + self.regularize * eye, self.floor)
+        lower, raw = covariance_factor(covariance + self.regularize * eye, self.floor)
         _update(self.lower, lower, count)
         _update(self.raw_variance, raw, count)
 
@@ -234,8 +239,7 @@ class FullComponents(GaussianComponents):
 class TiedComponents(FullComponents):
     """One covariance Σ for all components: x is whitened once."""
 
-    def num_matrices(self, components: int) -> int:
-        return 1
+    tied = True
 
     def log_density(self, x: Tensor) -> Tensor:
         tril = self.scale_tril()[0].double()
@@ -257,21 +261,20 @@ class TiedComponents(FullComponents):
         self.set_matrices((within / total)[None], total[None])
 
 
+KINDS: dict[str, type[DiagonalComponents | FullComponents]] = {
+    "full": FullComponents, "diagonal": DiagonalComponents, "tied": TiedComponents, "spherical": SphericalComponents
+}  # fmt: skip
+
+
 def make_components(
-    likelihood: str,
-    covariance: str,
-    components: int,
-    size: int,
-    floors: tuple[float, float],
-    regularize: float,
+    likelihood: str, covariance: str, components: int, size: int, floors: tuple[float, float], regularize: float
 ) -> Components:
     """The components of that likelihood and kind of covariance; floors of (variance, probability).
 
     Raises:
         VemError: an unknown name, or ``regularize`` with a Bernoulli likelihood.
     """
-    kinds = ("full", "diagonal", "tied", "spherical")
-    choice(covariance, kinds, "covariance")
+    kind = KINDS[choice(covariance, tuple(KINDS), "covariance")]
     if choice(likelihood, ("gaussian", "bernoulli"), "likelihood") == "bernoulli":
         if regularize:
             raise BadArgument(
@@ -280,26 +283,10 @@ def make_components(
                 "leave it at 0 and set model.probability_floor.",
             )
         return BernoulliComponents(components, size, floors[1])
-    gaussian = (components, size, floors[0], regularize)
-    if covariance in ("diagonal", "spherical"):
-        return DiagonalComponents(*gaussian, spherical=covariance == "spherical")
-    return (FullComponents if covariance == "full" else TiedComponents)(*gaussian)
+    return kind(components, size, floors[0], regularize)
 
 
 def _update(parameter: nn.Parameter, value: Tensor, count: Tensor) -> None:
     """Write the rows of components that have weight; a dead one keeps its parameters, and no NaN arises."""
     alive = (count > NO_WEIGHT).view(-1, *[1] * (value.dim() - 1))
     parameter.copy_(torch.where(alive, value, parameter.double()))
-
-
-def _cholesky(covariance: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """L and the raw pivots of the covariances [K, D, D], with eigenvalues clipped at the floor.
-
-    From the QR factors of (V √λ)ᵀ, since A Aᵀ = Rᵀ R: unlike a Cholesky factorization it cannot fail.
-    """
-    values, vectors = torch.linalg.eigh(covariance)
-    root = vectors * values.clamp_min((1 + MARGIN) * floor).sqrt()[:, None]
-    tril = torch.linalg.qr(root.mT).R.mT
-    diagonal = tril.diagonal(dim1=-2, dim2=-1)
-    tril = tril * diagonal.sign()[:, None]  # the factor with a positive diagonal
-    return tril, log_excess(diagonal.square(), floor)

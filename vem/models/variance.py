@@ -36,3 +36,16 @@ def data_moments(x: Tensor, chunk: int = 4096) -> tuple[Tensor, Tensor]:
     mean = torch.stack([part.double().sum(0) for part in torch.split(x, chunk)]).sum(0) / len(x)
     square = torch.stack([(part.double() - mean).square().sum(0) for part in torch.split(x, chunk)]).sum(0)
     return mean, square / len(x)
+
+
+def covariance_factor(covariance: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """L and the raw pivots of the covariances [K, D, D], with eigenvalues clipped at the floor.
+
+    From the QR factors of (V √λ)ᵀ, since A Aᵀ = Rᵀ R: unlike a Cholesky factorization it cannot fail.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp_min((1 + MARGIN) * floor).sqrt()[:, None]
+    tril = torch.linalg.qr(root.mT).R.mT
+    diagonal = tril.diagonal(dim1=-2, dim2=-1)
+    tril = tril * diagonal.sign()[:, None]  # the factor with a positive diagonal
+    return tril, log_excess(diagonal.square(), floor)

@@ -25,6 +25,7 @@ from vem.errors import VemError
 from vem.families.checks import matching
 from vem.models.modes import evaluating
 from vem.models.units import in_units, units_of
+from vem.objectives.checks import called_in_steps
 from vem.strategies.compiled import compiled
 from vem.strategies.gradient import AscentOptimizer, Gradient, OptimizerFactory, differentiate
 
@@ -61,7 +62,7 @@ class Amortized:
         compile: bool = False,
     ) -> None:
         self.make_family = family
-        self.objective = objective
+        self.objective = called_in_steps(objective)
         self.make_optimizer = optimizer
         self.make_encoder = encoder
         self.compile = compile

@@ -87,6 +87,7 @@ class ExactEM:
     no_elbo: str | None = None
     gap_name = "optimization"
     family: Family | None = None  # q is the posterior itself
+    x: Tensor  # the training data, for passes of its own
 
     def __init__(
         self,
@@ -118,9 +119,6 @@ class ExactEM:
         if not isinstance(accelerate, bool):
             choice(accelerate, ("auto",), "accelerate")
         self.accelerate = accelerate
-        self.x: Tensor | None = None  # the training data, for passes of its own
-        self.by_gain = self.longer = False  # whether these options are on for this model
-        self.redrawn = False
         self.latent_size: int | None = None  # H of a continuous z; None = an index, which is enumerated
         self._begin()
 
@@ -146,7 +144,7 @@ class ExactEM:
         self.redrawn, self.x = data.redrawn, data.x
         if isinstance(model, Standardizing):
             model.standardize_columns()
-        careful = getattr(model, "columns", None) is not None
+        careful = getattr(model, "columns", None) is not None  # so these options are on for this model
         self.by_gain = self.convergence == "gain" or (self.convergence == "auto" and careful)
         self.longer = self.accelerate is True or (self.accelerate == "auto" and careful)
         self._begin()
@@ -161,7 +159,7 @@ class ExactEM:
         best, best_state = -float("inf"), None
         for _ in range(self.restarts):
             model.start(data.x, generator)
-            bound = self._short_run(tractable, data.x)
+            bound = self._short_run(tractable)
             if best_state is None or bound > best:
                 best, best_state = bound, {k: v.clone() for k, v in model.state_dict().items()}
         assert best_state is not None
@@ -224,13 +222,13 @@ class ExactEM:
         self._forget()
 
     @torch.no_grad()
-    def _short_run(self, model: ExactModel, x: Tensor) -> float:
+    def _short_run(self, model: ExactModel) -> float:
         """A few epochs of EM from where the model stands; the mean log p(x) after the last of them."""
         for _ in range(self.restart_epochs):
-            for part in torch.split(x, RESTART_BATCH):
+            for part in torch.split(self.x, RESTART_BATCH):
                 self._add(model, part, model.exact_posterior(part), model.log_marginal(part))
             self._maximize(model)
-        return self._mean_log_marginal(model, x)
+        return self._mean_log_marginal(model)
 
     # --- how far, and how long
 
@@ -258,22 +256,17 @@ class ExactEM:
             return False
         done = rise < squarem.ROUNDING * self.tolerance or max(rise, squarem.to_come(rise, rate)) < self.tolerance
         self.settled = self.settled + 1 if done else 0
-        if self.settled < 2:
-            return False
-        if isinstance(model, Solvable) and self.x is not None and model.best_at_noise(self.x) > self.last + SADDLE:
+        if self.settled >= 2 and isinstance(model, Solvable) and model.best_at_noise(self.x) > self.last + SADDLE:
             self.settled = 0
-            return False
-        return True
+        return self.settled >= 2
 
-    def _mean_log_marginal(self, model: ExactModel, x: Tensor | None = None) -> float:
+    def _mean_log_marginal(self, model: ExactModel) -> float:
         """The mean log p(x) over the training data; NaN where the parameters have none."""
-        x = self.x if x is None else x
-        assert x is not None
         try:
-            sums = [model.log_marginal(part).double().sum() for part in torch.split(x, RESTART_BATCH)]
+            sums = [model.log_marginal(part).double().sum() for part in torch.split(self.x, RESTART_BATCH)]
         except torch.linalg.LinAlgError:  # a step that went too far
             return float("nan")
-        return float(torch.stack(sums).sum()) / len(x)
+        return float(torch.stack(sums).sum()) / len(self.x)
 
     # --- state
 

@@ -30,6 +30,7 @@ from vem.contracts import (
 from vem.errors import BadArgument, VemError, at_least, choice
 from vem.families.checks import matching
 from vem.models.units import in_units
+from vem.objectives.checks import called_in_steps
 from vem.strategies.compiled import compiled
 from vem.strategies.gradient import AscentOptimizer, Gradient, OptimizerFactory, differentiate
 from vem.strategies.phases import Alternation
@@ -94,7 +95,7 @@ class Local:
         compile: bool = False,
     ) -> None:
         self.make_family, self.make_optimizer = family, optimizer
-        self.objective = objective
+        self.objective = called_in_steps(objective)
         at_least(cool, 0, "cool")
         self.cool, self.compile = cool, compile
         self.rule, self.start, self.held_out = rule, start, held_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
@@ -30,42 +30,42 @@ class Asked:
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM raise while the block runs, as Ctrl-C does; in the main thread alone."""
+def _handled(handlers: Mapping[int, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    """Other handlers of signals while the block runs; elsewhere than in the main thread they cannot be set."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise while the block runs, as Ctrl-C does; in the main thread alone."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
+    with _handled({signal.SIGTERM: stop}):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
 def stop_requests() -> Iterator[Asked]:
     """Note the first SIGTERM or SIGINT instead of dying of it; the second acts at once.
 
-    Handlers can be set in the main thread only: elsewhere (a launcher's worker thread) this does nothing.
+    In the main thread only: elsewhere (a launcher's worker thread) this does nothing.
     """
     asked = Asked()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.name = signal.Signals(number).name
         signal.signal(number, before[number])
 
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, note)
-    try:
+    with _handled(dict.fromkeys(before, note)):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
