@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from vem.ascent.e_step import ascend, cooled
+from vem.ascent.e_step import ascend
 from vem.ascent.lambda_table import LambdaTable, fresh
 from vem.ascent.rules import SGD, Adam, Natural
 from vem.errors import VemError
@@ -63,27 +63,6 @@ def test_absent_rows_keep_everything(rule: Adam | SGD | Natural, device: torch.d
     assert not torch.equal(before[0][again], table.params[again])
 
 
-def test_sgd_is_rate_times_gradient(device: torch.device) -> None:
-    rows = fresh(torch.randn(3, 4, device=device), ())
-    gradient = torch.randn(3, 4, device=device)
-    moved = SGD(rate=0.5)(DiagonalGaussian(2), rows, gradient, torch.tensor(0.1, device=device))
-    torch.testing.assert_close(moved.params, rows.params + 0.05 * gradient)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Natural(rate=0.0), r"rate=0\.0 must be positive"),
-        (lambda: Natural(trust=math.nan), r"trust=nan must be positive"),
-        (lambda: SGD(rate=-1.0), r"rate=-1\.0 must be positive"),
-        (lambda: Adam(beta1=1.0), r"beta1=1\.0 must lie in"),
-    ],
-)
-def test_bad_rules_are_refused(make: object, message: str) -> None:
-    with pytest.raises(VemError, match=message):
-        make()  # type: ignore[operator]
-
-
 def test_a_family_without_a_natural_gradient_is_told_the_remedy() -> None:
     with pytest.raises(VemError, match=r"natural_step.*strategy/rule=adam"):
         Natural()(object(), fresh(torch.zeros(1, 2), ()), torch.zeros(1, 2), 1.0)  # type: ignore[arg-type]
@@ -112,7 +91,3 @@ def test_ascent_follows_a_hand_written_loop_and_leaves_theta_alone(device: torch
     assert rows.steps.tolist() == [5] * 4
     assert all(p.grad is None for p in model.parameters()) and not rows.params.requires_grad
     assert ascend(model, family, objective, x, rows, SGD(), noise, 0, one, one) == (rows, None)
-
-
-def test_cooling() -> None:
-    assert [round(cooled(t, 0.2), 6) for t in (0.0, 0.5, 1.0)] == [1.0, 0.6, 0.2]

@@ -7,7 +7,6 @@ import torch
 from oracles import maximum_likelihood_ppca
 
 from vem.ascent.starts import PCAStart, PriorStart
-from vem.errors import VemError
 from vem.models.linear_gaussian import LinearGaussian
 from vem.noise import generator
 
@@ -83,8 +82,3 @@ def test_very_wide_data_take_the_randomized_factorization(device: torch.device) 
     centred = x - x.mean(0)
     left = centred - mean @ torch.linalg.lstsq(mean, centred).solution
     assert left.square().mean().item() < 1e-3 * centred.square().mean().item()
-
-
-def test_a_bad_temper_is_refused() -> None:
-    with pytest.raises(VemError, match=r"temper=-1"):
-        PCAStart(-1.0)

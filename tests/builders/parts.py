@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from vem.ascent.rules import Natural
 from vem.ascent.starts import PCAStart
@@ -24,12 +25,37 @@ from vem.training.schedules import Constant
 from vem.training.settings import Training
 
 
+class ConvDecoder(nn.Module):
+    """A user's decoder: it sees one batch axis, and has dropout and batch norm."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(latent, 2 * 4 * 4)
+        self.norm = nn.BatchNorm1d(2 * 4 * 4)
+        self.drop = nn.Dropout(0.5)
+        self.up = nn.ConvTranspose2d(2, 1, 4, stride=2, padding=1)
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.seen.append(tuple(z.shape))
+        h = self.drop(self.norm(self.first(z)).relu()).reshape(-1, 2, 4, 4)
+        return self.up(h).squeeze(1)
+
+
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
     """torch's global stream from this seed on, and afterwards as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def scattered(model: Any, stream: torch.Generator) -> Any:
+    """The model, its parameters drawn from N(0, 1): away from their defaults, and aligned with nothing."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=stream, device=stream.device, dtype=torch.float64))
+    return model
 
 
 def adam(rate: float = 0.01) -> Any:

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from parts import ConvDecoder
+from torch import nn
 from torch.distributions import Bernoulli, Independent, Normal
 
 from vem.errors import VemError
 from vem.models.deep import DeepLatentModel
 from vem.models.networks import MLPFactory
 from vem.noise import generator
-
-
-class ConvDecoder(nn.Module):
-    """A user's decoder: it sees one batch axis, and has dropout and batch norm."""
-
-    def __init__(self, latent: int, channels: int = 1) -> None:
-        super().__init__()
-        self.first = nn.Linear(latent, 2 * 4 * 4)
-        self.norm = nn.BatchNorm1d(2 * 4 * 4)
-        self.drop = nn.Dropout(0.5)
-        self.up = nn.ConvTranspose2d(2, channels, 4, stride=2, padding=1)
-        self.seen: list[tuple[int, ...]] = []
-
-    def forward(self, z: Tensor) -> Tensor:
-        self.seen.append(tuple(z.shape))
-        h = self.drop(self.norm(self.first(z)).relu()).reshape(-1, 2, 4, 4)
-        return self.up(h).squeeze(1)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])

@@ -13,7 +13,6 @@ from sklearn.decomposition import FactorAnalysis
 from torch import Tensor
 
 from vem.contracts import Batch, TrainingSet
-from vem.errors import VemError
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
 from vem.models.variance import MARGIN
@@ -89,12 +88,6 @@ def test_ppca_is_the_closed_form_in_any_units(name: str, key: int, latent: int, 
     else:
         pytest.fail("did not converge")
     assert mean_log_marginal(model, x, dtype) == pytest.approx(truth, abs=1e-5)
-
-
-def test_the_example_with_its_first_column_in_thousandths(dtype: torch.dtype) -> None:
-    x = example()
-    x[:, 0] *= 1000
-    assert mean_log_marginal(solved(x, 2, dtype), x, dtype) == pytest.approx(closed_form(x, 2), abs=1e-5)
 
 
 @pytest.mark.parametrize(("num", "size"), [(5, 30), (8, 8), (4, 3), (30, 40), (200, 3)])
@@ -200,8 +193,6 @@ def test_auto_standardizes_for_exact_em_alone_and_old_states_load() -> None:
     bernoulli = Mixture((3,), 2, likelihood="bernoulli", standardize=True)
     bernoulli.standardize_columns()
     assert bernoulli.columns is None
-    with pytest.raises(VemError, match=r"standardize=often"):
-        LinearGaussian((3,), 2, standardize="often")
 
 
 @pytest.mark.parametrize("kind", ["full", "diagonal", "tied", "spherical"])

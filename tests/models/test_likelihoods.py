@@ -6,33 +6,9 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 from torch.distributions import Independent, Normal
-from torch.nn import functional as F
 
-from vem.errors import VemError
-from vem.models.likelihoods import Gaussian, bernoulli_log_prob, make_likelihood
-from vem.noise import generator
-
-
-def judge(logits: Tensor, x: Tensor) -> Tensor:
-    return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
-
-
-def test_bernoulli_value_gradient_and_second_derivative(device: torch.device, dtype: torch.dtype) -> None:
-    g = generator(device, 0)
-    logits = 3 * torch.randn(4, 5, 7, generator=g, device=device, dtype=dtype)
-    x = (torch.rand(5, 7, generator=g, device=device) > 0.5).to(dtype)
-    direction, outer = torch.randn_like(logits), torch.randn(4, 5, generator=g, device=device, dtype=dtype)
-    results = []
-    for log_prob in (bernoulli_log_prob, judge):
-        out = logits.clone().requires_grad_()
-        value = log_prob(out, x)
-        (gradient,) = torch.autograd.grad((outer * value).sum(), out, create_graph=True)
-        (second,) = torch.autograd.grad((gradient * direction).sum(), out)
-        results.append((value.detach(), gradient.detach(), second))
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected)
+from vem.models.likelihoods import Gaussian, bernoulli_log_prob
 
 
 @pytest.mark.parametrize("logit", [-1e4, 1e4, 0.0])
@@ -42,9 +18,9 @@ def test_bernoulli_at_extreme_logits(logit: float, pixel: float, device: torch.d
     x = torch.tensor([pixel, 1 - pixel], device=device, dtype=dtype)
     value = bernoulli_log_prob(out, x)
     (gradient,) = torch.autograd.grad(value.sum(), out)
-    torch.testing.assert_close(value, judge(out, x))
-    torch.testing.assert_close(gradient, torch.autograd.grad(judge(out, x).sum(), out)[0])
-    assert torch.isfinite(value).all() and torch.isfinite(gradient).all()
+    wrong = max((1 - 2 * pixel) * logit, 0.0)  # by how much the sign of the logits misses the pixels
+    torch.testing.assert_close(value, torch.full_like(value, -2 * (wrong if logit else math.log(2))))
+    torch.testing.assert_close(gradient, (x - out.sigmoid()).detach())
 
 
 def test_bernoulli_under_vmap(device: torch.device) -> None:
@@ -76,18 +52,3 @@ def test_a_learned_scale_keeps_its_floor_and_says_so(device: torch.device) -> No
     assert likelihood.scale().item() == pytest.approx(0.1)
     assert "reached its floor 0.1" in likelihood.notes()[0]
     assert Gaussian((2,), 0.001).notes() == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("bernouli", (2,), 1.0, 0.1), "did you mean 'bernoulli'"),
-        (("gaussian", (2,), "learnt", 0.1), r"scale='learnt' is not known"),
-        (("gaussian", (2,), 0.0, 0.1), r"scale=0\.0 must be positive"),
-        (("gaussian", (2,), math.nan, 0.1), r"scale=nan must be positive"),
-        (("gaussian", (2,), "learned", 0.0), r"scale_floor=0\.0 must be positive"),
-    ],
-)
-def test_bad_likelihoods_are_refused(arguments: tuple, message: str) -> None:
-    with pytest.raises(VemError, match=message):
-        make_likelihood(*arguments)

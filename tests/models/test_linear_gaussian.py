@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import maximum_likelihood_ppca
+from parts import scattered
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
@@ -17,20 +18,10 @@ from vem.noise import fill, generator
 KINDS = ("isotropic", "diagonal")
 
 
-def made(
-    device: torch.device,
-    noise: str,
-    event: tuple[int, ...] = (2, 4),
-    latent: int = 3,
-    dtype: torch.dtype = torch.float64,
-) -> LinearGaussian:
+def made(device: torch.device, noise: str, event: tuple[int, ...] = (2, 4), latent: int = 3) -> LinearGaussian:
     """A model whose parameters are all away from their defaults."""
-    model = LinearGaussian(event, latent, noise=noise).to(device, dtype)
-    g = generator(device, "made", noise)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=g, device=device, dtype=dtype))
-    return model
+    model = LinearGaussian(event, latent, noise=noise).to(device, torch.float64)
+    return scattered(model, generator(device, "made", noise))
 
 
 def numbers(model: LinearGaussian) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -125,15 +116,13 @@ def test_the_m_step_is_stationary(device: torch.device, noise: str, posterior: s
         torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-9)
 
 
-def test_start_looks_at_the_data_and_only_at_the_generator(device: torch.device, dtype: torch.dtype) -> None:
+def test_the_start_has_the_mean_of_the_data_and_half_their_variance(device: torch.device, dtype: torch.dtype) -> None:
     x = 100 + 5 * torch.randn(300, 6, device=device, dtype=dtype, generator=generator(device, 5))
-    models = [LinearGaussian((6,), 2).to(device, dtype) for _ in range(3)]
-    for model, seed in zip(models, (1, 1, 2), strict=True):
-        model.start(x, generator(device, seed))
-    assert torch.equal(models[0].weight, models[1].weight) and not torch.equal(models[0].weight, models[2].weight)
-    torch.testing.assert_close(models[0].bias, x.mean(0))
-    assert models[0].noise_variance()[0].item() == pytest.approx(x.var(0).mean().item() / 2, rel=0.02)
-    assert models[0].log_marginal(x).mean() > LinearGaussian((6,), 2).to(device, dtype).log_marginal(x).mean()
+    model, unstarted = (LinearGaussian((6,), 2).to(device, dtype) for _ in range(2))
+    model.start(x, generator(device, 1))
+    torch.testing.assert_close(model.bias, x.mean(0))
+    assert model.noise_variance()[0].item() == pytest.approx(x.var(0).mean().item() / 2, rel=0.02)
+    assert model.log_marginal(x).mean() > unstarted.log_marginal(x).mean()
 
 
 def test_noise_at_its_floor_is_reported(device: torch.device, dtype: torch.dtype) -> None:
@@ -146,19 +135,6 @@ def test_noise_at_its_floor_is_reported(device: torch.device, dtype: torch.dtype
         model.maximize(model.statistics(x, model.exact_posterior(x)))
     assert torch.isfinite(model.log_marginal(x)).all()
     assert len(model.notes()) == 1 and "1 of 4" in model.notes()[0] and "model.noise_floor" in model.notes()[0]
-
-
-@pytest.mark.parametrize(
-    ("options", "place"),
-    [
-        ({"latent_dim": 0}, "latent_dim"),
-        ({"latent_dim": 1, "noise": "full"}, "noise"),
-        ({"latent_dim": 1, "noise_floor": 0.0}, "noise_floor"),
-    ],
-)
-def test_bad_options(options: dict[str, object], place: str) -> None:
-    with pytest.raises(VemError, match=place):
-        LinearGaussian((3,), **options)  # type: ignore[arg-type]  # the point of the test
 
 
 def test_a_bad_posterior() -> None:

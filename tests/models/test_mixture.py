@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from parts import scattered
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from torch import Tensor
@@ -27,12 +28,7 @@ def mixture(kind: str, components: int = K, event: tuple[int, ...] = EVENT, **op
 
 def made(device: torch.device, kind: str, dtype: torch.dtype = torch.float64) -> Mixture:
     """A mixture whose parameters are all away from their defaults."""
-    model = mixture(kind).to(device, dtype)
-    g = generator(device, "made", kind)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=g, device=device, dtype=dtype))
-    return model
+    return scattered(mixture(kind).to(device, dtype), generator(device, "made", kind))
 
 
 def data(device: torch.device, kind: str, num: int = 30, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -40,10 +36,10 @@ def data(device: torch.device, kind: str, num: int = 30, dtype: torch.dtype = to
     return (x > 0).to(dtype) if kind == "bernoulli" else 2 * x + 1
 
 
-def covariances(model: Mixture) -> np.ndarray:
+def covariances(model: Mixture, floor: float = 1e-6) -> np.ndarray:
     """Σ [K, D, D] from the raw parameters, with numpy only."""
     raw = {k: v.detach().cpu().double().numpy() for k, v in model.components.named_parameters()}
-    pivots = 1e-6 + np.exp(raw["raw_variance"])
+    pivots = floor + np.exp(raw["raw_variance"])
     size = raw["mean"].shape[1]
     if "lower" not in raw:
         return np.stack([np.diag(np.broadcast_to(row, size)) for row in pivots])
@@ -107,7 +103,7 @@ def test_at_the_floors_the_m_step_never_lowers_the_bound(device: torch.device, k
         means = model.components.means()
         assert means.min() >= 0.2 - 1e-12 and means.max() <= 0.8 + 1e-12
     else:
-        assert np.linalg.eigvalsh(covariances_at(model, 0.3)).min() >= 0.3
+        assert np.linalg.eigvalsh(covariances(model, 0.3)).min() >= 0.3
         assert len(model.notes()) == 1 and "model.variance_floor" in model.notes()[0]
     g = generator(device, 2)
     state = {k: v.clone() for k, v in model.state_dict().items()}
@@ -119,7 +115,7 @@ def test_at_the_floors_the_m_step_never_lowers_the_bound(device: torch.device, k
                 p.add_(step.abs() if name.endswith("raw_variance") else step)
             if kind == "bernoulli":
                 model.components.logits.clamp_(-np.log(4.0), np.log(4.0))
-        inside = kind == "bernoulli" or np.linalg.eigvalsh(covariances_at(model, 0.3)).min() >= 0.3003
+        inside = kind == "bernoulli" or np.linalg.eigvalsh(covariances(model, 0.3)).min() >= 0.3003
         assert not inside or ELBO()(model, x, q, None).value.mean() <= best + 1e-12
 
 
@@ -132,16 +128,6 @@ def test_a_singular_covariance_is_at_its_floor_whatever_its_pivots(kind: str, dt
         model = Mixture((one.shape[1],), 1, covariance=kind).to(dtype)
         model.start(one, generator("cpu", 0))
         assert low == (f"1 of {one.shape[1]} variances of the mixture reached their floor" in " ".join(model.notes()))
-
-
-def covariances_at(model: Mixture, floor: float) -> np.ndarray:
-    """As ``covariances``, from draws of the model's own factor and for any floor."""
-    components = model.components
-    if hasattr(components, "scale_tril"):
-        tril = components.scale_tril().detach().cpu()
-        return (tril @ tril.mT).numpy()
-    variance = floor + components.raw_variance.detach().exp().cpu()
-    return variance.expand(components.mean.shape).diag_embed().numpy()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -212,23 +198,6 @@ def test_kmeans_lowers_the_distance_and_keeps_an_empty_cluster(device: torch.dev
     costs = [cost(kmeans(x, start, steps)) for steps in (0, 1, 3, 10)]
     assert costs[0] > costs[1] > costs[2] >= costs[3]
     assert (kmeans(x, start, 10) < 3).all()
-
-
-@pytest.mark.parametrize(
-    ("options", "place"),
-    [
-        ({"components": 0}, "components"),
-        ({"likelihood": "poisson"}, "likelihood"),
-        ({"covariance": "diag"}, "covariance"),
-        ({"variance_floor": 0.0}, "variance_floor"),
-        ({"probability_floor": 0.5}, "probability_floor"),
-        ({"regularize": -1.0}, "regularize"),
-        ({"likelihood": "bernoulli", "regularize": 1e-6}, "regularize"),
-    ],
-)
-def test_bad_options(options: dict[str, object], place: str) -> None:
-    with pytest.raises(VemError, match=place):
-        Mixture((3,), **{"components": 2, **options})  # type: ignore[arg-type]  # the point of the test
 
 
 def test_more_components_than_data() -> None:

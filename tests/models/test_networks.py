@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
 
-from vem.errors import VemError
 from vem.models.networks import ACTIVATIONS, MLPFactory
 
 
@@ -45,16 +42,3 @@ def test_an_activation_stands_between_all_layers_and_not_after_the_last(name: st
     layers = list(MLPFactory([4, 4], name)((2,), (2,)).layers)
     assert [type(layer) for layer in layers[1::2]] == [ACTIVATIONS[name]] * 2
     assert isinstance(layers[-1], nn.Linear) and len(layers) == 5
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (([5, 0],), r"widths\[1\]=0 is too small"),
-        (([-3],), r"widths\[0\]=-3 is too small"),
-        (([5], "rellu"), "did you mean 'relu'"),
-    ],
-)
-def test_bad_networks_are_refused(arguments: Any, message: str) -> None:
-    with pytest.raises(VemError, match=message):
-        MLPFactory(*arguments)

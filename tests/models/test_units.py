@@ -147,13 +147,18 @@ def test_a_column_far_from_0_and_a_constant_one_train(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("k", [0.01, 255.0])
-def test_x_times_k_gives_log_p_less_d_log_k(name: str, k: float) -> None:
-    """Real data of several spreads, in single precision; held-out data too."""
-    one, *rest = trained(WINE, "common", name, torch.float32, epochs=10)
-    other, *others = trained(WINE * k, "common", name, torch.float32, epochs=10)
-    np.testing.assert_allclose(np.array(other) + 13 * math.log(k), one, atol=0.02)
-    torch.testing.assert_close(held_out(*others) + 13 * math.log(k), held_out(*rest), atol=0.05, rtol=0)
+@pytest.mark.parametrize(
+    ("values", "units", "k"),
+    [(WINE, "common", 0.01), (load_digits().images[:300] / 16, "auto", 255.0)],
+    ids=["wine", "grey levels"],
+)
+def test_x_times_k_gives_log_p_less_d_log_k(values: Any, units: str, k: float, name: str) -> None:
+    """Real data of several spreads and pictures, in single precision; held-out data too."""
+    one, *rest = trained(values, units, name, torch.float32, epochs=5)
+    other, *others = trained(values * k, units, name, torch.float32, epochs=5)
+    shift = values[0].size * math.log(k)
+    np.testing.assert_allclose(np.array(other) + shift, one, atol=0.05)
+    torch.testing.assert_close(held_out(*others) + shift, held_out(*rest), atol=0.1, rtol=0)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -177,13 +182,6 @@ def test_units_are_those_of_a_table_divided_by_hand(units: str, name: str) -> No
     constant = float(np.log(spread).sum())
     np.testing.assert_allclose(np.array(found) + constant, by_hand, atol=1e-6)
     torch.testing.assert_close(held_out(*others) + constant, held_out(*rest), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_pictures_of_255_grey_levels(name: str) -> None:
-    images = load_digits().images[:300]
-    small, large = (trained(images * k, "auto", name, torch.float32, latent=3)[0] for k in (1 / 16, 255 / 16))
-    np.testing.assert_allclose(np.array(large) + 64 * math.log(255), small, atol=0.05)
 
 
 def test_a_number_for_scale_is_in_the_units_of_x() -> None:

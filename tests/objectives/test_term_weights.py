@@ -6,18 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from parts import amortized, deep, local, train
+from parts import amortized, deep, local, scattered, train
 
 from vem.ascent.rules import Adam, Natural, Rule
 from vem.contracts import Batch
 from vem.data.dataset import Data, Split
 from vem.data.linear_gaussian import linear_gaussian
-from vem.errors import VemError
 from vem.families.gaussian import DiagonalGaussian
 from vem.models.linear_gaussian import LinearGaussian
 from vem.noise import generator
 from vem.objectives.elbo import ELBO
-from vem.strategies.exact_em import ExactEM
 from vem.strategies.local import Local
 from vem.training.schedules import Cosine
 
@@ -37,11 +35,7 @@ def test_warm_up_multiplies_the_own_weight(device: torch.device) -> None:
 def model_of(device: torch.device) -> LinearGaussian:
     """A fixed θ that is not aligned with the axes of z."""
     model = LinearGaussian((8,), 3, noise="diagonal").to(device, torch.float64)
-    g = generator("cpu", "term weights")
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=g, dtype=torch.float64))
-    return model.requires_grad_(False)
+    return scattered(model, generator("cpu", "term weights")).requires_grad_(False)
 
 
 def rows_of(objective: ELBO, rule: Rule, device: torch.device, epochs: int) -> tuple[Any, Local]:
@@ -96,22 +90,3 @@ def test_a_weighed_kl_finds_the_posterior_of_the_tempered_model(beta: float, dev
     mean, log_scale = strategy.table.params.chunk(2, -1)
     torch.testing.assert_close(mean, wanted.location, rtol=0, atol=0.06)
     torch.testing.assert_close(log_scale, wanted.log_scale, rtol=0, atol=0.06)
-
-
-def test_exact_em_refuses_weights() -> None:
-    with pytest.raises(VemError, match=r"kl_weight=0\.0: exact EM maximizes the ELBO itself"):
-        ExactEM(ELBO(kl_weight=0.0))
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ({"kl_weight": -1.0}, r"kl_weight=-1\.0 is too small"),
-        ({"reconstruction_weight": float("nan")}, r"reconstruction_weight=nan is too small"),
-        ({"kl_weight": float("inf")}, r"kl_weight=inf must be finite"),
-        ({"kl_weight": 0.0, "reconstruction_weight": 0.0}, "leave nothing to learn from"),
-    ],
-)
-def test_weights_out_of_range_are_refused(weights: dict[str, float], message: str) -> None:
-    with pytest.raises(VemError, match=message):
-        ELBO(**weights)  # type: ignore[arg-type]

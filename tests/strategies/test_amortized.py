@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from parts import amortized, deep, schedule
+from parts import ConvDecoder, amortized, deep, schedule
 from torch import Tensor, nn
 
 from vem.contracts import Batch, TrainingSet
@@ -35,15 +35,6 @@ class ConvEncoder(nn.Module):
         return self.last(self.drop(self.conv(x[:, None]).relu().flatten(1)))
 
 
-class ConvDecoder(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.up = nn.Linear(3, 32), nn.ConvTranspose2d(2, 1, 4, stride=2, padding=1)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.up(self.first(z).relu().reshape(-1, 2, 4, 4)).squeeze(1)
-
-
 def ready(
     encoder: Any, device: torch.device, decoder: Any = None, family: Any = DiagonalGaussian, optimizer: Any = None
 ) -> tuple[Amortized, DeepLatentModel, Tensor]:
@@ -64,13 +55,13 @@ def test_the_mirror_has_the_decoders_layers_backwards(family: Any, outputs: int,
 
 def test_the_mirror_needs_an_mlp_decoder(device: torch.device) -> None:
     with pytest.raises(VemError, match=r"mirrors an MLP decoder, and DeepLatentModel has none.*strategy/encoder=mlp"):
-        ready(Mirror(), device, ConvDecoder())
+        ready(Mirror(), device, ConvDecoder(3))
     with pytest.raises(VemError, match="LinearGaussian has none"):
         amortized(Mirror()).setup(LinearGaussian((4,), 2), TrainingSet(torch.randn(5, 4), False), generator("cpu", 0))
 
 
 def test_users_convolutional_networks(device: torch.device) -> None:
-    strategy, model, x = ready(ConvEncoder(6), device, ConvDecoder())
+    strategy, model, x = ready(ConvEncoder(6), device, ConvDecoder(3))
     before = {k: v.clone() for k, v in (*model.state_dict().items(), *strategy.encoder.state_dict().items())}
     info = strategy.step(
         model, Batch(x, torch.arange(20)), fill(strategy.noise(20), generator(device, 0)), schedule(device)
@@ -139,13 +130,3 @@ def test_an_encoder_learns_the_components_of_a_mixture(device: torch.device) -> 
     with torch.no_grad():
         gap = model.log_marginal(x) - ELBO()(model, x, strategy.infer(model, Batch(x, None), {}), None).value
     assert gap.min().item() > -1e-4 and gap.mean().item() < 0.02
-
-
-def test_the_first_weights_depend_on_the_seed_alone(device: torch.device) -> None:
-    torch.manual_seed(123)
-    before = torch.get_rng_state()
-    first = ready(Mirror(), device)[0].encoder.state_dict()
-    torch.manual_seed(7)
-    second = ready(Mirror(), device)[0].encoder.state_dict()
-    torch.set_rng_state(before)
-    assert all(torch.equal(v, second[k]) for k, v in first.items())

@@ -80,13 +80,6 @@ def test_gradients_of_others_point_uphill() -> None:
     assert gradient.item() == 3.0
 
 
-def test_nothing_to_train_and_a_step_size_of_zero_are_refused() -> None:
-    with pytest.raises(VemError, match="no parameters"):
-        AscentOptimizer(partial(torch.optim.SGD, lr=0.1), [])
-    with pytest.raises(VemError, match="must be positive"):
-        AscentOptimizer(partial(torch.optim.SGD, lr=0.0), parameters(torch.float32))
-
-
 def test_a_parameter_that_is_given_twice_takes_one_step_along_the_sum_over_its_uses() -> None:
     shared, alone = parameters(torch.float64)[:2]
     climber = AscentOptimizer(partial(torch.optim.Adam, lr=1e-2, fused=True), [shared, alone, shared])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 import torch
@@ -22,7 +21,6 @@ from vem.models.mixture import Mixture
 from vem.noise import fill, generator
 from vem.objectives.elbo import ELBO
 from vem.strategies.exact_em import ExactEM
-from vem.strategies.local import HeldOut
 from vem.training.schedules import Cosine
 
 
@@ -88,30 +86,6 @@ def test_training_without_rows_is_refused(device: torch.device) -> None:
     strategy.setup(model, TrainingSet(x, False), generator(device, 2))
     with pytest.raises(VemError, match="held-out data go through infer"):
         strategy.step(model, Batch(x, None), fill(strategy.noise(20), generator(device, 0)), schedule(device))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"order": "e_them_m"}, "did you mean 'e_then_m'"),
-        ({"schedule": "alternate"}, "did you mean 'alternating'"),
-        ({"e_steps": -1}, r"e_steps=-1"),
-        ({"e_steps": 0}, r"e_steps=0"),
-        ({"m_steps": 2}, "take e_then_m"),
-        ({"tolerance": -1.0, "schedule": "alternating"}, r"tolerance=-1"),
-        ({"max_passes": 0, "schedule": "alternating"}, r"max_passes=0"),
-        ({"cool": -1.0}, r"cool=-"),
-    ],
-)
-def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(VemError, match=message):
-        local(**options)
-
-
-@pytest.mark.parametrize("options", [{"steps": 0}, {"draws": 0}, {"rate": -1.0}, {"cool": -0.5}])
-def test_a_bad_budget_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(VemError, match=r"steps=0|draws=0|(cool|rate)=-"):
-        HeldOut(**options)
 
 
 def test_an_index_has_no_place_in_the_plane_of_a_pca(device: torch.device) -> None:

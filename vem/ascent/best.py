@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vem.ascent.elbo_oracle import ElboOracle
-from vem.ascent.lbfgs import Climbed, History, climb
+from vem.ascent.lbfgs import Climbed, History, climb, put, some_of
 from vem.ascent.matched import matched, spherical
 from vem.ascent.starting import prior_params, screen
 from vem.contracts import Family, GenerativeModel
@@ -27,12 +27,10 @@ COOLED, SLOWER = 0.8, 0.2  # what a round leaves of the rate, and what one that 
 class BestSettings:
     """The budget of the search, for each datum.
 
-    ``draws`` a gradient (at least 2H); ``tolerance`` nats: a datum whose certificate is below it, by more than
-    its standard error, has converged and stops; ``evaluations`` of the quasi-Newton climb, ``memory`` pairs in
-    its history; then ``rounds`` of averaged steps at most, the first at the cost of ``steps`` gradients (of
-    more where the climb was longer): half as many steps, of twice the draws. Each round costs twice the one
-    before: twice the draws and twice the steps by turns. ``rate`` of the first round's steps; ``score_draws``
-    to report.
+    ``draws`` a gradient (at least 2H); ``tolerance`` nats: a datum whose certificate is below it, by more than its
+    standard error, has converged and stops; ``evaluations`` of the quasi-Newton climb, ``memory`` pairs in its history;
+    then ``rounds`` of averaged steps at most, the first at the cost of ``steps`` gradients (of more where the climb was
+    longer), each at twice the cost of the one before; ``rate`` of the first round's steps; ``score_draws`` to report.
 
     Raises:
         VemError: a number out of range.
@@ -94,12 +92,11 @@ def best_q(
        it gains is then what is still missing after it. That gain is the certificate. A round that loses more
        than its noise explains is undone, and a datum stops when |gain| is below the tolerance.
 
-    The climbs alone use ``matched`` draws, which are not normal. The rounds and all judgements (the choice of a
-    start, every gain and certificate, the last choice, the gradient's norm) use ``spherical`` ones, which are;
-    the bound that is reported uses ``antithetic`` ones, for its standard error. A q gives way to another only
-    on noise that found neither, the start included (of two rounds that the noise cannot tell apart the later
-    one is kept), and the bound of the last one comes from noise that picked nothing. Noise is independent
-    across data. θ gets no gradient. ``tick`` is called after each piece of work and may raise.
+    The climbs alone use ``matched`` draws, which are not normal; the rounds and all judgements use ``spherical`` ones,
+    which are, and the bound that is reported ``antithetic`` ones, for its standard error. A q gives way to another only
+    on noise that found neither, the start included (of two rounds that the noise cannot tell apart the later one is
+    kept), and the reported bound comes from noise that picked nothing. Noise is independent across data. θ gets no
+    gradient. ``tick`` is called after each piece of work and may raise.
 
     Raises:
         VemError: no start has a finite bound, or the bound of the result is not finite.
@@ -120,20 +117,6 @@ class _Walk(NamedTuple):
     steps: Tensor  # [B]
     certificate: Tensor  # [B] gain of the last piece of work, nats
     variance: Tensor  # [B] of that gain
-
-    def of(self, rows: Tensor) -> _Walk:
-        """Some of the rows."""
-        return _Walk(
-            self.base[rows], self.here[rows], self.climbed.of(rows), self.steps[rows],
-            self.certificate[rows], self.variance[rows],
-        )  # fmt: skip
-
-    def put(self, rows: Tensor, other: _Walk) -> None:
-        """Write other walks over some of the rows."""
-        self.climbed.put(rows, other.climbed)
-        for mine, its in zip(self, other, strict=True):
-            if isinstance(mine, Tensor) and isinstance(its, Tensor):
-                mine[rows] = its
 
 
 class _Search:
@@ -191,7 +174,7 @@ class _Search:
             after = self.bounds.chart(base, again.params)
             gain, variance = self.gain(base, after, rows[left])
             best = torch.where((gain > 0)[:, None], after, base)
-            walk.put(left, _Walk(base, best, again, walk.steps[left] + again.evaluations, gain, variance))
+            put(walk, left, _Walk(base, best, again, walk.steps[left] + again.evaluations, gain, variance))
         return walk
 
     def climb_from_the_second(self, walk: _Walk, tried: Tensor, bound: Tensor) -> None:
@@ -206,7 +189,7 @@ class _Search:
             rival = self.climb_twice(tried[1, rows], rows)
             gain, _ = self.gain(walk.here[rows], rival.here, rows)
             won = (gain > 0).nonzero()[:, 0]
-            walk.put(rows[won], rival.of(won))
+            put(walk, rows[won], some_of(rival, won))
 
     def go_on_averaging(self, walk: _Walk) -> None:
         """Rounds of averaged steps for the rows whose climb has finished, each at twice the cost of the last.
@@ -226,7 +209,7 @@ class _Search:
             rate = torch.full_like(inner[:, :1], settings.rate)
             for number in range(settings.rounds):
                 length, draws = steps * 2 ** (doubling + number // 2), 2 * self.draws * 2 ** ((number + 1) // 2)
-                base, here, history = walk.base[rows], walk.here[rows], walk.climbed.history.of(rows)
+                base, here, history = walk.base[rows], walk.here[rows], some_of(walk.climbed.history, rows)
                 moved = self.average(base, inner, history, rows, length, draws, rate)
                 after = self.bounds.chart(base, moved)
                 gain, variance = self.gain(here, after, rows, max(2 * self.draws, draws // 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,15 +53,6 @@ class History(NamedTuple):
             torch.where(keep, product / square, self.scale),
         )
 
-    def of(self, rows: Tensor) -> History:
-        """The history of some of the rows."""
-        return History(self.steps[:, rows], self.changes[:, rows], self.weights[:, rows], self.scale[rows])
-
-    def put(self, rows: Tensor, part: History) -> None:
-        """Write the history of some of the rows back, in place."""
-        self.steps[:, rows], self.changes[:, rows], self.weights[:, rows] = part[:3]
-        self.scale[rows] = part.scale
-
 
 class Climbed(NamedTuple):
     """Where the rows have come to."""
@@ -72,17 +63,23 @@ class Climbed(NamedTuple):
     evaluations: Tensor  # [B] of value and gradient
     finished: Tensor  # [B] whether the last evaluations gained less than the tolerance
 
-    def of(self, rows: Tensor) -> Climbed:
-        """Some of the rows."""
-        history = self.history.of(rows)
-        return Climbed(self.params[rows], self.value[rows], history, self.evaluations[rows], self.finished[rows])
 
-    def put(self, rows: Tensor, part: Climbed) -> None:
-        """Write some of the rows back, in place."""
-        self.history.put(rows, part.history)
-        for mine, its in zip(self, part, strict=True):
-            if isinstance(mine, Tensor) and isinstance(its, Tensor):
-                mine[rows] = its
+def some_of(state: Any, rows: Tensor) -> Any:
+    """Some of the rows of all tensors in nested tuples."""
+    if isinstance(state, History):
+        return History(state.steps[:, rows], state.changes[:, rows], state.weights[:, rows], state.scale[rows])
+    return state[rows] if isinstance(state, Tensor) else type(state)(*(some_of(part, rows) for part in state))
+
+
+def put(state: Any, rows: Tensor, part: Any) -> None:
+    """Write them back, in place."""
+    for mine, its in zip(state, part, strict=True):
+        if not isinstance(mine, Tensor):
+            put(mine, rows, its)
+        elif isinstance(state, History) and mine is not state.scale:
+            mine[:, rows] = its
+        else:
+            mine[rows] = its
 
 
 def no_history(params: Tensor, memory: int) -> History:
@@ -124,12 +121,12 @@ def climb(climbable: Climbable, params: Tensor, evaluations: int, tolerance: flo
         looked = line.value
         out.params[rows], out.value[rows], out.finished[rows] = line.params, line.value, finished
         out.evaluations[rows] = count + 1
-        out.history.put(rows, history)
+        put(out.history, rows, history)
         if bool(finished.any()):
             left = (~finished).nonzero()[:, 0]
             if not len(left):
                 break
-            rows, history, line, looked = rows[left], history.of(left), line.of(left), looked[left]
+            rows, history, line, looked = (some_of(part, left) for part in (rows, history, line, looked))
     return out
 
 
@@ -141,9 +138,6 @@ class _Line(NamedTuple):
     gradient: Tensor  # [A, P]
     direction: Tensor  # [A, P]
     length: Tensor  # [A] of the next proposal, in units of the direction
-
-    def of(self, rows: Tensor) -> _Line:
-        return _Line(*(part[rows] for part in self))
 
     def proposal(self) -> Tensor:
         """The point that each row tries next."""

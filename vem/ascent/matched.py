@@ -17,10 +17,8 @@ def matched(spec: NoiseSpec, stream: torch.Generator, dtype: torch.dtype) -> Ten
     """Noise of the shape [S, B, H] with Σ_s ε_s = 0 and (1/S) Σ_s ε_s ε_sᵀ = I for each datum: **not** normal.
 
     Antithetic pairs, whitened by the Cholesky factor of their own second moment (S ≥ 2H); fewer pairs than
-    dimensions are made orthogonal, of length √H. So has S = 2H every draw the length √H: whatever depends on
-    |ε| is integrated with a bias that more such draws do not remove. They are for a climb, which needs the
-    same draws throughout, never for judging a q: that is what :func:`spherical` is for. Other noise (uniform,
-    or a shape that is no [S, B, H]) is drawn plainly.
+    dimensions are made orthogonal, of length √H. Whatever depends on |ε| is then integrated with a bias: they are for
+    a climb, never for judging a q (:func:`spherical`). Other noise (uniform, or no [S, B, H]) is drawn plainly.
 
     Raises:
         VemError: S is odd.
@@ -44,11 +42,10 @@ def matched(spec: NoiseSpec, stream: torch.Generator, dtype: torch.dtype) -> Ten
 def spherical(spec: NoiseSpec, stream: torch.Generator, dtype: torch.dtype) -> Tensor:
     """Normal noise of the shape [S, B, H] in fours r u, −r u, r′ u, −r′ u: one of each in every quarter of S.
 
-    The directions u are uniform on the sphere and orthogonal, H at a time; r ~ χ_H is independent of them, and
-    r′ is its mirror image, F(r′) = 1 − F(r), F the distribution function of χ_H. So is every draw N(0, I) and
-    every mean over draws unbiased, and a quadratic is still integrated almost without error where S is a
-    multiple of 4H. The draws of a datum depend on one another: a standard error needs several sets of them.
-    Other noise is drawn plainly, as in :func:`matched`.
+    The directions u are uniform on the sphere and orthogonal, H at a time; r ~ χ_H is independent of them, and r′ is
+    its mirror image, F(r′) = 1 − F(r). So every draw is N(0, I), every mean over draws is unbiased, and a quadratic is
+    still integrated almost without error where S is a multiple of 4H. The draws of a datum depend on one another: a
+    standard error needs several sets of them. Other noise is drawn plainly.
 
     Raises:
         VemError: S is no multiple of four.

@@ -86,6 +86,15 @@ class Standardizing(nn.Module):
         self._size_common = (size, common)
         self.columns = Columns(size, common) if standardize is True else None
 
+    def _inside(self, x: Tensor) -> Tensor:
+        """x [B, *X] as the parameters see it [B, D]: as it is, or standardized and in float64."""
+        flat = x.flatten(1)
+        return flat if self.columns is None else self.columns.inside(flat)
+
+    def _outside(self, u: Tensor) -> Tensor:
+        """x [..., D] of what the parameters give, u [..., D]."""
+        return u if self.columns is None else self.columns.outside(u)
+
     def standardize_columns(self) -> None:
         """What exact EM asks of a model: with ``standardize=auto`` its columns are standardized from here on."""
         if self.standardize == "auto" and self.columns is None:

@@ -33,11 +33,10 @@ class LinearGaussian(Standardizing):
     weight W [D, H], bias b [D], log_noise [] or [D]. What is H × H is computed in float64, whatever the
     model's type: Λ has the condition of WᵀW over the noise.
 
-    ``standardize``: the parameters are those of u = (x − shift) / scale (one scale for an isotropic noise), and the
-    floor is relative: to each column's variance, or, for an isotropic noise, to the smallest variance of a column.
-    Then columns times k shift log p(x) by −Σ log k exactly, under an isotropic noise for one k. ``auto``: where
-    exact EM trains the model. Draws of z in float64, such as those of the exact posterior, are then kept so:
-    columns whose scales differ by 1e10 leave a posterior of z that float32 cannot tell from a point.
+    ``standardize``: the parameters are those of u = (x − shift) / scale (one scale for an isotropic noise), the floor
+    is relative to each column's variance (isotropic: to the smallest one), and columns times k (isotropic: one k)
+    shift log p(x) by −Σ log k exactly. ``auto``: where exact EM trains the model. Draws of z in float64 are then kept
+    so: columns whose scales differ by 1e10 leave a posterior of z that float32 cannot tell from a point.
 
     Raises:
         VemError: ``latent_dim`` below 1, an unknown ``noise``, a floor that is not positive.
@@ -81,11 +80,6 @@ class LinearGaussian(Standardizing):
     def _floor(self) -> Tensor | float:
         return self.noise_floor if self.columns is None else self.noise_floor * self.columns.smallest
 
-    def _inside(self, x: Tensor) -> Tensor:
-        """x [B, *X] as the parameters see it [B, D]: as it is, or standardized and in float64."""
-        flat = x.flatten(1)
-        return flat if self.columns is None else self.columns.inside(flat)
-
     # --- the generative model
 
     def log_prior(self, z: Tensor) -> Tensor:
@@ -103,7 +97,7 @@ class LinearGaussian(Standardizing):
     def decode(self, z: Tensor) -> Tensor:
         """E[x | z] = W z + b, [..., *X]."""
         u = z @ self.weight.to(z.dtype).T + self.bias
-        return (u if self.columns is None else self.columns.outside(u)).reshape(*z.shape[:-1], *self.event_shape)
+        return self._outside(u).reshape(*z.shape[:-1], *self.event_shape)
 
     def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
         """Standard normal ε of z [S, H] and of x [S, *X]."""

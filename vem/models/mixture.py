@@ -34,13 +34,11 @@ class Mixture(Standardizing):
     constraint, so EM still never decreases. ``regularize`` is added to the diagonal of each covariance
     after it is fitted, as scikit-learn's ``reg_covar`` is; above 0, EM may decrease.
 
-    ``standardize`` (Gaussian only): the components are those of u = (x − shift) / scale, in float64 inside; so floor
-    and ``regularize`` are relative to each column's variance, and k-means sees standardized columns. Then columns
-    times k shift log p(x) by −Σ log k exactly; with a spherical covariance, which has one scale for all columns, for
-    one k. ``auto``: where exact EM trains the model.
+    ``standardize`` (Gaussian only): the components are those of u = (x − shift) / scale, in float64 inside; floor and
+    ``regularize`` are then relative to each column's variance, and k-means sees standardized columns. Columns times k
+    shift log p(x) by −Σ log k exactly (one k for all, if spherical). ``auto``: where exact EM trains the model.
 
-    A component that loses its data stays where it is, since moving it could lower the bound;
-    :meth:`notes` says so, and several restarts are the remedy.
+    A component that loses its data stays where it is, for moving it could lower the bound; :meth:`notes` says so.
 
     Raises:
         VemError: fewer than one component, an unknown likelihood or covariance, a floor out of range.
@@ -96,11 +94,6 @@ class Mixture(Standardizing):
         """
         return self._log_density(x).T.gather(0, z)
 
-    def _inside(self, x: Tensor) -> Tensor:
-        """x [B, *X] as the components see it [B, D]: as it is, or standardized and in float64."""
-        flat = x.flatten(1)
-        return flat if self.columns is None else self.columns.inside(flat)
-
     def _log_density(self, x: Tensor) -> Tensor:
         """log p(x | z = k) [B, K]."""
         value = self.components.log_density(self._inside(x))
@@ -108,9 +101,7 @@ class Mixture(Standardizing):
 
     def decode(self, z: Tensor) -> Tensor:
         """E[x | z]: the mean of component z, [..., *X] for z [...] int64."""
-        means = self.components.means()
-        means = means if self.columns is None else self.columns.outside(means)
-        return means[z].reshape(*z.shape, *self.event_shape)
+        return self._outside(self.components.means())[z].reshape(*z.shape, *self.event_shape)
 
     def sample_noise(self, num: int) -> dict[str, NoiseSpec]:
         """One uniform number for z, noise [S, *X] for x given z."""
@@ -123,7 +114,7 @@ class Mixture(Standardizing):
         # The last entry can round to less than 1.
         z = torch.searchsorted(cumulative, noise["z"].contiguous()).clamp_max(self.latent_size - 1)
         x = self.components.sample(z, noise["x"].flatten(1))
-        return z, (x if self.columns is None else self.columns.outside(x)).reshape(noise["x"].shape)
+        return z, self._outside(x).reshape(noise["x"].shape)
 
     # --- what has a closed form
 

@@ -20,19 +20,15 @@ class ELBO:
     x [B, *X], noise [S, B, *Z] or None where q enumerates its support → value, surrogate [B];
     terms ``reconstruction`` = E_q[log p(x | z)] and ``kl`` = E_q[log q(z) − log p(z)], each [B].
 
-    ``gradient="path"`` differentiates log q(z) through z alone, λ held constant there ("sticking the
-    landing"): the expected gradient is the same, and at q = p(z | x) its noise is zero. A q that enumerates
-    its support has an exact gradient already and is left as it is. The value does not change. ``"auto"`` is
-    ``"reparameterized"`` where the config of the strategy says no other, as that of ``local`` does.
+    ``gradient="path"`` differentiates log q(z) through z alone, λ held constant there ("sticking the landing"): the
+    value and the expected gradient are the same, and at q = p(z | x) its noise is zero. A q that enumerates its support
+    has an exact gradient already. ``"auto"`` is ``"reparameterized"`` where the config of the strategy says no other.
 
-    ``kl="closed"`` takes KL(q ‖ N(0, I)) in closed form: less noisy far from the posterior. ``"sampled"``
-    is less noisy near it: at q = p(z | x) its variance is zero, and the same is true of a q that
-    enumerates its support. ``num_draws`` is M, the number of draws for each datum.
+    ``kl="closed"`` takes KL(q ‖ N(0, I)) in closed form: less noisy far from the posterior. ``"sampled"`` is less noisy
+    near it: at q = p(z | x) its variance is zero. ``num_draws`` is M, the number of draws for each datum.
 
-    ``reconstruction_weight`` r and ``kl_weight`` c weigh the terms of what is differentiated, surrogate =
-    r · reconstruction − c · kl: r = 1, c = 0 is reconstruction alone, r = 0, c = 1 the prior's pull alone, and
-    c = β the β-VAE. The value stays the bound, whatever the weights, and evaluations read it; the term ``objective``
-    holds the weighed sum, which stopping rules read.
+    ``reconstruction_weight`` r and ``kl_weight`` c: what is differentiated is r · reconstruction − c · kl (c = β is the
+    β-VAE). The value stays the bound; the term ``objective`` holds the weighed sum, which stopping rules read.
 
     Raises:
         VemError: ``kl="closed"`` for a q or a prior that has no closed form; weights that are negative, infinite

@@ -57,25 +57,20 @@ class ExactEM:
 
     q_n ← p(z | x_n; θ),  θ ← argmax Σ_n E_{q_n}[log p(x_n, z; θ)]
 
-    The sufficient statistics are summed in float64 over the minibatches of an epoch, so the result does
-    not depend on the batch size and N × K responsibilities never exist at once. At the exact posterior every bound
-    of q equals log p(x), whatever the ``objective``: the ELBO is taken, for a Gaussian posterior with one draw in its
-    sampled form, which has zero variance there, while the closed form would be noisy.
+    The statistics are summed in float64 over the minibatches of an epoch: the result does not depend on the batch size.
+    At the exact posterior every bound equals log p(x), whatever the ``objective``: the ELBO is taken, for a Gaussian
+    posterior with one draw in its sampled form, which has zero variance there.
 
-    ``start="closed"``: the maximum itself where the model can find it without EM (probabilistic PCA in closed form,
-    factor analysis from many starts, ``restarts`` times as many); else, and with ``"model"`` (formerly ``"data"``),
-    the model's own start, of which ``restarts`` are tried for ``restart_epochs`` passes each, and the one with the
-    best bound goes on. ``"keep"`` leaves the model as it is.
+    ``start="closed"``: the maximum itself where the model can find it without EM (``restarts`` times as many starts of
+    its search); else, and with ``"model"`` (formerly ``"data"``), the best of ``restarts`` of the model's own starts,
+    after ``restart_epochs`` passes each. ``"keep"`` leaves the model as it is.
 
     ``convergence="rise"``: converged when the mean bound rises by less than ``tolerance`` nats per datum in an epoch.
     ``"gain"``: when, besides, all that EM has still to gain is less, extrapolated from how fast the rises shrink, and
-    no other W would be better by SADDLE at the same noise: near a saddle the rises are small, too. Never on data
-    redrawn each epoch, whose bound goes up and down by itself.
+    this is no saddle (SADDLE). Never on data redrawn each epoch.
 
-    ``accelerate``: after every second epoch SQUAREM's longer step is tried, at the cost of one more pass over the
-    data, and taken where the bound gains by it: it never decreases.
-
-    Both are ``auto``: ``gain`` and true where the model's columns are standardized, else as before these options.
+    ``accelerate``: after every second epoch SQUAREM's longer step is tried, which costs a pass over the data, and taken
+    where the bound gains by it. ``auto``, for both: ``gain`` and true where the model's columns are standardized.
 
     Raises:
         VemError: a model without a closed-form posterior and M-step, an objective that weighs the terms of the

@@ -66,9 +66,8 @@ class Local:
 
     ``m_steps=0`` keeps θ as it is: the rows alone ascend.
 
-    The rows' rate falls along a cosine to ``cool`` times itself over the planned epochs, so that the rows
-    settle. The objective's path gradient suits the rows, for its noise vanishes as they settle; θ's
-    gradient is the same either way, for log q does not depend on θ. ``compile=True`` compiles these gradients.
+    The rows' rate falls along a cosine to ``cool`` times itself over the planned epochs, so that they settle. The
+    objective's path gradient suits them, for its noise then vanishes. ``compile=True`` compiles the gradients.
 
     Source: Neal and Hinton, 1998 (EM as ascent on one bound); Hoffman et al., 2013; Roeder et al., 2017.
     """
