@@ -14,6 +14,7 @@ from vem.ascent.rules import SGD, Adam, Natural
 from vem.ascent.starts import PCAStart
 from vem.errors import VemError
 from vem.families.gaussian import DiagonalGaussian, FullGaussian
+from vem.models.deep import DeepLatentModel
 from vem.models.likelihoods import make_likelihood
 from vem.models.linear_gaussian import LinearGaussian
 from vem.models.mixture import Mixture
@@ -28,6 +29,12 @@ from vem.training.settings import Stop, Training
 LIKELIHOOD = partial(make_likelihood, "gaussian", (2,), scale="learned", scale_floor=0.1)
 TRAINING = partial(Training, epochs=1, batch_size=1, rate=1e-3, schedule=Constant())
 REFUSED: dict[Any, list[tuple[dict[str, Any], str]]] = {
+    partial(DeepLatentModel, (4,), decoder=MLPFactory([5])): [
+        ({"latent_dim": 0}, "latent_dim=0"),
+        ({"latent_dim": 2, "units": "common"}, "units=common.*0 and 1"),
+        ({"latent_dim": 2, "units": "column"}, "units=column.*0 and 1"),
+        ({"latent_dim": 2, "units": "columns", "likelihood": "gaussian"}, "units='columns'.*did you mean 'column'"),
+    ],
     partial(LinearGaussian, (3,)): [
         ({"latent_dim": 0}, "latent_dim"),
         ({"latent_dim": 1, "noise": "full"}, "noise"),

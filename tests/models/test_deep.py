@@ -57,8 +57,6 @@ def test_decoders_of_the_wrong_shape_are_refused() -> None:
         DeepLatentModel((9, 8), 3, ConvDecoder(3))
     with pytest.raises(VemError, match=r"ConvDecoder does not take z \[N, 4\]"):
         DeepLatentModel((8, 8), 4, ConvDecoder(3))
-    with pytest.raises(VemError, match="latent_dim=0"):
-        DeepLatentModel((8, 8), 0, MLPFactory([4]))
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])

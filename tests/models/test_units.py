@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
 from vem.data.dataset import Data, Split
-from vem.errors import VemError
 from vem.evaluation.bounds.quadrature import quadrature
 from vem.evaluation.elbo import score
 from vem.models.deep import DeepLatentModel
@@ -198,8 +197,8 @@ def test_none_is_the_code_before_there_were_units(name: str) -> None:
     elbos, model, *_ = trained(WINE[:, FEW], "none", name)
     np.testing.assert_allclose(elbos, BEFORE[name], rtol=1e-9)
     assert "units" not in " ".join(model.state_dict())  # and so does an old checkpoint fit
-    default = DeepLatentModel((4,), 2, MLPFactory([5]), "gaussian")
-    assert default.units is None
+    for likelihood, chosen in (("gaussian", {}), ("bernoulli", {"units": "auto"})):
+        assert deep(likelihood=likelihood, **chosen).units is None
 
 
 def test_one_latent_dimension_one_column_and_max_train() -> None:
@@ -261,15 +260,6 @@ def test_an_encoder_of_vem_trains_before_an_own_decoder() -> None:
 # --- what is refused, and what is said
 
 
-def test_a_bernoulli_has_no_units() -> None:
-    for units in ("common", "column"):
-        with pytest.raises(VemError, match=rf"units={units}.*0 and 1"):
-            DeepLatentModel((4,), 2, MLPFactory([5]), "bernoulli", units=units)
-    assert DeepLatentModel((4,), 2, MLPFactory([5]), "bernoulli", units="auto").units is None
-    with pytest.raises(VemError, match=r"units='columns'.*did you mean 'column'"):
-        DeepLatentModel((4,), 2, MLPFactory([5]), "gaussian", units="columns")
-
-
 def test_notes() -> None:
     """`column` is said to be another likelihood; uneven columns are pointed to it, even ones and pixels are not."""
     by_column, common = (trained(WINE, units, "amortized", epochs=1)[1] for units in ("column", "common"))
@@ -293,16 +283,6 @@ def test_the_floor_of_a_learned_scale_is_named_in_the_units_of_x() -> None:
         model.likelihood.raw_scale.fill_(-9)
     assert model.likelihood.scale().item() == pytest.approx(2 * spread, rel=1e-3)
     assert f"its floor {2 * spread:.4g} (model.scale_floor=2.0" in model.notes()[0]
-
-
-def test_a_checkpoint_keeps_the_units() -> None:
-    _, model, _, data = trained(WINE, "column", "amortized")
-    other = made("column", (13,)).double()
-    other.load_state_dict(model.state_dict())
-    z = torch.randn(3, 2, dtype=torch.float64)
-    assert torch.equal(other.decode(z), model.decode(z))
-    x = data.test.x[:3]
-    assert torch.equal(other.log_likelihood(x, z[None]), model.log_likelihood(x, z[None]))
 
 
 # --- the hash

@@ -66,10 +66,11 @@ def mean_log_marginal(model: Any, x: Tensor) -> float:
     return float(model.log_marginal(x).double().mean())
 
 
-def started(name: str, x: Tensor, seed: int = 0, **options: Any) -> tuple[ExactEM, Any]:
-    model = MODELS[name](x.shape[1]).to(x.device, x.dtype)
+def started(name: Any, x: Tensor, seed: int = 0, redrawn: bool = False, **options: Any) -> tuple[ExactEM, Any]:
+    """The strategy, set up on a model (or one of that name), and the model."""
+    model = (MODELS[name](x.shape[1]) if isinstance(name, str) else name).to(x.device, x.dtype)
     strategy = ExactEM(ELBO(), **options)
-    strategy.setup(model, TrainingSet(x, redrawn=False), generator(x.device, seed))
+    strategy.setup(model, TrainingSet(x, redrawn), generator(x.device, seed))
     return strategy, model
 
 
@@ -77,9 +78,7 @@ def started(name: str, x: Tensor, seed: int = 0, **options: Any) -> tuple[ExactE
 def test_ppca_reaches_the_maximum_likelihood_of_the_eigenvalues(device: torch.device, size: int, latent: int) -> None:
     x = 7 + data("ppca", device, torch.float64, size=size)
     best = maximum_likelihood_ppca(x, latent)
-    model = LinearGaussian((size,), latent).to(device, torch.float64)
-    strategy = ExactEM(ELBO(kl="closed"), tolerance=1e-9)
-    strategy.setup(model, TrainingSet(x, redrawn=False), generator(device, 0))
+    strategy, model = started(LinearGaussian((size,), latent), x, tolerance=1e-9)
     bounds = run(strategy, model, x, 2000)
     assert len(bounds) < 2000, "did not converge"
     reached = mean_log_marginal(model, x)
@@ -110,9 +109,7 @@ def test_mixture_follows_scikit_learns_lower_bound_path(
     device: torch.device, covariance: str, regularize: float
 ) -> None:
     x = data(covariance, device, torch.float64)
-    model = Mixture((5,), 4, covariance=covariance, regularize=regularize).to(device, torch.float64)
-    strategy = ExactEM(ELBO(), tolerance=0.0)
-    strategy.setup(model, TrainingSet(x, redrawn=False), generator(device, 3))
+    strategy, model = started(Mixture((5,), 4, covariance=covariance, regularize=regularize), x, 3, tolerance=0.0)
     judge = GaussianMixture(
         4,
         covariance_type={"diagonal": "diag"}.get(covariance, covariance),
@@ -192,8 +189,7 @@ def test_start_keep_leaves_the_model_alone(device: torch.device) -> None:
     strategy, model = started("full", x)
     run(strategy, model, x, 5)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    keep = ExactEM(ELBO(), start="keep")
-    keep.setup(model, TrainingSet(x, redrawn=False), generator(device, 1))
+    keep, _ = started(model, x, 1, start="keep")
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert run(keep, model, x, 2)[0] > run(*started("full", x), x, 1)[0]
 
@@ -204,9 +200,7 @@ def test_convergence_is_the_rise_in_nats_per_datum_and_never_on_redrawn_data(dev
     bounds = run(strategy, model, x, 500)
     rises = [b - a for a, b in itertools.pairwise(bounds)]
     assert 2 < len(bounds) < 500 and rises[-1] < 1e-3 <= min(rises[:-1])
-    model = MODELS["diagonal"](5).to(device, torch.float64)
-    strategy = ExactEM(ELBO(), tolerance=10.0)
-    strategy.setup(model, TrainingSet(x, redrawn=True), generator(device, 0))
+    strategy, model = started("diagonal", x, redrawn=True, tolerance=10.0)
     assert len(run(strategy, model, x, 5)) == 5
     assert not strategy.end_epoch(model), "no step, no M-step"
 
@@ -220,9 +214,7 @@ def test_no_convergence_is_said_on_a_saddle(seed: int, dtype: torch.dtype) -> No
     x = torch.as_tensor(y).to(dtype)
     best = maximum_likelihood_ppca(x.double(), 2).log_marginal.item()
     for start, most in (("closed", 5), ("model", 40)):
-        model = LinearGaussian((6,), 2, standardize="auto").to(dtype)
-        strategy = ExactEM(ELBO(), start=start)
-        strategy.setup(model, TrainingSet(x, redrawn=False), generator("cpu", seed))
+        strategy, model = started(LinearGaussian((6,), 2, standardize="auto"), x, seed, start=start)
         assert strategy.by_gain and strategy.longer
         bounds = run(strategy, model, x, most)
         if start == "closed":
@@ -242,9 +234,8 @@ def overlapping(num: int = 500) -> Tensor:
 def test_longer_steps_reach_the_same_maximum_in_fewer_epochs() -> None:
     x, runs = 1e4 * overlapping(), []
     for accelerate in (False, True):
-        model = Mixture((1,), 2, standardize="auto").double()
-        strategy = ExactEM(ELBO(), accelerate=accelerate, tolerance=1e-5)
-        strategy.setup(model, TrainingSet(x, redrawn=False), generator("cpu", 1))
+        model = Mixture((1,), 2, standardize="auto")
+        strategy, model = started(model, x, 1, accelerate=accelerate, tolerance=1e-5)
         runs.append(run(strategy, model, x, 2000, batch=500))
     plain, longer = runs
     assert 2 * len(longer) < len(plain) < 2000
@@ -256,10 +247,8 @@ def test_what_is_still_to_come_must_be_small_too() -> None:
     """Where EM crawls the rises are below the tolerance while ten times as much is still to come."""
     x, ends = overlapping(), {}
     for name in ("rise", "gain", "end"):
-        model = Mixture((1,), 2).double()
         options: dict[str, Any] = {"accelerate": True} if name == "end" else {"convergence": name}
-        strategy = ExactEM(ELBO(), tolerance=1e-9 if name == "end" else 1e-5, **options)
-        strategy.setup(model, TrainingSet(x, redrawn=False), generator("cpu", 0))
+        strategy, model = started(Mixture((1,), 2), x, tolerance=1e-9 if name == "end" else 1e-5, **options)
         ends[name] = run(strategy, model, x, 2000, batch=500)[-1]
     assert ends["end"] - ends["gain"] < 3e-5
     assert ends["end"] - ends["rise"] > 5e-5

@@ -19,7 +19,7 @@ class Bernoulli(nn.Module):
     kind = "binary"
     units: Units | None = None  # 0 and 1 have none
 
-    def __init__(self, event_shape: tuple[int, ...], scale: str | float = "learned", scale_floor: float = 0.0) -> None:
+    def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.event_shape = event_shape
 
@@ -161,18 +161,13 @@ class Gaussian(nn.Module):
 
 
 def make_likelihood(
-    name: str,
-    event_shape: tuple[int, ...],
-    scale: str | float,
-    scale_floor: float,
-    units: Units | None = None,
+    name: str, event_shape: tuple[int, ...], scale: str | float, scale_floor: float, units: Units | None = None
 ) -> Bernoulli | Gaussian:
     """The likelihood of that name; a Bernoulli has no units.
 
     Raises:
         VemError: the name is not known.
     """
-    choice(name, ("bernoulli", "gaussian"), "likelihood")
-    if name == "bernoulli":
-        return Bernoulli(event_shape, scale, scale_floor)
+    if choice(name, ("bernoulli", "gaussian"), "likelihood") == "bernoulli":
+        return Bernoulli(event_shape)
     return Gaussian(event_shape, scale, scale_floor, units)
