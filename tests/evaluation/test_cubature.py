@@ -6,12 +6,8 @@ import torch
 from vem.evaluation.bounds.cubature import halved, joined, measured, points
 
 
-def box(low, width):
-    return torch.tensor([low]).double(), torch.tensor([width]).double()
-
-
 def tile(f, low, width):
-    low, width = box(low, width)
+    low, width = torch.tensor([low]).double(), torch.tensor([width]).double()
     datum = torch.zeros(1, dtype=torch.long)
     return measured(f(points(low, width), datum), datum, low, width)
 

@@ -205,18 +205,15 @@ def test_the_seed_decides(device: torch.device) -> None:
     one, again, other = run(built, settings), run(built, settings), run(built, settings, seed=1)
     assert one.evaluation == again.evaluation and one.per_datum == again.per_datum
     assert one.evaluation != other.evaluation
-    error = one.evaluation["test"]["log_marginal"]["lower"]
-    assert other.evaluation["test"]["log_marginal"]["lower"]["mean"] == pytest.approx(
-        error["mean"], abs=6 * error["mc_se"] + 0.01
-    )
+    first, second = (found.evaluation["test"]["log_marginal"]["lower"] for found in (one, other))
+    assert second["mean"] == pytest.approx(first["mean"], abs=6 * first["mc_se"] + 0.01)
 
 
 def test_a_method_without_an_elbo(device: torch.device) -> None:
     """What can be had is had: the best q of the families asked for, and log p(x)."""
-
-    undefined = given(0, 1, no_elbo="draws without a density")
     model, x = factorized_bernoulli(2.0, 3, num=6)
     settings = Evaluation(num_data=6, best=BEST, annealing=ANNEALING, families={"diagonal_gaussian": DiagonalGaussian})
+    undefined = given(0, 1, no_elbo="draws without a density")
     result = measure_given(model.to(device), x.to(device), undefined, settings)
     numbers = result.evaluation["test"]
     assert numbers["elbo"] == {"value": None, "reason": "draws without a density"}
@@ -243,16 +240,14 @@ def test_the_width_on_simulated_data(device: torch.device) -> None:
     assert found["num_data"] == 12 and found["kind"].startswith("bidirectional")
     assert found["upper"]["mean"] - found["lower"]["mean"] == pytest.approx(found["width"]["mean"], abs=1e-9)
     assert -0.01 < found["width"]["mean"] < 0.2
-    # Of q*'s search, of the pilot and of both directions.
-    annealed = 2 * 4 * (1 + 11 * 3)
-    assert found["decoder_gradients"] > annealed + 40
+    assert found["decoder_gradients"] > 2 * 4 * (1 + 11 * 3) + 40  # of both directions; of the pilot and q*'s search
     assert result.evaluation["test"]["log_marginal"]["simulated_width"] == found["width"]
     two, y = factorized_bernoulli(2.0, 2, num=6)
     reason = measure_given(two.to(device), y.to(device), given(0, 1), settings).evaluation["simulated"]
     assert reason == {"value": None, "reason": instrument.NOT_NEEDED}
 
 
-def test_a_split_without_data(device: torch.device) -> None:
+def test_a_split_without_data_and_a_measurement_of_none(device: torch.device) -> None:
     built = trained("amortized", 3, device, torch.float32)
     x = built.data.train.x
     splits = {"train": SplitData(x, True), "test": SplitData(x[:0], False)}
@@ -260,10 +255,7 @@ def test_a_split_without_data(device: torch.device) -> None:
     assert result.evaluation["test"]["num_data"] == 0 and failed(result.evaluation) == []
     assert result.evaluation["test"]["elbo"]["reason"] == "there are no data"
     assert "path_ess" in result.arrays  # of the split that has some
-
-
-def test_nothing_is_measured_of_no_data(device: torch.device) -> None:
-    found = run(trained("amortized", 2, device, torch.float32), Evaluation(num_data=0, best=BEST))
+    found = run(built, Evaluation(num_data=0, best=BEST))
     assert found.evaluation == {} and found.per_datum == [] and found.arrays == {}
 
 
@@ -284,11 +276,10 @@ class Stopped(Exception):
 
 
 def stopping_after(ticks: int) -> Callable[[], None]:
-    left = [ticks]
+    left = iter(range(ticks))
 
     def stop() -> None:
-        left[0] -= 1
-        if left[0] < 0:
+        if next(left, None) is None:
             raise Stopped
 
     return stop

@@ -60,7 +60,7 @@ class Evaluation:
     """The ``evaluation`` group of the config.
 
     Up to ``num_data`` data of each split, spread evenly over it, are scored with ``draws`` draws of q each; 0 measures
-    nothing. In the ``splits`` more than that is measured, of ``gap_data`` of these data (None: of all), unless None:
+    nothing. In the ``splits`` more is measured, of ``gap_data`` of these data (None: of all), but for what is None:
 
     - ``best``: the best q of the strategy's own family, and of every further one in ``families``;
     - ``annealing``: log p(x) where it is neither exact nor, for H ≤ 2, a quadrature;
