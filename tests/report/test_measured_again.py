@@ -9,18 +9,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_runs import (
-    NUM,
-    QUICK,
-    editing,
-    on_both,
-    report_text,
-    say,
-    spread,
-    write_data,
-    write_run,
-    write_scored,
-)
+from synthetic_runs import NUM, QUICK, editing, on_both, report_text, say, spread, write_data, write_run, write_scored
 
 from vem.report.alike import having, measured_alike
 from vem.report.kin import rows_of

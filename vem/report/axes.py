@@ -17,7 +17,6 @@ import pandas as pd
 
 from vem.report.findings import Axis
 from vem.report.frame import Framed
-from vem.report.gather import Gathered
 from vem.report.groups import CLASSES, TRAIN_SIZE, own_settings
 from vem.report.intervals import interval
 from vem.report.kin import by, differing, values_of
@@ -37,17 +36,18 @@ Row = Mapping[str, Any]
 Records = tuple[RunRecord, ...]  # of a run, and of its repeats under other typed values
 
 
-def axes_of(groups: pd.DataFrame, framed: Framed, gathered: Gathered) -> tuple[Axis, ...]:
+def axes_of(groups: pd.DataFrame, framed: Framed) -> tuple[Axis, ...]:
     """The axes of one table, in the order in which their keys were typed.
 
     groups: with ``label``, as :func:`vem.report.contenders.grouped` gives them.
     """
     members = [(i, framed.runs[d]) for i, found in enumerate(groups["directories"]) for d in found]
     places, runs = [i for i, _ in members], [run for _, run in members]
-    records = [(run, *gathered.repeats.get(run.directory, ())) for run in runs]
+    records = [(run, *framed.gathered.repeats.get(run.directory, ())) for run in runs]
     typed = dict.fromkeys(key for own in records for record in own for key in record.typed)
     differ = [key for key, values in values_of([own_settings(run) for run in runs]).items() if len(values) > 1]
-    keys = [key for key in dict.fromkeys([*typed, LATENT, *differ]) if _counts(key, runs)]
+    further = (LATENT, *(key for key in differ if not key.endswith(CLASSES)))
+    keys = [key for key in dict.fromkeys([*typed, *further]) if _counts(key, runs)]
     values = {key: _values(key, places, records) for key in keys}
     strategies = [run.facts.get("strategy") for run in runs]
     kinds = [(strategy, run.facts.get("model")) for strategy, run in zip(strategies, runs, strict=True)]
@@ -152,12 +152,10 @@ def _series(value: Mapping[int, Value | None], rows: Sequence[Row], runs: Mappin
     strategies = [str(rows[i]["strategy"]) for i in settings]
     texts = shortened(differing(strategies, left))
     names = [", ".join(filter(None, both)) for both in zip(strategies, texts, strict=True)]
-    taken = Counter[tuple[str, Any]]()
-    for n, (i, name) in enumerate(zip(settings, names, strict=True)):
-        taken[name, value[i]] += 1
-        if (number := taken[name, value[i]]) > 1:
-            names[n] = f"{name} ({number})"
-    return dict(zip(settings, names, strict=True))
+    at = [(name, value[i]) for i, name in zip(settings, names, strict=True)]
+    numbers = [at[:n].count(place) + 1 for n, place in enumerate(at)]
+    return {i: name if number == 1 else f"{name} ({number})"
+            for i, name, number in zip(settings, names, numbers, strict=True)}  # fmt: skip
 
 
 def _settings(run: RunRecord, row: Row) -> dict[str, str]:
@@ -172,7 +170,7 @@ def _settings(run: RunRecord, row: Row) -> dict[str, str]:
 
 def _counts(key: str, runs: Sequence[RunRecord]) -> bool:
     """Whether numbers may depend on the key: hashed, a choice of a group, or a top-level value that models read."""
-    if key in NOT_AN_AXIS or key.startswith(NO_AXIS_PREFIX) or key.endswith(CLASSES):
+    if key in NOT_AN_AXIS or key.startswith(NO_AXIS_PREFIX):
         return False
     if key.startswith("data") and key != TRAIN_SIZE:
         return False  # other data: another table
@@ -187,10 +185,9 @@ def _values(key: str, places: Sequence[int], records: Sequence[Records]) -> list
     """
     found = [{_value_of(record, key) for record in own} for own in records]
     unsized = [key == LATENT and own[0].facts.get(LATENT) is None for own in records]
-    unused = {
-        i for i, own, without in zip(places, found, unsized, strict=True) if without or own == {None} or len(own) > 1
-    }
-    values = [None if i in unused else next(iter(own)) for i, own in zip(places, found, strict=True)]
+    one = [None if len(own) > 1 or without else own.pop() for own, without in zip(found, unsized, strict=True)]
+    unused = {i for i, value in zip(places, one, strict=True) if value is None}
+    values = [None if i in unused else value for i, value in zip(places, one, strict=True)]
     if not key.startswith(MEASUREMENT):
         return values
     most = {i: Counter(own).most_common(1)[0][0] for i, own in by(places, values).items()}

@@ -74,7 +74,7 @@ def _table(name: str, groups: pd.DataFrame, framed: Framed, wanted: str | None, 
     rivals = contenders.Rivals(groups, runs, framed)
     baseline = contenders.chosen_baseline(groups, wanted)
     compared = contenders.with_differences(groups, rivals, baseline)
-    axes = axes_of(compared, framed, gathered)
+    axes = axes_of(compared, framed)
     rows = [framed.evaluated[directory] for found in groups["directories"] for directory in found]
     sources = Sources(
         base=gathered.base,
