@@ -28,6 +28,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the figures' names: they are made and saved, and empty."""
     monkeypatch.setattr(Figure, "draw", lambda self, renderer: None)
+    from vem.cli import train  # slow to import, for torch
+    from vem.report.figures import run
+
+    # A module of the run that was imported anew within a test without figures would go without them for good.
+    monkeypatch.setattr(train, "draw_run", run.draw_run)
 
 
 @pytest.fixture(autouse=True)
