@@ -193,6 +193,10 @@ def test_lines_are_quantiles_over_data():
     drawn = [value for line in ax.lines for value in line.get_xdata() if np.isfinite(value)]
     expected = [*gaps.quantile([0.05, 0.25, 0.5, 0.75, 0.95]), gaps.mean()]
     assert sorted(set(np.round(drawn, 9)) - {0.0}) == pytest.approx(sorted(np.round(expected, 9)))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["test data"]  # there are no others
+    training = distributions_figure([("a", rows.assign(split="train"))], "t")
+    (mark,) = training.legends[0].legend_handles
+    assert training.legends[0].get_texts()[0].get_text() == "training data" and mark.get_marker() == "s"
     assert distributions_figure([("b", rows[:0])], "t") is None
 
 

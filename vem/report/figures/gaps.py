@@ -36,6 +36,7 @@ PAIRS = {
     "amortization or optimization gap: L[q*] − L[q]": MIDDLE,
 }
 STYLES = {"test": "test data", "train": "training data"}
+MARKS = {"test data": (COLOURS[0], "o"), "training data": (COLOURS[1], "s")}
 APART = 0.34  # what lies between the two of a group
 FAR = 4.0  # a line that ends beyond this many times the middle end is cut off, with its number
 
@@ -180,10 +181,11 @@ def distributions_figure(groups: Sequence[tuple[str, pd.DataFrame]], table: str)
     if not names:
         return None
     titles = [title for title in PAIRS if (found["title"] == title).any()]
+    splits = [split for split in STYLES.values() if (found["split"] == split).any()]
     figure = new_figure(10.5, 1.5 + 0.5 * len(names))
     axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
     for ax, title in zip(axes, titles, strict=True):
-        _boxes(ax, found[(found["title"] == title) & found["name"].isin(names)], names)
+        _boxes(ax, found[(found["title"] == title) & found["name"].isin(names)], names, splits)
         ax.set_title(title, fontsize=9.5, loc="left")
     axes[0].set_yticks(range(len(names)), [wrapped(name, 32, 2) for name in names])
     legend_below(figure, 2)
@@ -191,14 +193,16 @@ def distributions_figure(groups: Sequence[tuple[str, pd.DataFrame]], table: str)
     return figure
 
 
-def _boxes(ax: Axes, gaps: pd.DataFrame, names: Sequence[str]) -> None:
+def _boxes(ax: Axes, gaps: pd.DataFrame, names: Sequence[str], splits: Sequence[str]) -> None:
     """Median, middle half and 90 % of each; one that reaches far beyond the others is cut off, with its end."""
-    splits = list(STYLES.values())
-    look: dict[str, Any] = {"y": "name", "x": "gap", "hue": "split", "order": names, "hue_order": splits,
-                            "palette": COLOURS[:2], "dodge": APART, "linestyle": "none", "ax": ax}  # fmt: skip
+    colours, markers = ([MARKS[split][part] for split in splits] for part in (0, 1))
+    look: dict[str, Any] = {
+        "y": "name", "x": "gap", "hue": "split", "order": names, "hue_order": splits, "palette": colours,
+        "dodge": len(splits) > 1 and APART, "linestyle": "none", "ax": ax,
+    }  # fmt: skip
     for share, width in ((90, 1), (50, 4.5)):
         sns.pointplot(gaps, estimator="median", errorbar=("pi", share), err_kws={"linewidth": width},
-                      markers=["o", "s"], markersize=5.5, legend="full" if share == 50 else False, **look)  # fmt: skip
+                      markers=markers, markersize=5.5, legend="full" if share == 50 else False, **look)  # fmt: skip
     black = {**look, "palette": ["black"] * len(splits)}
     sns.pointplot(gaps, estimator="mean", errorbar=None, marker="|", markersize=9, legend=False, **black)
     if legend := ax.get_legend():  # one for all panels stands below them
@@ -209,7 +213,7 @@ def _boxes(ax: Axes, gaps: pd.DataFrame, names: Sequence[str]) -> None:
     pad = 0.04 * (high - low) or 0.05
     ax.set(xlim=(low - pad, high + 2.5 * pad), ylim=(len(names) - 0.5, -0.5), xlabel=NATS, ylabel="")
     for (name, split), end in most[most > high + pad].to_dict().items():
-        up = names.index(name) + APART * (splits.index(split) - 0.5)
+        up = names.index(name) + APART * (splits.index(split) - (len(splits) - 1) / 2)
         ax.annotate(f"to {number(end, 1)} →", (1, up), xycoords=("axes fraction", "data"), fontsize=7,
                     ha="right", va="bottom", color=QUIET)  # fmt: skip
     grid(ax, zero=True)
